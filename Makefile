@@ -63,7 +63,8 @@ language-model: $(READY) ## SmolLM2-135M, dequantised from 4 bits, into build/la
 docs: $(READY) ## the documentation as a site in build/site; links to other hosts are listed, not fetched
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 	@grep -rhoE 'https://[^][ )>"`]+' docs README.md --include='*.md' | sort -u > build/external-links.txt
-	@echo "build/site/index.html, build/external-links.txt"
+	@echo "build/external-links.txt lists links to other hosts. Read the site, with its search, at http://127.0.0.1:8000:"
+	@echo "  $(RUN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000"
 
 wheel: $(READY) ## build the wheel into dist/
 	$(RUN)/pip wheel --quiet --no-deps --wheel-dir dist .

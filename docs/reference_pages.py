@@ -25,9 +25,9 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.units import PruningStudy
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.contract import Scorer, Unit
-from secateur.scorers.registry import AnyScorer, direction_of, scorers
+from secateur.scorers.registry import AnyScorer, direction_of
 from secateur.scorers.registry import declared as declared_scorers
-from secateur.selectors.contract import MaskSelector, Selector, selectors
+from secateur.selectors.contract import MaskSelector, Selector
 from secateur.selectors.contract import declared as declared_selectors
 from secateur.trainers.experiments.contract import Arm, experiments
 from secateur.trainers.modalities.encoding import ENCODINGS
@@ -139,7 +139,7 @@ def section(schema: Schema, places: list[str], *, top: bool = False) -> str:
         (f"`{key}`", type_of(declared), default_of(key, declared, required), description_of(key, declared))
         for key, declared in schema.get("properties", {}).items()
     ]
-    said = "" if top else f"### {heading}\n\n{schema.get('description', '')}\n\n"
+    said = "" if top else f"## {heading}\n\n{schema.get('description', '')}\n\n"
     return f"{said}{table(HEAD, rows)}"
 
 
@@ -210,7 +210,7 @@ def command_section(name: str, command: TyperCommand) -> str:
     examples = [f"$ {line}" for line in map(plain, (command.epilog or "").splitlines()) if "secateur " in line]
     shown = "\n".join(["```console", *examples, "```"])
     options = table(("argument or option", "default", "what it is"), rows) if rows else "It takes nothing."
-    return "\n\n".join([f"### secateur {name}", *paragraphs, options, shown])
+    return "\n\n".join([f"## secateur {name}", *paragraphs, options, shown])
 
 
 def plain(text: str) -> str:
@@ -295,18 +295,6 @@ def by_unit(declared: Mapping[str, Declared], unit_of: Callable[[Declared], Unit
     return sorted(declared.items(), key=lambda one: (get_args(Unit).index(unit_of(one[1])), one[0]))
 
 
-def short_score_table() -> str:
-    """Every scorer of samples in three columns."""
-    rows = [(f"`{name}`", one.card.high_means, kind_of(one)) for name, one in sorted(scorers().items())]
-    return table(("score", "high means", "of"), rows)
-
-
-def short_selector_table() -> str:
-    """Every selector of samples in two columns."""
-    rows = [(f"`{name}`", ", ".join(f"`{s}`" for s in reads_by(one))) for name, one in sorted(selectors().items())]
-    return table(("selector", "reads"), rows)
-
-
 def experiment_table() -> str:
     """Every experiment: unit, arms, what it measures, what the paper claims, settings, paper."""
     return table(
@@ -368,8 +356,6 @@ def settings_text(settings: type[BaseModel], tunable: Iterable[str] = ()) -> str
 TABLES = {
     "score table": score_table,
     "selector table": selector_table,
-    "short score table": short_score_table,
-    "short selector table": short_selector_table,
     "scorer pages": scorer_pages,
     "selector pages": selector_pages,
     "study keys": study_keys,
@@ -384,7 +370,7 @@ TABLES = {
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
 
 REFERENCE = ("scorers", "selectors", "study", "search", "choice", "pruning", "commands", "report")
-PAGES = ("README.md", "docs/scores.md", "docs/selectors.md", *(f"docs/reference/{name}.md" for name in REFERENCE))
+PAGES = ("docs/scores.md", "docs/selectors.md", *(f"docs/reference/{name}.md" for name in REFERENCE))
 
 SCHEMAS = {
     "docs/reference/report.schema.json": report_schema,

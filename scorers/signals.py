@@ -3,11 +3,11 @@ of these they read, so that a study that asks for one which its task cannot give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
-from secateur.scorers.lazy import functional, torch
+from secateur.scorers.lazy import functional, nn, torch
 
 Signal = Literal[
     "losses",
@@ -23,7 +23,10 @@ Signal = Literal[
     "target_cut",
     "bare_losses",
     "headed_losses",
+    "token_accuracy",
+    "token_logits",
     "features",
+    "embedding",
     "inputs",
 ]
 """Numbers of a batch of `b` samples:
@@ -42,13 +45,19 @@ Signal = Literal[
 - `target_cut` bool `[b]`: whether the text was longer than what the network reads;
 - `bare_losses`, `headed_losses` float32 `[b]`: losses of the same tokens without what stands before them, behind a
   start token alone or behind the template's header of an answer; each takes another pass of the network;
+- `token_accuracy` float32 `[b, 1]`: share of the learned tokens of a text that have the highest logit;
+- `token_logits` float32 `[b]`: mean logit of the learned tokens of a text, whose gradient is taken where its token ids
+  are embedded;
 - `features` float32 `[b, d]`: what the last linear layer is fed with;
+- `embedding` float32 `[b, d]`: one vector per sample: the features where there are such, of a text whose tokens are
+  learned a mean over them (`trainers/passes/completions.py`);
 - `inputs` `[b, …]`: the one tensor that the network is called with, where gradients are taken.
 """
-OF_NETWORK: frozenset[Signal] = frozenset({"features", "inputs"})
+OF_NETWORK: frozenset[Signal] = frozenset({"features", "embedding", "inputs"})
 """Signals that a network gives, whatever its task."""
 NO_TOKENS: Mapping[Signal, str] = dict.fromkeys(
-    ("target_tokens", "target_cut", "bare_losses", "headed_losses"), "its targets are no texts: task sft has them"
+    ("target_tokens", "target_cut", "bare_losses", "headed_losses", "token_accuracy", "token_logits"),
+    "its targets are no texts: task sft has them",
 )
 """What tasks lack that learn no tokens."""
 
@@ -83,6 +92,8 @@ class Batch:
     """Of inputs, as the next two: checkpoints have them, training batches do not."""
     bare_losses = of_task("bare_losses")
     headed_losses = of_task("headed_losses")
+    token_accuracy = of_task("token_accuracy")
+    token_logits = of_task("token_logits")
 
 
 def refused(signal: Signal) -> Callable[..., torch.Tensor]:
@@ -129,6 +140,20 @@ class Signals:
     target_cut = refused("target_cut")
     bare_losses = refused("bare_losses")
     headed_losses = refused("headed_losses")
+    token_accuracy = refused("token_accuracy")
+    token_logits = refused("token_logits")
+
+    def token_network(self, model: nn.Module) -> nn.Module:
+        """The network that puts out `token_logits`, of which alone parts that read token ids are asked for."""
+        raise self.refusal("token_logits")
+
+    def real_tokens(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Which tokens are no padding, bool `[b, t]`, of the columns of inputs that `token_network` embeds."""
+        raise self.refusal("token_logits")
+
+    def backward_parts(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Rows of a batch that `token_network` takes at once where gradients are wanted, int64, all in turn."""
+        raise self.refusal("token_logits")
 
     def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
         """Losses where a share `smoothing` of each target is given to all classes; ValueError where there are none."""

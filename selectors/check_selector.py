@@ -25,7 +25,8 @@ def example_signals(chosen: Selector[...], count: int, numbers: np.random.Genera
     """Arrays for everything that a selector reads, by name.
 
     `ids` int64, distinct and in no order; `strata`, `memberships` and `sources` int64, three classes of very unequal
-    sizes; `target_source` int64, 0 and 1; `embeddings` float32 `[count, 6]`; a name that ends in `probability` within
+    sizes; `target_source` int64, 0 and 1; `embeddings` float32 `[count, 6]`;
+    `loss_trajectories` float32 `[count, 4]`; a name that ends in `probability` within
     [0, 1]; every other name a normal score, float32.
     """
     found: Signals = {}
@@ -36,6 +37,8 @@ def example_signals(chosen: Selector[...], count: int, numbers: np.random.Genera
             found[name] = np.minimum(numbers.geometric(0.7, count) - 1, 2).astype(np.int64)
         elif name == "target_source":
             found[name] = (numbers.random(count) < 0.3).astype(np.int64)
+        elif name == "loss_trajectories":
+            found[name] = numbers.gamma(2, size=(count, 4)).astype(np.float32)
         elif name == "embeddings":
             found[name] = numbers.normal(size=(count, 6)).astype(np.float32)
         elif name.endswith("probability"):

@@ -1,13 +1,12 @@
 """The pages say what is so: generated tables are fresh, examples run, and following a page gives what it promises."""
 
+import ast
 import doctest
 import importlib
+import inspect
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from documents import DOCUMENTS, FENCE, ROOT, calls_on, python, shell
 from pydantic import BaseModel
 from reference_pages import PAGES, TABLES, commands, filled, listing
+from site_hooks import OF_PROJECT
 
+from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.pages.choice_content import ChoiceContent
 from secateur.pipelines.pages.content import ReportContent
 from secateur.pipelines.studies.architectures import Search
@@ -26,18 +28,22 @@ from secateur.pipelines.studies.files import SHIPPED, validated
 from secateur.pipelines.studies.folders import LISTING, shipped_files
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.units import PruningStudy
+from secateur.scorers.checkpoints.checkpoint_el2n import checkpoint_el2n
+from secateur.scorers.geometry.density import density
+from secateur.scorers.networks.magnitude import magnitude
+from secateur.scorers.observers.aum import Aum
 from secateur.scorers.registry import scorers
+from secateur.selectors.contract import declared as declared_selectors
 from secateur.selectors.contract import selectors
+from secateur.selectors.samplers.contract import samplers
 from secateur.trainers.experiments.contract import experiments
+from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import ENCODINGS
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLOORS = ("scorers", "selectors", "trainers", "pipelines")
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MODULES = [
     ".".join(("secateur", *path.relative_to(ROOT).with_suffix("").parts))
-    for floor in ("scorers", "selectors", "trainers", "pipelines/front_door")
+    for floor in ("scorers", "selectors", "trainers", "pipelines/front_door", "pipelines/manifests")
     for path in sorted((ROOT / floor).rglob("*.py"))
     if ">>> " in path.read_text()
 ]
@@ -82,7 +88,7 @@ def test_every_table_is_on_a_page_and_lists_everything_by_name() -> None:
         assert every
         ways = [
             r"\n\| `{}` \|",
-            r"### secateur {}\n",
+            r"## secateur {}\n",
             r"::: secateur\.scorers\.\w+\.{}\.",
             r"::: secateur\.selectors\.\w+\.{}\.",
         ]
@@ -112,7 +118,7 @@ def test_every_key_of_a_file_says_what_it_is(model: type[BaseModel]) -> None:
 
 
 def test_a_stale_table_is_made_anew() -> None:
-    page = "before\n<!-- short score table -->\n| old |\n<!-- end of short score table -->\nafter"
+    page = "before\n<!-- score table -->\n| old |\n<!-- end of score table -->\nafter"
     assert "| old |" not in filled(page)
     assert filled(page).startswith("before\n")
     assert filled(page).endswith("\nafter")
@@ -121,23 +127,35 @@ def test_a_stale_table_is_made_anew() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name: str) -> None:
-    found = doctest.DocTestFinder(exclude_empty=True)
-    module = importlib.import_module(name)
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    """Docstrings are read from the file, for doctest's own finder passes over decorated functions."""
     text = (ROOT / name.removeprefix("secateur.").replace(".", "/")).with_suffix(".py").read_text()
-    known = vars(module) | {"np": np}
-    tests = [test for test in found.find(module, name, extraglobs=known) if test.examples] or parsed(name, known, text)
+    known = vars(importlib.import_module(name)) | {"np": np}
+    runner, parser = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE), doctest.DocTestParser()
+    said = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr))
+    docstrings = [one.value for one in said if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    tests = [parser.get_doctest(each, dict(known), name, None, None) for each in docstrings if ">>> " in each]
     assert tests
     for test in tests:
         runner.run(test)
     assert runner.failures == 0
 
 
-def parsed(name: str, known: dict[str, Any], text: str) -> list[doctest.DocTest]:
-    """Examples of decorated functions, which the finder takes for data and passes over."""
-    parser = doctest.DocTestParser()
-    docstrings = re.findall(r'"""(.*?)"""', text, flags=re.DOTALL)
-    return [test for each in docstrings if (test := parser.get_doctest(each, dict(known), name, None, None)).examples]
+def test_every_selector_sampler_and_kind_of_scorer_has_an_example() -> None:
+    """So do `Manifest` and the module of `train`; of scorers, one of each kind."""
+    shown = {getattr(one, "choose", None) or one.compute for one in declared_selectors().values()}
+    shown |= {importlib.import_module(f"secateur.selectors.samplers.{name}") for name in sampler_files()}
+    shown |= {Aum, checkpoint_el2n.compute, density.compute, magnitude.compute, Manifest}
+    shown |= {inspect.getmodule(train)}
+    assert not [one for one in shown if ">>> " not in written_in(one)]
+
+
+def sampler_files() -> list[str]:
+    return [one.__module__.rpartition(".")[2] for one in samplers().values()]
+
+
+def written_in(one: Any) -> str:
+    """The docstring of a function or class, or the text of a module."""
+    return inspect.getsource(one) if inspect.ismodule(one) else one.__doc__ or ""
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
@@ -153,8 +171,7 @@ def test_there_are_examples_and_doctests() -> None:
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
-    pictures = {"docs/images/graph.png", "docs/images/report.png"}
-    missing = [target for target in targets if not (page.parent / target).exists() and target not in pictures]
+    missing = [target for target in targets if not (page.parent / target).exists() and target not in OF_PROJECT]
     assert not missing
 
 
@@ -209,13 +226,6 @@ def test_yaml_on_pages_is_a_study_or_a_part_of_one(
         assert page.name in FOREIGN, "a YAML that is no part of a study"
 
 
-def calls_on(text: str) -> list[str]:
-    """Calls of secateur in blocks, with a prompt or without, and in the middle of a line."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    shown = [line for block in blocks for line in re.findall(r"^(?:\$ )?secateur (.+)$", block, re.MULTILINE)]
-    return [call.partition(" # ")[0].strip() for call in (*shown, *re.findall(r"`secateur ([^`]+)`", text))]
-
-
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
 def test_commands_on_pages_exist(page: Path) -> None:
     known = commands()
@@ -234,30 +244,20 @@ def test_commands_are_found_on_pages() -> None:
     assert calls_on(page) == ["run digits", "ui", "diff A B"]
 
 
-def test_the_site_is_built_without_a_warning_and_asks_nothing_of_other_hosts(tmp_path: Path) -> None:
-    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr
-    pages = sorted((tmp_path / "site").rglob("*.html"))
-    assert len(pages) > len(DOCUMENTS) - 1
-    for page in pages:
-        loads = r"<(?:script|img|iframe)[^>]+src=\"?(https?:|//)|<link[^>]+rel=\"?stylesheet[^>]+(https?:|//)"
-        assert not re.search(loads, page.read_text()), page.name
-        assert "```" not in page.read_text(), f"{page.name}: a fence that was not understood"
-    shown = (tmp_path / "site" / "reference" / "samplers.html").read_text()
-    assert all(name in shown for name in ("state_dict", "set_epoch", "InfoBatch", "SubsetSchedule"))
-
-
 GRAPH = """
 from pathlib import Path
 from secateur.pipelines.definitions import build
 from secateur.pipelines.data.source_kinds.registry import source_kinds
 from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.studies.files import read_studies
+from secateur.scorers.checkpoints.checkpoint_el2n import checkpoint_el2n
+from secateur.scorers.geometry.density import density
+from secateur.scorers.networks.magnitude import magnitude
+from secateur.scorers.observers.aum import Aum
 from secateur.scorers.registry import scorers
+from secateur.selectors.contract import declared as declared_selectors
 from secateur.selectors.contract import selectors
+from secateur.selectors.samplers.contract import samplers
 from secateur.trainers.tasks.registry import tasks
 print("exporters:", *exporters())
 print("sources:", *source_kinds())
@@ -287,16 +287,6 @@ def follow(page: Path, checkout: Path) -> None:
             text, count = re.subn(f"^{start}=.*\n", lambda _: content, path.read_text(), flags=re.MULTILINE)  # noqa: B023
             assert count == 1, f"{name}: {start}is there {count} times"
             path.write_text(text)
-
-
-def python(checkout: Path, *words: str) -> str:
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
-    found = alone | {"PYTHONPATH": str(checkout)}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=checkout, env=found, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -390,13 +380,6 @@ def tutorial(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shell(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """What a command of secateur printed, and how it ended."""
-    command = [sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()", *words]
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")} | {"COLUMNS": "100"}
-    return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
-
-
 def test_the_tutorial_shows_what_is_printed_and_written(tutorial: Path) -> None:
     done = shell(tutorial, "init", "pictures", "--keep", "0.3")
     assert done.returncode == 0, done.stderr
@@ -405,15 +388,3 @@ def test_the_tutorial_shows_what_is_printed_and_written(tutorial: Path) -> None:
     assert not [line for line in said if line not in TUTORIAL]
     written = (tutorial / "studies" / "pictures.yaml").read_text()
     assert written.partition("name:")[2] in TUTORIAL
-
-
-@pytest.mark.nightly
-def test_the_tutorial_can_be_followed_to_its_end(tutorial: Path) -> None:
-    for call in calls_on(TUTORIAL):
-        words = call.split()
-        if words[0] not in ("ui", "train"):
-            done = shell(tutorial, *words)
-            assert done.returncode == (1 if words[0] == "diff" else 0), done.stdout + done.stderr
-    kept = np.load(tutorial / "kept.npy")
-    assert len(kept) == 428
-    assert sum(1 for _ in (tutorial / "kept").rglob("*.png")) == 428

@@ -127,7 +127,8 @@ class GradientBatch(TrainingBatch):
 
 Objective = Callable[[TrainingBatch, "torch.Tensor"], "torch.Tensor"]
 """What a step descends: (a `GradientBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
-`[b]`, with gradient. `batch.losses` are the task's plain ones."""
+`[b]`, with gradient. `batch.losses` are the task's plain ones. One with an attribute `lesson`, (ids, inputs) to what
+the network gets beside its inputs, finds a column more in `batch.outputs`: `distillation/token_teacher.py`."""
 
 Progress = Callable[[int, int], None]
 """Gets (done, in all): steps, samples, rows or tensors, as the function that calls it says."""
@@ -136,6 +137,12 @@ AfterStep = Callable[["nn.Module", int, int], None]
 """Told (model, steps done, steps in all) after each optimiser step, in every process; it may change the weights. In all
 is an estimate where a sampler decides how long epochs are. Its attribute `made_of`, a mapping, tells it from others in
 snapshots; it keeps no state of its own between steps, for snapshots do not save any."""
+
+
+PACKED = (
+    "packing: several samples in one sequence would share a loss, which could be credited to none of them, and each "
+    "would read those before it; leave it out, and write length_buckets: 16 under training so that less is padded"
+)
 
 
 class TrainingConfig(Settings):
@@ -177,6 +184,15 @@ class TrainingConfig(Settings):
         Field(description="of the network's passes; weights, losses and scores stay float32"),
     ] = "float32"
     accumulate: Annotated[int, Field(ge=1, description="parts that each batch is computed in, one by one")] = 1
+    length_buckets: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10**6,
+            description="of task sft: batches whose samples are put in the order of their lengths before they are cut, "
+            "so that less is padded; 0: none",
+        ),
+    ] = 0
     channels_last: Annotated[bool, Field(description="lay out weights of networks for images as convolutions like")] = (
         False
     )
@@ -187,6 +203,13 @@ class TrainingConfig(Settings):
         Field(description="inputs put on the device once, or read by workers; auto: by whether they fit"),
     ] = "auto"
     workers: Annotated[int, Field(ge=1, le=1024, description="processes that read inputs which do not fit")] = 4
+
+    @model_validator(mode="before")
+    @classmethod
+    def _packs_nothing(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "packing" in given:
+            raise ValueError(PACKED)
+        return given
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:

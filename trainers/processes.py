@@ -94,7 +94,7 @@ class Processes:
         padded = mine.new_zeros((lengths[0], *mine.shape[1:]))
         padded[: len(mine)] = mine
         found = mine.new_empty((self.world, *padded.shape))
-        distributed.all_gather_into_tensor(found.flatten(0, 1), padded)
+        distributed.all_gather_single(found.flatten(0, 1), padded)
         return torch.cat([rows[:length] for rows, length in zip(found, lengths, strict=True)])
 
     def agree(self, mine: bool, device: torch.device) -> bool:

@@ -40,7 +40,7 @@ from secateur.pipelines.data.stored_targets import strata_in, targets_in
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
-from secateur.pipelines.runs.deciding import fitted_task
+from secateur.pipelines.runs.deciding import fitted_task, known_of_inputs
 from secateur.pipelines.runs.own_target import apart_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
@@ -182,6 +182,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         link_shards(rows, folder / "rows" / split)
     if APART in loaded.rows:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
+    test_inputs = np.load(folder / "test_inputs.npy", mmap_mode="r")
+    judging = known_of_inputs(study, task, judging, test_inputs, loaded.test_targets, loaded.targets)
     return Prepared(
         revision=loaded.revision,
         task=task,

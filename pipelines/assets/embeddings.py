@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,10 @@ from secateur.pipelines.assets.facts import rounded, tidy
 from secateur.pipelines.assets.own_inputs import note_read, own_vectors, rows_now, vectors_made
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
+from secateur.pipelines.data.row_texts import RowTexts
 from secateur.pipelines.data.scan import rows_in
-from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.runs.arrays import data_of
-from secateur.pipelines.runs.resumption import block_by_block, block_places
-from secateur.pipelines.runs.worker import save_array
+from secateur.pipelines.runs.block_arrays import in_blocks
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
@@ -61,7 +60,7 @@ def own_vectors_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
 
 def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinition:
-    """One vector per training sample, float16, computed and committed block by block."""
+    """One vector per training sample, float16, of completions float32, computed and committed block by block."""
     key, settings = key_of(study, name), settings_of(study, name)
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
 
@@ -69,7 +68,7 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
         study,
         name,
         ins=names,
-        description=f"One vector per training sample, float16, from: {settings.kind} {settings.encoder or ''}".strip(),
+        description=f"One vector per training sample, from: {settings.kind} {settings.encoder or ''}".strip(),
         accelerated=True,
     )
     def embeddings(
@@ -96,10 +95,7 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
         def work() -> None:
             nonlocal resumed
             folder = secateur_store.root / study.name / f".{name}"
-            places = block_places(folder / made_of[:16], count, settings.block)
-            resumed = block_by_block(places, blocks, save_array)
-            joined = folder / "embeddings.npy"
-            join_blocks(places, count, joined)
+            joined, resumed = in_blocks(folder, made_of, count, settings.block, blocks)
             secateur_store.save(key, joined)
             shutil.rmtree(folder)
             # Blocks that an earlier, killed run made took their time too.
@@ -126,20 +122,9 @@ def read_for(study: Study, proxy: Path | None, store: Store) -> dict[str, Any]:
     """What `embed` reads besides the inputs: the proxy's model, or the texts where there are any."""
     if proxy is not None:
         return {"model": models.load(proxy / "seed-0")}
-    if study.columns is None or study.columns.text is None:
+    if study.columns is None or not study.columns.texts:
         return {}
-    return {"texts": rows_in(store.load(key_of(study, "rows")) / "train").dataset()[study.columns.text]}
-
-
-def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:
-    """Write blocks as one array float16 `[count, d]`, one of them in memory at a time."""
-    blocks = [np.load(place, mmap_mode="r") for place in places]
-    head = {"descr": "<f2", "fortran_order": False, "shape": (count, blocks[0].shape[1])}
-    # No memory map: on a full disk the system kills whoever writes to one.
-    with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, head)
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype="<f2").data)
+    return {"texts": RowTexts.of(rows_in(store.load(key_of(study, "rows")) / "train"), study.columns)}
 
 
 def neighbours_asset(study: Study, of: str = "embeddings") -> dg.AssetsDefinition:

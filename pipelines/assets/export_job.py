@@ -91,7 +91,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
         key = dg.AssetKey([file.name, file.study.manifests_of(asked.trial)])  # type: ignore[union-attr]
         context.log_event(dg.AssetObservation(asset_key=key, partition=str(asked.trial), metadata=metadata))
 
-    @dg.job(name=name, description="Hand a selection over: choose it, the format and a name for it.")
+    @dg.job(name=name, description="Export a selection: choose it, the format and a name for it.")
     def export_graph() -> None:
         export_selection()
 

@@ -1,8 +1,6 @@
 """Assets of the target of a study that trains: its rows and arrays, and what selections read of it and of sources."""
 
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +8,17 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.assets.asset import key_of, out_of, study_asset
+from secateur.pipelines.assets.asset import key_of, out_of
 from secateur.pipelines.assets.choice_target import target_vectors as own_target_vectors
-from secateur.pipelines.assets.facts import rounded
-from secateur.pipelines.assets.resources import ProgressDisplay, version_of
+from secateur.pipelines.assets.gradients import INPUTS, TARGETS, gradients_asset, target_data
+from secateur.pipelines.assets.resources import version_of
 from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.assets.target import places_asset, ratios_asset, target_asset
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.preparation import write_inputs
-from secateur.pipelines.data.scan import SplitRows, on_disk, rows_in
+from secateur.pipelines.data.row_texts import RowTexts
+from secateur.pipelines.data.scan import SplitRows, rows_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Loaded
 from secateur.pipelines.data.target_rows import (
@@ -33,36 +32,17 @@ from secateur.pipelines.data.target_rows import (
 from secateur.pipelines.data.whole import counts_of, files_as_read
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.own_target import Held, columns_of, read_target, target_of
-from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources, places_for
+from secateur.pipelines.runs.target_signals import StoredTarget, depth_of, in_sources
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.target import SOURCE_RANDOM
 from secateur.scorers.target.cosines import Cosines, VectorCosines
-from secateur.scorers.target.gradient_cosines import Factors, GradientCosines
 from secateur.scorers.target.text_cosines import TextCosines
 from secateur.trainers.contract import Data
-from secateur.trainers.judging.outcome import Cost
-from secateur.trainers.loop.checkpoints import load_checkpoints
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.models import registry as models
 from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
-from secateur.trainers.passes.last_layer import last_layer_factors
 from secateur.trainers.processes import device_of_choice
-from secateur.trainers.tasks.registry import task_from
-
-INPUTS, TARGETS = "inputs.npy", "targets.npy"
-
-
-@dataclass(frozen=True)
-class TextsIn:
-    """Texts of a column of rows, read anew in each pass."""
-
-    rows: SplitRows
-    column: str
-
-    def __iter__(self) -> Iterator[str]:
-        for table in self.rows.batches([self.column]):
-            yield from (text or "" for text in table[self.column].to_pylist())
 
 
 def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
@@ -93,7 +73,7 @@ def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
     if "target_log_ratios" in read:
         made.append(ratios_asset(study, lambda loaded, store: texts_in(study, loaded, store)))
     if "gradient_places" in read:
-        made.append(gradients_asset(study))
+        made.append(gradients_asset(study, lambda count: depth_in(study, count, "gradient_places")))
     return made + ([sources_asset(study, base)] if read & {"sources", "target_source"} else [])
 
 
@@ -112,7 +92,7 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
     refuse_tested(held.rows, names, loaded.rows["test"], loaded.files)
     if target.task is not None:
         without_gaps(held.rows, target.task, "target.task", names)
-    if "gradient_places" in study.target_signals:
+    if "gradient_places" in study.target_signals and study.task.declared.learns_target:
         known_targets(held.rows, columns_of(study).holding(study.task.target), loaded.label_names, names)
     if target.source is None:
         return
@@ -131,42 +111,33 @@ def depth_in(study: Study, count: int, signal: str) -> int | None:
 def write_arrays(study: Study, held: Held, folder: Path, source: Mapping[str, Any], train: SplitRows) -> None:
     """The rows of the target as the networks read them, with their targets where gradients are taken; nothing where no
     network reads them. The encoder learns from the training rows again what it learned of them before."""
-    gradients = "gradient_places" in study.target_signals
+    gradients, learned = "gradient_places" in study.target_signals, study.task.declared.learns_target
     if not gradients and (study.target_by_texts or study.columns is None or study.embedded_by in ("encoder", "own")):
         return
     encoder = encodings.fit_encoder(study.resolved_encoding, train, study.read_columns.inputs)
     write_inputs(folder / INPUTS, encoder, held.rows)
-    if gradients:
+    if gradients and learned:
         files = [name for name, _ in held.files]
         columns = columns_of(study).holding(study.task.target)
         np.save(folder / TARGETS, known_targets(held.rows, columns, source["label_names"], files), allow_pickle=False)
 
 
-def texts_in(study: Study, loaded: Mapping[str, Any], store: Store) -> tuple[TextsIn, TextsIn]:
+def texts_in(study: Study, loaded: Mapping[str, Any], store: Store) -> tuple[RowTexts, RowTexts]:
     """Texts of the training rows, and of the target."""
-    name = str(study.read_columns.text)
-    train = rows_in(store.load(key_of(study, "rows")) / "train")
-    return TextsIn(train, name), TextsIn(StoredTarget(loaded["target"]).rows, name)
-
-
-def target_data(folder: Path, source: Mapping[str, Any]) -> Data:
-    """The rows of the target as networks take them; without targets of their own these are 0."""
-    inputs, path = np.load(folder / INPUTS, mmap_mode="r"), folder / TARGETS
-    task = task_from(source["task"])
-    targets = np.load(path) if path.exists() else np.zeros(len(inputs), np.int64)
-    return Data(inputs, targets, task, source.get("model_settings", {}))
+    train, columns = rows_in(store.load(key_of(study, "rows")) / "train"), study.read_columns
+    return RowTexts.of(train, columns), RowTexts.of(StoredTarget(loaded["target"]).rows, columns)
 
 
 def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
-    """Embeddings of the rows of the target, float16 `[queries, d]`, by what made those of the training rows."""
+    """Embeddings of the rows of the target, `[queries, d]`, by what made those of the training rows."""
     assert isinstance(study.embeddings, EmbeddingSettings)
     source, settings, columns = loaded["source"], study.embeddings, study.read_columns
-    pool, train = data_of(loaded["inputs"], loaded["samples"], source), store.load(key_of(study, "rows")) / "train"
+    pool = data_of(loaded["inputs"], loaded["samples"], source)
     stored = StoredTarget(loaded["target"])
     data = target_data(stored.folder, source) if (stored.folder / INPUTS).exists() else None
     texts = pool_texts = None
-    if columns.text is not None:
-        texts, pool_texts = (rows.dataset()[columns.text] for rows in (stored.rows, rows_in(train)))
+    if columns.texts:
+        pool_texts, texts = texts_in(study, loaded, store)
     model = models.load(loaded["proxy"] / "seed-0") if "proxy" in loaded else None
     read: dict[str, Any] = {
         "model": model,
@@ -177,52 +148,6 @@ def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.
         rows = len(stored.rows)
         data = Data(np.zeros((rows, 0), np.float32), np.zeros(rows, np.int64), pool.task, pool.model_settings)
     return np.concatenate(list(embed(settings, data, **read, device=device_of_choice())))
-
-
-def gradients_asset(study: Study) -> dg.AssetsDefinition:
-    """The order in which the target takes training rows, by gradients of the proxies' last layer."""
-    target, key = target_of(study), key_of(study, "gradient_places")
-
-    @study_asset(
-        study, "gradient_places", ins=("target", "inputs", "samples", "source", "proxy"),
-        description="Place of each row in the order in which the target takes them, by the cosine of the gradients of "
-        "the last layer, the mean over the proxies' checkpoints.",
-        accelerated=True,
-    )  # fmt: skip
-    def gradient_places(
-        context: dg.AssetExecutionContext,
-        secateur_store: dg.ResourceParam[Store],
-        secateur_progress: dg.ResourceParam[ProgressDisplay],
-        **loaded: Any,
-    ) -> dg.MaterializeResult:
-        started, source = time.perf_counter(), loaded["source"]
-        pool, stored = data_of(loaded["inputs"], loaded["samples"], source), StoredTarget(loaded["target"])
-        queries, scratch = target_data(stored.folder, source), secateur_store.root / study.name / ".gradients"
-        told, pairs = secateur_progress.start(context, "gradients"), []
-        checkpoints = [model for run in study.proxies for model in load_checkpoints(loaded["proxy"] / run)]
-        for number, model in enumerate(checkpoints):
-            pairs.append((factors_of(model, pool, scratch), factors_of(model, queries, scratch)))
-            told(number + 1, len(checkpoints))
-        cosines = GradientCosines(*zip(*pairs, strict=True))
-        values = places_for(stored, target, cosines, depth_in(study, len(pool), "gradient_places"))
-        seconds, rows = time.perf_counter() - started, len(checkpoints) * (len(pool) + len(queries))
-        secateur_store.save(key_of(study, "gradient_places_cost"), vars(Cost(forward=rows, seconds=seconds)))
-        facts = {"dagster/row_count": len(values), "checkpoints": len(checkpoints), "seconds": rounded(seconds)}
-        return dg.MaterializeResult(key, value=values, data_version=version_of(values), metadata=facts)
-
-    return gradient_places
-
-
-def factors_of(model: Any, data: Data, folder: Path) -> Factors:
-    """Factors of the gradients of all rows at a checkpoint, float32, in nameless files of a folder."""
-    whole: Factors | None = None
-    for rows, part in last_layer_factors(model, data, device=device_of_choice()):
-        if whole is None:
-            errors, features = (on_disk((len(data), each.shape[1]), np.float32, folder) for each in vars(part).values())
-            whole = Factors(errors, features)
-        whole.errors[rows], whole.features[rows] = part.errors, part.features
-    assert whole is not None
-    return whole
 
 
 def sources_of(study: Study, base: Path, cache: Path, revision: str, places: np.ndarray) -> pl.Series:

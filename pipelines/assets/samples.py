@@ -17,6 +17,7 @@ from secateur.pipelines.assets.scoring_pass import checkpoint_scores_of, scoring
 from secateur.pipelines.assets.subsets import manifest_asset, subset_asset
 from secateur.pipelines.assets.teacher import teacher_assets
 from secateur.pipelines.assets.training import evaluation_asset, report_asset, trained_model_asset
+from secateur.pipelines.assets.trajectories import trajectories_asset
 from secateur.pipelines.assets.tuning import tuning_asset
 from secateur.pipelines.assets.unit_columns import columns_asset
 from secateur.pipelines.assets.yardstick import yardstick_asset
@@ -45,6 +46,7 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
         *([proxy_asset(study)] if study.proxy else []),
         *(embeddings_of(study, name, base) for name in EMBEDDINGS if name in study.signals),
         *(neighbours_asset(study, of) for of, graph in EMBEDDINGS.items() if graph.keys() & study.signals),
+        *([trajectories_asset(study)] if "loss_trajectories" in study.signals else []),
         *([scoring_pass_asset(study)] if checkpoint_scores_of(study) else []),
         *(score_asset(study, name) for name, score in study.computed.items() if isinstance(score.declared, Scorer)),
         *(own_score_asset(study, name, base) for name in study.own_scores),

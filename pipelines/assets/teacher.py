@@ -15,7 +15,7 @@ costs nothing here, which says nothing of what it cost where it was made.
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ from secateur.scorers.contract import naming
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import TeacherLogits, logits_in_blocks, write
+from secateur.trainers.distillation.token_teacher import STARTS, TOP_K, starts_of, tokens_in_blocks
 from secateur.trainers.distillation.tuning import tune_distillation
 from secateur.trainers.judging.evaluation import evaluate, outputs_of
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.train import train
 from secateur.trainers.models import registry as models
+from secateur.trainers.models.causal_model import OTHER_TOKENS
 from secateur.trainers.processes import device_of_choice
 from secateur.trainers.tasks.class_order import names_of, places_are_guessed, places_of, refuse_other_order
 from secateur.trainers.tasks.registry import task_from
@@ -149,7 +151,9 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
     rebuild, whose = json.loads((given / "model.json").read_text()), f"distillation.teacher: the model in {given}"
     if absent := [name for name in ("config", "shape", "task") if name not in rebuild]:
         raise ValueError(f"{whose} has no {absent[0]} in its model.json: name a folder that secateur saved a model in")
-    if rebuild["shape"] != list(data.inputs.shape[1:]):
+    if data.task.taught_by_token:
+        refuse_other_tokens(rebuild, data, whose)
+    elif rebuild["shape"] != list(data.inputs.shape[1:]):
         raise ValueError(
             f"{whose} reads inputs of shape {rebuild['shape']}, those of the data are {list(data.inputs.shape[1:])}"
         )
@@ -157,7 +161,11 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
     places_of(learned, data.task, whose)
     for name in SAVED:
         shutil.copyfile(given / name, folder / name)
-    if data.task.target != "numbers" and (not names_of(learned) or places_are_guessed(learned, data.task)):
+    if (
+        data.task.learns_target
+        and data.task.target != "numbers"
+        and (not names_of(learned) or places_are_guessed(learned, data.task))
+    ):
         # A model of plain arrays teaches named data, too, if their order is the same.
         some = data.take(np.unique(np.linspace(0, len(data) - 1, LOOKED_AT).astype(np.int64)))
         try:
@@ -168,11 +176,20 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
         (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
 
 
+def refuse_other_tokens(rebuild: Mapping[str, Any], data: Data, whose: str) -> None:
+    """Raise ValueError for a language model of another tokenizer than the data's, and for one of shorter inputs."""
+    theirs, ours = rebuild.get("learned", {}).get("tokenizer"), data.model_settings.get("tokenizer")
+    if theirs != ours:
+        raise ValueError(f"{whose} knows other tokens than encoding.tokenizer: {OTHER_TOKENS}")
+    if len(rebuild["shape"]) != 2 or rebuild["shape"][1] < data.inputs.shape[2]:
+        raise ValueError(f"{whose} reads {rebuild['shape'][-1]} tokens, samples have up to {data.inputs.shape[2]}")
+
+
 def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
     """The teacher's logits of every training sample, computed and committed block by block."""
     key, settings = key_of(study, "teacher_logits"), asked(study)
     names = (*PLAIN, "teacher", *(("distillation_tuning",) if settings.tune else ()))
-    what = f"the highest {settings.top_k} classes and the mass of the rest" if settings.top_k else "all classes"
+    what = cached_of(study)
 
     @study_asset(
         study,
@@ -197,7 +214,8 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
             told = secateur_progress.start(context, "teacher logits")
             model, how = models.load(loaded["teacher"]), dict[str, Any](block=BLOCK, start=number * BLOCK)
             how |= {"top_k": settings.top_k, "temperature": heat, "device": device_of_choice()}
-            return logits_in_blocks(model, data, **how, fingerprint=teacher, progress=told)
+            passed = tokens_in_blocks if data.task.taught_by_token else logits_in_blocks
+            return passed(model, data, **how, fingerprint=teacher, progress=told)
 
         def work() -> None:
             nonlocal resumed
@@ -205,7 +223,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
             places = block_places(unfinished, len(data), BLOCK)
             resumed = block_by_block(places, blocks, save_logits)
             with secateur_store.folder(key) as folder:
-                write(folder, map(TeacherLogits.load, places), len(data))
+                write_logits(folder, places, data)
             shutil.rmtree(unfinished.parent)
             secateur_store.save(costs, vars(Cost(len(data), seconds=time.perf_counter() - started)))
 
@@ -224,6 +242,22 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return teacher_logits
+
+
+def cached_of(study: Study) -> str:
+    """What is cached of a sample, for a reader."""
+    top_k = asked(study).top_k
+    if not study.task.own and study.task.declared.taught_by_token:
+        return f"of each completion token the highest {top_k or TOP_K} tokens and the mass of the rest"
+    return f"the highest {top_k} classes and the mass of the rest" if top_k else "all classes"
+
+
+def write_logits(folder: Path, places: Sequence[Path], data: Data) -> None:
+    """Write all blocks as one cache, of completions with the places where those of each sample begin."""
+    starts = starts_of(data) if data.task.taught_by_token else None
+    write(folder, map(TeacherLogits.load, places), len(data) if starts is None else int(starts[-1]))
+    if starts is not None:
+        np.save(folder / STARTS, starts)
 
 
 def save_logits(place: Path, block: TeacherLogits) -> None:

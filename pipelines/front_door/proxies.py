@@ -142,10 +142,10 @@ def signals_of(
 
 
 def joined(blocks: Any, path: Path) -> np.ndarray:
-    """Blocks of vectors float16 as one array in a file, one of them in memory at a time."""
-    width = 0
+    """Blocks of vectors as one array in a file, one of them in memory at a time."""
+    width, kind = 0, np.dtype(np.float16)
     with path.open("wb") as file:
         for block in blocks:
-            width = block.shape[1]
-            file.write(np.ascontiguousarray(block, "<f2").data)
-    return np.memmap(path, "<f2", "r").reshape(-1, width)
+            width, kind = block.shape[1], block.dtype
+            file.write(np.ascontiguousarray(block).data)
+    return np.memmap(path, kind, "r").reshape(-1, width)

@@ -24,6 +24,7 @@ from secateur.selectors.contract import Selector, resolve_amount, resolve_keep, 
 from secateur.selectors.whole_units import Units, choose_at_random
 
 IN_STUDIES = {
+    "loss_trajectories": "losses over a training; a study with a proxy has them, and here nothing is trained",
     "gradient_places": "gradients of a model; a study with target trains one, and here there is nearest_to_target",
     "sources": "where rows come from; name that column as by, with share='balanced'",
     "target_source": "where rows come from; name that column as by, with the source's share, such as {'bank': 1.0}",

@@ -49,7 +49,19 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """What a folder says of itself, and what it keeps."""
+    """What a folder says of itself, and what it keeps.
+
+    >>> import tempfile, polars as pl
+    >>> hashes = [f"{row:032x}" for row in range(4)]
+    >>> samples = pl.DataFrame({"row": range(4), "content_hash": hashes, "label": [0, 0, 1, 1]})
+    >>> rows = Rows.chosen(samples, np.array([True, False, True, True]))
+    >>> told = Provenance(dataset="toy", revision="1", selection="by hand", selector="top", selector_version="1",
+    ...                   settings={}, keep=3, budget=3, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Manifest.write(f"{folder}/kept", rows, told)
+    ...     Manifest.load(f"{folder}/kept").payload.table["row"].to_list()
+    [0, 2, 3]
+    """
 
     path: Path
     declaration: Declaration[Any]

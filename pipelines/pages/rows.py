@@ -9,7 +9,7 @@ from secateur.pipelines.studies.grid import KD, OWN, selection_key
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.comparison import Comparison, Summary, Verdict, compare, compare_pairs, summarise
-from secateur.trainers.judging.outcome import Cost, Outcome
+from secateur.trainers.judging.outcome import TOKENS, Cost, Outcome
 from secateur.trainers.tasks.contract import Metric
 
 PLAIN_TWIN = "the same samples without a teacher"
@@ -47,6 +47,10 @@ class Row:
     """The baseline at the same budget."""
     against: Mapping[str, Comparison]
     """By the other side, as a sentence names it."""
+    tokens: float | None
+    """Completion tokens that a language model was trained on, mean over seeds; None of other models."""
+    tokens_ratio: float | None
+    """These over the baseline's; None without one, and where nothing is counted."""
     compute: Mapping[str, Mapping[str, float]]
     """By part, and in all: `samples` trained on, or as much work, and `seconds`; means over seeds."""
 
@@ -209,8 +213,21 @@ def row_of(
         metrics={metric: summarise([outcome.metrics[metric] for outcome in outcomes]) for metric in measured},
         random=random,
         against={title: family[name] for title, family in against.items() if name in family},
+        tokens=tokens_of(outcomes),
+        tokens_ratio=ratio_of(tokens_of(outcomes), tokens_of(baseline or [])),
         compute=compute_of(outcomes),
     )
+
+
+def tokens_of(outcomes: Sequence[Outcome]) -> float | None:
+    """Mean over seeds of the completion tokens that models were trained on; None where some do not count them."""
+    counted = [float(outcome.facts[TOKENS]) for outcome in outcomes if TOKENS in outcome.facts]
+    return mean(counted) if counted and len(counted) == len(outcomes) else None
+
+
+def ratio_of(number: float | None, other: float | None) -> float | None:
+    """One number over another; None where either is not known."""
+    return number / other if number is not None and other else None
 
 
 def compute_of(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:

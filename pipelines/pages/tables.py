@@ -17,6 +17,8 @@ MARGINS, SAVING, TIME = "How much can go", "What it saves", "Time to accuracy"
 BY_CLASS, PAIRED, COMPUTE = "Found of each", "Paired comparisons", "Compute"
 """Titles of tables behind the main one that the page gives a place of their own; there may be several by class."""
 WORST, WORST_HEAD = "worst_class_accuracy", "worst class"
+TRAINED = "completion tokens trained"
+"""Head of a column: each token counts as often as it was seen, and beside it how many times random's they are."""
 RANDOM_COLUMN = 3
 """Place of random's own number in the main table; a terminal leaves it out, where the first line of a budget is it."""
 
@@ -131,16 +133,35 @@ def compute_table(report: Report) -> Table:
     every = (*report.rows, *report.whole)
     parts = list(dict.fromkeys(part for row in every for part in row.compute if part != "all"))
     stepped = any(row.steps for row in every)
-    head = [report.study.arm, report.kept_word, *(["steps"] if stepped else []), *parts]
+    counted = any(row.tokens is not None for row in every)
+    head = [
+        report.study.arm,
+        report.kept_word,
+        *(["steps"] if stepped else []),
+        *([TRAINED] if counted else []),
+        *parts,
+    ]
     lines = [[*head, "all, samples or tokens", "all, seconds"]]
     for row in every:
         spent = [row.compute.get(part) for part in parts]
         cells = [f"{each['samples']:,.0f} / {each['seconds']:.1f} s" if each else "" for each in spent]
         steps = f"{row.steps:,}" + ("" if row.steps_ratio is None else f" ({row.steps_ratio:.2g} x) †")
-        whole = row.compute["all"]
+        whole, tokens = row.compute["all"], [tokens_of(row)] if counted else []
         totals = [f"{whole['samples']:,.0f}", f"{whole['seconds']:.1f}"]
-        lines.append([row.marked, size_of(report, row), *([steps] if stepped else []), *cells, *totals])
+        lines.append([row.marked, size_of(report, row), *([steps] if stepped else []), *tokens, *cells, *totals])
     return lines
+
+
+def tokens_of(row: Row) -> str:
+    """How many completion tokens a row was trained on, and how many times random's."""
+    if row.tokens is None:
+        return ""
+    return f"{row.tokens:,.0f}" + (f" ({row.tokens_ratio:.2f} x)" if uneven(row) else "")
+
+
+def uneven(row: Row) -> bool:
+    """Whether a row was trained on more or fewer completion tokens than random, by half a percent at least."""
+    return row.tokens_ratio is not None and abs(row.tokens_ratio - 1) >= 0.005
 
 
 def saving_table(report: Report) -> Table:
@@ -216,6 +237,11 @@ def note(report: Report) -> str:
         )
     if any(row.steps_ratio is not None for row in every):
         said.append("†: not as many optimiser steps as its baseline, see Compute.")
+    if any(map(uneven, report.rows)):
+        said.append(
+            f"Selections were not all trained on as many completion tokens as {random}, see Compute; budgets of tokens "
+            "(keep: {tokens: …}) compare them at equal ones."
+        )
     if any(row.name.endswith(KD) for row in every):
         said.append(f"+ KD: the same samples with a teacher; Paired comparisons set it beside {random} with it, too.")
     return " ".join(said)

@@ -79,6 +79,16 @@ def fitted_task(study: Study, loaded: Loaded) -> tuple[Task, dict[str, Any]]:
     return task, judging
 
 
+def known_of_inputs(
+    study: Study, task: Task, judging: Mapping[str, Any], inputs: Any, test_targets: Any, targets: Any
+) -> dict[str, Any]:
+    """`facts_of_metrics` with what the inputs of the test samples leave undefined, too; raises as `check_metric`."""
+    undefined = {**judging["undefined"], **task.undefined_of(inputs, test_targets)}
+    known = {**judging, "undefined": undefined}
+    check_metric(study, {"task": task.state(), **known}, targets)
+    return known
+
+
 def deciding_in(store: Store, study: AnyStudy) -> Metric:
     """The metric that decides a study, of what is in the store."""
     key = (study.name, "source")

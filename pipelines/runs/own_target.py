@@ -32,8 +32,9 @@ def columns_of(study: Study | Choice) -> Columns:
     """What is read of a target's own files: inputs, and labels where something learns from them."""
     columns = study.read_columns
     target = target_of(study)
-    keys = {columns.kind, "missing"} | ({"id"} if target.vectors and target.vectors.file else set())
-    keys |= {"label", "target"} if "gradient_places" in study.target_signals else set()
+    keys = {columns.kind, "prompt", "missing"} | ({"id"} if target.vectors and target.vectors.file else set())
+    learned = isinstance(study, Study) and study.task.declared.learns_target
+    keys |= {"label", "target"} if learned and "gradient_places" in study.target_signals else set()
     return Columns(**columns.model_dump(include=keys))
 
 

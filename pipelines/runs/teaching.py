@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.pipelines.studies.samples import Study
-from secateur.trainers.contract import Objective, TrainingConfig
-from secateur.trainers.distillation.cached_logits import TeacherLogits
+from secateur.trainers.contract import Data, Objective, TrainingConfig
 from secateur.trainers.distillation.objective import Distillation
-from secateur.trainers.distillation.teacher import Teacher, varies
+from secateur.trainers.distillation.teacher import varies
+from secateur.trainers.distillation.token_teacher import WrongLogits, teacher_for
 from secateur.trainers.models import registry as models
 
 
@@ -24,24 +24,22 @@ def cached_in(study: Study) -> bool:
 
 
 def objective_for(
-    study: Study, config: TrainingConfig, loaded: Mapping[str, Any], *, kept: int, samples: int
+    study: Study, config: TrainingConfig, loaded: Mapping[str, Any], *, kept: int, data: Data
 ) -> Objective:
-    """What a student of this config descends where `kept` of the `samples` are kept; in-training, per epoch.
+    """What a student of this config descends where `kept` of the samples of `data` are kept; in-training, per epoch.
 
     `loaded` is what Dagster handed over for `teacher_inputs`. Cached logits serve where the config, which the launchpad
     may have changed, leaves the samples as they are; else the teacher runs on what the student sees. Raises ValueError
     for cached logits of another number of samples.
     """
     settings = tuned_settings(asked(study), loaded)
-    cached = TeacherLogits.load(loaded["teacher_logits"]) if "teacher_logits" in loaded else None
-    if cached is not None and len(cached) != samples:
-        raise ValueError(
-            f"teacher_logits holds {len(cached)} samples, the data {samples}: materialise {study.name}/teacher_logits "
-            "again"
-        )
-    varied = config.augmentation
+    cached, varied = loaded.get("teacher_logits"), config.augmentation
     model = models.load(loaded["teacher"]) if cached is None or varies(varied) else None
-    return settings.objective(Teacher(model, cached=cached, augmentation=varied), config, keep=kept / samples)
+    try:
+        teacher = teacher_for(data, settings, model=model, cached=cached, augmentation=varied)
+    except WrongLogits as error:
+        raise ValueError(f"{error}: materialise {study.name}/teacher_logits again") from error
+    return settings.objective(teacher, config, keep=kept / len(data))
 
 
 def tuned_settings(settings: Distillation, loaded: Mapping[str, Any]) -> Distillation:

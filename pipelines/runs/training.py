@@ -26,7 +26,7 @@ from secateur.scorers.contract import naming
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.judging.evaluation import evaluate
-from secateur.trainers.judging.outcome import Cost, Outcome
+from secateur.trainers.judging.outcome import TOKENS, Cost, Outcome
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.loop.learning_curve import LearningCurve
 from secateur.trainers.loop.shown_epochs import ShownEpochs
@@ -96,8 +96,10 @@ class Trials:
             "compute": {"training": Cost(forward, seen, seconds)},
             "seconds": seconds,
         }
-        if trained.curve:
-            facts["facts"] = {"curve": [asdict(point) for point in trained.curve]}
+        told: dict[str, Any] = {"curve": [asdict(point) for point in trained.curve]} if trained.curve else {}
+        told |= {TOKENS: trained.tokens_seen} if trained.tokens_seen else {}
+        if told:
+            facts["facts"] = told
         with self.store.folder(self.key, trial) as folder:
             save_trained(folder, trained, outcome_of(trained).model_copy(update=facts), config, self.data)
             if shown is not None:
@@ -120,7 +122,7 @@ class Trials:
             settings = self.settings(trial)
             sampler, _ = sampler_of(selection, self.signals, settings, config=config, seed=trial.seed)
         if trial.distilled:
-            objective = objective_for(self.study, config, self.taught, kept=kept, samples=len(self.data))
+            objective = objective_for(self.study, config, self.taught, kept=kept, data=self.data)
         run = f"{trial.selection}/{trial.seed}"
         snapshots, curve = snapshots_of(self.store, self.study.name, run, made_of), None
         if self.test is not None and (evaluations := self.evaluations(trial, keep)):

@@ -29,9 +29,9 @@ from secateur.pipelines.runs.choosing import sampler_of
 from secateur.pipelines.studies.selection import Selection
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import Data, Objective, TrainingConfig
-from secateur.trainers.distillation.cached_logits import TeacherLogits
 from secateur.trainers.distillation.objective import Distillation
-from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.distillation.teacher import varies
+from secateur.trainers.distillation.token_teacher import teacher_for
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.learning_curve import LearningCurve, Point
 from secateur.trainers.loop.shown_epochs import ShownEpochs
@@ -43,7 +43,7 @@ from secateur.trainers.tasks.own import OwnTask, Split
 from secateur.trainers.tasks.registry import task_from
 
 JOB, OUTCOME, NUMBERS = "job.json", "outcome", "trained.json"
-NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "length", "epoch_samples", "curve")
+NUMBERS_OF = ("steps", "epochs", "samples_seen", "seconds", "tokens_seen", "length", "epoch_samples", "curve")
 """Fields of `Trained` besides the model."""
 ORPHANED = 75
 """Exit status of a process whose launcher is gone."""
@@ -154,7 +154,7 @@ class TrainingJob(BaseModel):
                 seed=self.seed,
                 keep=None if self.keep is None else np.load(self.keep, allow_pickle=False),
                 sampler=self.sampler(data),
-                objective=self.objective(),
+                objective=self.objective(data),
                 # Without a GPU accelerate does not join processes unless it is told that they train on the CPU.
                 device=None if torch.cuda.is_available() else torch.device("cpu"),
                 progress=progress,
@@ -175,14 +175,14 @@ class TrainingJob(BaseModel):
             signals[selection.score] = np.load(self.sampled.scores, allow_pickle=False)
         return sampler_of(selection, signals, self.sampled.settings, config=self.config, seed=self.seed)[0]
 
-    def objective(self) -> Objective | None:
+    def objective(self, data: Data) -> Objective | None:
         """What a student descends; None without a teacher."""
         if self.taught is None:
             return None
-        cached = TeacherLogits.load(self.taught.logits) if self.taught.logits else None
-        augmentation = self.config.augmentation
-        teacher = Teacher(models.load(self.taught.teacher), cached=cached, augmentation=augmentation)
-        return self.taught.settings.objective(teacher, self.config, keep=self.taught.share)
+        taught, augmentation = self.taught, self.config.augmentation
+        model = models.load(taught.teacher) if taught.logits is None or varies(augmentation) else None
+        teacher = teacher_for(data, taught.settings, model=model, cached=taught.logits, augmentation=augmentation)
+        return taught.settings.objective(teacher, self.config, keep=taught.share)
 
 
 class Unwritten:

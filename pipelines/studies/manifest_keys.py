@@ -1,8 +1,9 @@
 """Selections of a study that trains whose rows a manifest lists, and as many rows at random beside each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from secateur.pipelines.studies.grid import KD, STEPS
+from secateur.pipelines.studies.grid import KD, STEPS, Trial
 from secateur.pipelines.studies.rejections import require
 from secateur.pipelines.studies.selection import RANDOM, Selection
 from secateur.pipelines.studies.target_keys import TargetKeys
@@ -44,3 +45,10 @@ class ManifestKeys(TargetKeys):
         """The selection whose manifest says which rows a selection keeps, or how many; empty where none does."""
         selection = self.selections.get(name)
         return "" if selection is None else name if selection.manifest is not None else selection.as_many_as or ""
+
+    def follows(self, names: Sequence[str], trial: Trial | None, content: str) -> bool:
+        root, _, rest = content.partition(".")
+        if root == "selections" and rest.endswith(".manifest"):
+            plain = trial.plain.name if trial else ""
+            return names[0] == "subset" and bool(plain) and self.listed_by(plain) == rest.partition(".")[0]
+        return super().follows(names, trial, content)

@@ -18,6 +18,7 @@ from secateur.trainers.tasks.contract import Metric, Task
 from secateur.trainers.tasks.missing_signals import EMBEDDED, missing_signals
 from secateur.trainers.tasks.own import own_task
 from secateur.trainers.tasks.registry import task_from, tasks
+from secateur.trainers.tasks.sft import BY_DOMAIN
 
 EXAMPLES: dict[Target, tuple[tuple[str, ...], np.ndarray]] = {
     "class": (("0", "1"), np.array([0, 1])),
@@ -102,7 +103,7 @@ class Problem(Settings):
 
         How many classes there are, and numbers in a column of lists, the data say: those are looked at with them.
         """
-        if name is None or (not self.declared.learns_target and name.startswith("nll_")):  # of a domain of the data
+        if name is None or (not self.declared.learns_target and name.startswith(BY_DOMAIN)):  # of a domain of the data
             return
         task, listed = self.task(EXAMPLES[self.target][0]), None
         if self.target == "numbers":
@@ -137,9 +138,9 @@ def refuse_missing(
     """
     faults = [f"{name}: {fault}" for name, scorer in scores.items() for fault in missing_signals(scorer, task)]
     faults += [
-        f"selections.{name}: it reads embeddings, which {task.name} has none of: {task.lacks['features']}"
+        f"selections.{name}: it reads embeddings, which {task.name} has none of: {task.lacks['embedding']}"
         for name, reads in selections.items()
-        if EMBEDDED.intersection(reads) and "features" in task.lacks
+        if EMBEDDED.intersection(reads) and "embedding" in task.lacks
     ]
     if faults:
         raise ValueError("\n".join(faults))

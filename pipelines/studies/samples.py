@@ -15,7 +15,7 @@ from secateur.pipelines.studies.manifest_keys import ManifestKeys
 from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.sample_keys import BASELINES
-from secateur.pipelines.studies.scores import Score, refuse_impossible, require_score
+from secateur.pipelines.studies.scores import Score, refuse_impossible, refuse_trajectories, require_score
 from secateur.pipelines.studies.sections import TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
@@ -33,7 +33,7 @@ from secateur.scorers.contract import Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality, encoding_of
+from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality, encoding_of, refuse_other_tokenizers
 from secateur.trainers.models.registry import check_settings
 from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask, own_task
@@ -81,8 +81,6 @@ class Study(ManifestKeys):
         learned = self.task.declared.learns_target
         self.columns = self.read_columns.holding(self.task.target, learned=learned).reading(self.encoding)
         self.task.check_columns(self.columns.kind)
-        if self.distillation and not self.task.declared.distils:
-            raise ValueError(f"distillation: task {self.task.kind} has no teachers; leave it out")
         reads = {name: each.reads for name, each in self.selections.items()}
         self.task.check(self.read_scores, reads, [config for config in (self.proxy, self.training) if config])
         self.task.check_metric(self.metric, self.columns.labels)
@@ -134,6 +132,7 @@ class Study(ManifestKeys):
 
         for config in self.configs:
             check_settings(config)
+        refuse_other_tokenizers(self.resolved_encoding, self.configs)
         return revision_of(self.read_source, self.read_columns, base, cache)
 
     @property
@@ -171,6 +170,8 @@ class Study(ManifestKeys):
         epochs = self.proxy.epochs if self.proxy else None
         refuse_impossible(self.computed, self.neighbours.count, self.checkpoints, epochs)
         embedded = self.embedded_by == "proxy" and "embeddings" in self.signals
+        reading = [name for name, each in self.selections.items() if "loss_trajectories" in each.reads]
+        refuse_trajectories(reading, self.checkpoints, self.proxy)
         self.check_units()
         if self.proxy:
             self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
@@ -193,6 +194,8 @@ class Study(ManifestKeys):
             if self.embedded_by_proxy(score.signals):
                 return f"scores.{name}: {score.scorer!r} reads embeddings of a proxy, {vectors}"
         for name, selection in self.selections.items():
+            if "loss_trajectories" in selection.reads:
+                return f"selections.{name}: {selection.selector!r} reads losses of a proxy over its training, {add}"
             compared = self.of_embeddings if "target_places" in selection.reads else set()
             if self.embedded_by_proxy({*selection.reads, *compared}):
                 return f"selections.{name}: {selection.selector!r} reads embeddings of a proxy, {vectors}"
@@ -395,10 +398,4 @@ class Study(ManifestKeys):
             return names[0] == "embeddings"
         if content == AUDIT:
             return names[0] == "report"
-        if root == "selections" and rest.endswith(".manifest"):
-            return (
-                names[0] == "subset"
-                and trial is not None
-                and self.listed_by(trial.plain.name) == rest.partition(".")[0]
-            )
         return super().follows(names, trial, content)

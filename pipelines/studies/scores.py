@@ -1,7 +1,7 @@
 """A study's scores: each a scorer with its settings, or numbers that the user brings."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from secateur.pipelines.studies.output_scores import OutputScore, is_output
 from secateur.pipelines.studies.own_scores import OwnCard, OwnScore, brings
 from secateur.pipelines.studies.rejections import require
+from secateur.pipelines.studies.sections import Proxy
 from secateur.scorers.contract import Card, Scorer
 from secateur.scorers.registry import AnyScorer, scorers
 from secateur.scorers.settings import Settings
@@ -98,6 +99,24 @@ def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints:
                     f"{key}: {score.scorer!r}, which scores.{name} asks for, compares checkpoints at the ends of "
                     f"epochs: {key} must be at least {least}, got {there}"
                 )
+
+
+def refuse_trajectories(selections: Sequence[str], checkpoints: int, proxy: Proxy | None) -> None:
+    """Raise ValueError where selections read losses over the training of a proxy that has one checkpoint, or that saw
+    only a part of the samples."""
+    if not selections or proxy is None:
+        return
+    if checkpoints < 2 or (proxy.epochs is not None and proxy.epochs < 2):
+        length = "" if proxy.epochs is None else f" and proxy.epochs: {proxy.epochs}"
+        raise ValueError(
+            f"checkpoints: selections.{selections[0]} compares losses at the ends of the proxy's epochs: at least 2 "
+            f"checkpoints and 2 epochs are needed, and the study has checkpoints: {checkpoints}{length}"
+        )
+    if proxy.folds:
+        raise ValueError(
+            f"proxy.folds: selections.{selections[0]} compares losses of samples that one proxy learned from; leave "
+            "folds out"
+        )
 
 
 def require_score(name: str, known: Mapping[str, Any], where: str) -> None:

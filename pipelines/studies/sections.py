@@ -155,7 +155,8 @@ class Distilled(Distillation):
         for name in self.selections or ():
             require(name, known, "distillation.for")
         if isinstance(self.teacher, TrainingConfig):
-            check_config(self.teacher)
+            # Pretrained weights may teach as they come.
+            check_config(self.teacher, untrained="pretrained" in self.teacher.model_settings)
 
 
 class Frozen(Settings):

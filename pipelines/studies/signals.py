@@ -34,6 +34,7 @@ SIGNALS: Mapping[str, StudySignal] = {
     "null_log_probabilities": StudySignal("samples"),
     "completion_tokens": StudySignal("samples"),
     "embeddings": StudySignal("asset", "embeddings", "embeddings_cost", ("proxy",)),
+    "loss_trajectories": StudySignal("asset", "scoring", "loss_trajectories_cost", ("proxy",)),
     "label_free_embeddings": StudySignal("asset", "embeddings", "label_free_embeddings_cost"),
     "label_free_neighbours": StudySignal(
         "asset", "neighbours", "label_free_neighbours_cost", ("label_free_embeddings",)
@@ -79,6 +80,7 @@ BESIDE: Mapping[str, str] = {
     "embeddings_cost": "embeddings",
     "embeddings_for": "embeddings",
     "yardstick_cost": "yardstick",
+    "loss_trajectories_cost": "loss_trajectories",
     "neighbours_cost": "neighbour_indices",
     "label_free_embeddings_cost": "label_free_embeddings",
     "label_free_neighbours_cost": "label_free_neighbours",

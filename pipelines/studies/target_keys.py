@@ -41,7 +41,7 @@ class TargetKeys(UnitKeys):
         if self.task.own or self.source is None or self.columns is None:
             raise ValueError(f"target: the task {self.task.kind} brings its samples with it; leave it out")
         self.target.check_split(self.source)
-        texts = self.columns.text is not None
+        texts = bool(self.columns.texts)
         self.target.by_texts(named=True, texts=texts)
         apart = self.own_vectors is not None and self.own_vectors.file is not None and self.target.filter is None
         if apart and self.of_embeddings and self.target.vectors is None:
@@ -54,8 +54,14 @@ class TargetKeys(UnitKeys):
 
     def _check_gradients(self) -> None:
         """Raise ValueError where no one network has gradients of both the data and the target."""
-        if reason := self.task.declared.lacks.get("error"):
+        declared = self.task.declared
+        if "token_logits" not in declared.lacks:
+            return self._check_proxy()
+        if reason := declared.lacks.get("error"):
             raise ValueError(f"selections: gradient_match reads errors of a task, and {reason}; name another selector")
+        return self._check_proxy()
+
+    def _check_proxy(self) -> None:
         if self.proxy is None:
             raise ValueError("proxy: gradient_match compares gradients of one; add it, or name nearest_to_target")
         if self.proxy.folds:
@@ -77,7 +83,9 @@ class TargetKeys(UnitKeys):
     @property
     def target_by_texts(self) -> bool:
         """Whether rows are compared with those of the target by their texts."""
-        texts, named = bool(self.columns and self.columns.text), "embeddings" in self.model_fields_set
+        # Completions are compared as RDS+ does it unless a study asks for texts.
+        named = "embeddings" in self.model_fields_set or self.task.kind == "sft"
+        texts = bool(self.columns and self.columns.texts)
         return self.target is not None and self.target.by_texts(named=named, texts=texts)
 
     @property

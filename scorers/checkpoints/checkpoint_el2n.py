@@ -17,5 +17,11 @@ def checkpoint_el2n(batch: CheckpointBatch) -> torch.Tensor:
 
     The paper gives one early checkpoint of each of ten runs. `el2n` is the training-view mean of one run.
     Range [0, sqrt(2)]. For other tasks as `el2n` says.
+
+    >>> model = torch.nn.Linear(2, 2, bias=False).eval()
+    >>> _ = torch.nn.init.eye_(model.weight)
+    >>> batch = CheckpointBatch([model], torch.tensor([[9.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
+    >>> checkpoint_el2n(batch).round(decimals=3)
+    tensor([0.0000, 0.7070])
     """
     return average([one.error_length for one in batch.each])

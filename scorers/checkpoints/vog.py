@@ -18,7 +18,7 @@ CAVEAT = (
 
 @checkpoint_scorer(
     high_means="harder",
-    reads=("target_output", "inputs"),
+    reads=(("target_output", "token_logits"), ("inputs", "token_logits")),
     paper="Agarwal et al. 2022, Estimating Example Difficulty using Variance of Gradients, section 2; "
     "Anand et al. 2023, Influence Scores at Scale, section 3, for text",
     several=True,
@@ -42,12 +42,25 @@ def vog(
     Images and features: the gradient at what the network is fed with, which is after the standardising first layer
     where the model has one; for images it is averaged over channels before anything else, as in the authors' code.
     Token ids: the gradient at the output of the first embedding layer, averaged over real tokens; a text without any
-    gets 0. Deviations are those of a population. `reduce="variance"` squares them before the average, as the papers
-    write it and the authors' code does not. `stage` takes the first or last `share` of the checkpoints, two at least.
-    Memory is that of one forward and backward pass and of two maps of the gradient's size, however many checkpoints.
-    Raises ValueError for fewer than two checkpoints.
+    gets 0. Completions: the mean over completion tokens of each one's logit takes the place of the label's, and the
+    average is over all real tokens, of the prompt as of the completion (our derivation). Deviations are those of a
+    population. `reduce="variance"` squares them before the average, as the papers write it and the authors' code does
+    not. `stage` takes the first or last `share` of the checkpoints, two at least. Memory is that of one forward and
+    backward pass and of two maps of the gradient's size, however many checkpoints; completions go through in parts of
+    similar length. Raises ValueError for fewer than two checkpoints.
     """
     models = stage_of(batch.models, stage, share)
+    if "token_logits" not in batch.task.provides:
+        return deviations(models, batch, reduce)
+    found = torch.empty(len(batch.inputs), device=batch.inputs.device)
+    for rows in batch.task.backward_parts(batch.inputs):
+        part = CheckpointBatch(models, batch.inputs[rows], batch.targets[rows], batch.task)
+        found[rows] = deviations(models, part, reduce)
+    return found
+
+
+def deviations(models: Sequence[nn.Module], batch: CheckpointBatch, reduce: Literal["std", "variance"]) -> torch.Tensor:
+    """The spread of the gradients of a batch over checkpoints, averaged over the input, float32 `[b]`."""
     mean, squares, real = torch.zeros(()), torch.zeros(()), None
     for seen, model in enumerate(models, 1):
         gradient, real = input_gradient(model, batch)
@@ -81,8 +94,11 @@ def input_gradient(model: nn.Module, batch: CheckpointBatch) -> tuple[torch.Tens
     Images `[b, height, width]`, the mean over channels; features `[b, …]`; token ids `[b, length, d]` with a bool mask
     `[b, length]`. Parameters get no gradient. The model must treat samples apart, as it does in evaluation mode.
     """
-    inputs = batch.inputs
-    text = not inputs.is_floating_point() and inputs.dtype != torch.uint8
+    inputs, network = batch.inputs, model
+    completions = "token_logits" in batch.task.provides
+    text = completions or (not inputs.is_floating_point() and inputs.dtype != torch.uint8)
+    if completions:
+        network = batch.task.token_network(model)
     if not text:
         inputs = inputs.float()
     entrance = first_embedding(model) if text else standardising_layer(model)
@@ -102,7 +118,8 @@ def input_gradient(model: nn.Module, batch: CheckpointBatch) -> tuple[torch.Tens
         handle = entrance.register_forward_hook(differentiate_here) if entrance is not None else None
         try:
             # Detached parameters spare the backward pass its share for weights, and memory.
-            outputs = torch.func.functional_call(model, {k: p.detach() for k, p in model.named_parameters()}, (inputs,))
+            detached = {name: parameter.detach() for name, parameter in network.named_parameters()}
+            outputs = torch.func.functional_call(network, detached, (inputs,))
         finally:
             if handle is not None:
                 handle.remove()
@@ -112,8 +129,11 @@ def input_gradient(model: nn.Module, batch: CheckpointBatch) -> tuple[torch.Tens
             raise ValueError(
                 f"the outputs of {type(model).__name__} have no gradient by the inputs: nothing to compare"
             )
-        (gradient,) = torch.autograd.grad(batch.task.target_output(outputs, batch.targets).sum(), leaves)
+        told = outputs if completions else batch.task.target_output(outputs, batch.targets)
+        (gradient,) = torch.autograd.grad(told.sum(), leaves)
     gradient = gradient.float().contiguous()
+    if completions:
+        return gradient, batch.task.real_tokens(inputs)
     if text:
         return gradient, real_tokens(model, tokens[0], gradient)
     return (gradient.mean(dim=1) if gradient.ndim == 4 else gradient), None

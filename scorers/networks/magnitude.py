@@ -16,6 +16,13 @@ from secateur.scorers.networks.gradients import Groups
     paper="Han et al. 2015, arXiv 1506.02626",
 )
 def magnitude(model: nn.Module, names: Sequence[str]) -> Groups:
-    """Absolute value of each weight of the parameters `names`."""
+    """Absolute value of each weight of the parameters `names`.
+
+    >>> import torch
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> _ = torch.nn.init.constant_(layer.weight, -3.0)
+    >>> magnitude(layer, ["weight"])
+    {'weight': array([[3., 3.]], dtype=float32)}
+    """
     parameters = dict(model.named_parameters())
     return {name: parameters[name].detach().abs().float().cpu().numpy().copy() for name in names}

@@ -18,6 +18,13 @@ class Aum(PresentationMean):
     Mislabelled samples lie at the low end. `accumulated_margin` is the variant of probabilities. Where samples have
     several labels it is the smallest over labels of the logit, negative where the label is not there: one wrong label
     among many shows (our derivation).
+
+    >>> aum = Aum(2, torch.device("cpu"))
+    >>> ids, labels, losses = torch.tensor([0, 1]), torch.tensor([0, 0]), torch.zeros(2)
+    >>> for logits in ([[3.0, 1.0], [1.0, 2.0]], [[5.0, 1.0], [0.0, 2.0]]):
+    ...     aum.observe(TrainingBatch(ids, torch.tensor(logits), labels, losses))
+    >>> aum.scores()
+    array([ 3. , -1.5], dtype=float32)
     """
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:

@@ -16,6 +16,11 @@ def mean_of_parts(values: torch.Tensor) -> torch.Tensor:
     return values.squeeze(1) if values.shape[1] == 1 else values.mean(dim=1)
 
 
+def chances_of(batch: TrainingBatch) -> torch.Tensor:
+    """Probability of each part of a target, float32 `[b, k]`; of a completion its token accuracy, `[b, 1]`."""
+    return batch.target_probabilities if "target_probabilities" in batch.task.provides else batch.token_accuracy
+
+
 class PresentationMean(Observer):
     """Mean of one value per presentation; float64 sums."""
 

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.lazy import torch
+from secateur.scorers.observers.averages import chances_of
 from secateur.scorers.observers.windows import Window, WindowMean, moments
 
 
 @observer(
     high_means="more uncertain",
-    reads=("target_probabilities",),
+    reads=(("target_probabilities", "token_accuracy"),),
     paper="Cho et al. 2025, Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction "
     "Uncertainty (arXiv 2502.06905), section 3",
 )
@@ -21,7 +22,8 @@ class Dual(WindowMean):
     """(1 - mean) times standard deviation (`n - 1`) of the label's probability in a sliding window, averaged.
 
     Only windows within the first epochs count: 30 for CIFAR and 60 for ImageNet in the paper. The authors scale by a
-    constant 10, this does not. Where samples have several labels it is the mean over labels (our derivation).
+    constant 10, this does not. Where samples have several labels it is the mean over labels, and of completions
+    the share of tokens that have the highest logit takes the place of the probability (our derivations).
     `mean_probability` is what DUAL's beta sampling reads beside it.
     """
 
@@ -37,7 +39,7 @@ class Dual(WindowMean):
         self.epochs = epochs
 
     def followed(self, batch: TrainingBatch) -> torch.Tensor:
-        return batch.target_probabilities
+        return chances_of(batch)
 
     def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
         mean, deviation = moments(recent, count)

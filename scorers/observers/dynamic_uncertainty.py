@@ -9,7 +9,7 @@ from secateur.scorers.observers.windows import WindowMean, moments
 
 @observer(
     high_means="more uncertain",
-    reads=("predictions",),
+    reads=(("predictions", "token_accuracy"),),
     paper="He et al. 2024, Large-scale Dataset Pruning with Dynamic Uncertainty",
 )
 class DynamicUncertainty(WindowMean):
@@ -18,11 +18,12 @@ class DynamicUncertainty(WindowMean):
     The authors evaluate each sample once more, unaugmented, after its training forward pass, scale by a constant 10 and
     leave out the last window; this watches the training forward pass itself, unscaled, and every full window. For
     numbers it follows the prediction in standard deviations of the targets, for several labels the probability of each;
-    the score is then the mean over targets or labels (our derivation).
+    the score is then the mean over targets or labels. For completions it follows the share of tokens that have the
+    highest logit (all our derivations).
     """
 
     def followed(self, batch: TrainingBatch) -> torch.Tensor:
-        return batch.predictions
+        return batch.predictions if "predictions" in batch.task.provides else batch.token_accuracy
 
     def value(self, recent: torch.Tensor, count: torch.Tensor | None) -> torch.Tensor:
         return moments(recent, count)[1]

@@ -10,7 +10,7 @@ from secateur.scorers.lazy import torch
 
 @observer(
     high_means="harder",
-    reads=(("correct", "error"),),
+    reads=(("correct", "error", "token_accuracy"),),
     paper="Toneva et al. 2019, An Empirical Study of Example Forgetting, section 3",
 )
 class Forgetting(Observer):
@@ -22,7 +22,9 @@ class Forgetting(Observer):
 
     Several labels count as correct where all are. Of numbers none is correct, and no threshold is published: there a
     sample counts as learned in an epoch where the length of its residual is at most the median of the epoch (our
-    derivation), and events are counted from epoch to epoch.
+    derivation), and events are counted from epoch to epoch. A completion counts as learned in an epoch where its share
+    of tokens without the highest logit is at most the median of the epoch, by the same rule (ours, too: no published
+    event is one of tokens).
     """
 
     compares: ClassVar[int] = 2
@@ -52,7 +54,7 @@ class Forgetting(Observer):
         else:
             if not len(self.residuals):
                 self.residuals = self.residuals.new_full((len(self.events),), float("nan"))
-            self.residuals.index_copy_(0, batch.ids, torch.linalg.vector_norm(batch.error, dim=1))
+            self.residuals.index_copy_(0, batch.ids, residuals_of(batch))
 
     def end_epoch(self, epoch: int) -> None:
         super().end_epoch(epoch)
@@ -73,3 +75,10 @@ class Forgetting(Observer):
         never = self.presentations if self.never_learned == "presentations" else torch.zeros_like(self.events)
         events = torch.where(self.learned, self.events, never).double().masked_fill(self.broken, float("nan"))
         return events / self.presentations if self.per == "presentation" else events
+
+
+def residuals_of(batch: TrainingBatch) -> torch.Tensor:
+    """How far samples are from what they should be where none is simply right, float32 `[b]`."""
+    known = "error" in batch.task.provides
+    far: torch.Tensor = torch.linalg.vector_norm(batch.error, dim=1) if known else 1 - batch.token_accuracy.squeeze(1)
+    return far

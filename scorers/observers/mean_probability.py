@@ -8,20 +8,21 @@ from pydantic import Field
 
 from secateur.scorers.contract import TrainingBatch, observer
 from secateur.scorers.lazy import torch
-from secateur.scorers.observers.averages import PresentationMean, mean_of_parts
+from secateur.scorers.observers.averages import PresentationMean, chances_of, mean_of_parts
 from secateur.scorers.observers.early_epochs import FirstEpochs
 
 
 @observer(
     high_means="easier",
-    reads=("target_probabilities",),
+    reads=(("target_probabilities", "token_accuracy"),),
     paper="Cho et al. 2025, DUAL (arXiv 2502.06905), section 3; Swayamdipta et al. 2020, Dataset Cartography, "
     "section 2, call it confidence",
 )
 class MeanProbability(FirstEpochs, PresentationMean):
     """Probability of the label, averaged over a sample's presentations in the first epochs. Range [0, 1].
 
-    Where samples have several labels it is the mean over labels of the probability that each is as it is.
+    Where samples have several labels it is the mean over labels of the probability that each is as it is; of
+    completions it is the share of tokens that have the highest logit (our derivation).
     The default counts the epochs that `dual` counts, for DUAL's beta sampling; None counts the whole run.
     """
 
@@ -36,4 +37,4 @@ class MeanProbability(FirstEpochs, PresentationMean):
         self.epochs = epochs
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
-        return mean_of_parts(batch.target_probabilities)
+        return mean_of_parts(chances_of(batch))

@@ -5,7 +5,7 @@ queries.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -126,3 +126,30 @@ def unit_rows(vectors: Vectors) -> Vectors:
     from sklearn.preprocessing import normalize
 
     return normalize(vectors.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class MeanCosines(Cosines):
+    """Means of the cosines of several, such as those of each checkpoint."""
+
+    each: Sequence[VectorCosines]
+
+    @property
+    def rows(self) -> int:  # type: ignore[override]
+        """Rows of the pool."""
+        return self.each[0].rows
+
+    @property
+    def queries(self) -> int:  # type: ignore[override]
+        """Rows of the target."""
+        return self.each[0].queries
+
+    @property
+    def step(self) -> int:
+        """That of the widest vectors."""
+        return min(one.step for one in self.each)
+
+    def blocks(self, step: int) -> Iterator[Float32[np.ndarray, "queries b"]]:
+        """See `Cosines`."""
+        for tiles in zip(*(one.blocks(step) for one in self.each), strict=True):
+            yield sum(tiles) / np.float32(len(tiles))

@@ -14,6 +14,10 @@ def global_mask(scores: Scores, keep: int | float, *, seed: int, least: Least = 
 
     A layer may keep nothing, unless it is to keep `least` of its highest; raises ValueError where a layer has fewer, or
     the budget is less than that in all.
+
+    >>> scores = {"first": np.float32([5, 1, 2, 3]), "second": np.float32([9, 8, 7, 6])}
+    >>> global_mask(scores, 0.5, seed=0)["first"]
+    array([False, False, False, False])
     """
     joined = np.concatenate([values.reshape(-1) for values in scores.values()])
     budget = resolve_keep(keep, len(joined))

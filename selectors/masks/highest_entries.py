@@ -10,7 +10,12 @@ from secateur.selectors.masks.groups import Masks, Scores, shapes_of, sizes_of
 
 @mask_selector("delta", paper="Sun et al. 2024, Wanda, arXiv 2306.11695")
 def highest_entries(scores: Scores, keep: float, *, seed: int) -> Masks:
-    """Keep the highest scores of every tensor, the same share of each; ties are drawn."""
+    """Keep the highest scores of every tensor, the same share of each; ties are drawn.
+
+    >>> scores = {"first": np.float32([5, 1, 2, 3]), "second": np.float32([9, 8, 7, 6])}
+    >>> highest_entries(scores, 0.5, seed=0)["second"]
+    array([ True,  True, False, False])
+    """
     budgets, masks = tensor_budgets(sizes_of(shapes_of(scores)), keep), {}
     for name, values in scores.items():
         chosen = np.zeros(values.size, dtype=np.bool_)

@@ -12,7 +12,12 @@ from secateur.selectors.masks.layer_ratios import counts_of, uniform
 
 @mask_selector(paper="Li et al. 2017, arXiv 1608.08710, for channels")
 def layer_mask(scores: Scores, keep: float, *, seed: int) -> Masks:
-    """Keep the highest scores of each layer, the same share of every one, exactly the budget in all; ties are drawn."""
+    """Keep the highest scores of each layer, the same share of every one, exactly the budget in all; ties are drawn.
+
+    >>> scores = {"first": np.float32([5, 1, 2, 3]), "second": np.float32([9, 8, 7, 6])}
+    >>> layer_mask(scores, 0.5, seed=0)["first"]
+    array([ True, False, False,  True])
+    """
     shapes = shapes_of(scores)
     return layer_masks(scores, counts_of(shapes, uniform(shapes, keep), keep), seed=seed)
 

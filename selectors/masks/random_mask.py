@@ -24,6 +24,10 @@ def random_mask(
 
     `uniform`: the same of all; `er` and `erk`: Erdős-Rényi's by the layer's dimensions; `uniform_plus` and `erk_plus`
     leave the first or the last layer alone.
+
+    >>> masks = random_mask({"first": (4, 5), "second": (2, 10)}, 0.5, seed=0)
+    >>> {name: int(mask.sum()) for name, mask in masks.items()}
+    {'first': 10, 'second': 10}
     """
     return random_masks(shapes, counts_of(shapes, RULES[rule](shapes, keep), keep), seed=seed)
 

@@ -12,6 +12,10 @@ def shuffled_mask(scores: Scores, keep: float, *, seed: int, least: Least = 0, c
     """Draw as many units of each layer as `global_mask` keeps: the scores decide of layers and of nothing else.
 
     `connected`: a layer keeps one unit at least, where the budget has one for each, since none would cut the network.
+
+    >>> scores = {"first": np.float32([5, 1, 2, 3]), "second": np.float32([9, 8, 7, 6])}
+    >>> {name: int(mask.sum()) for name, mask in shuffled_mask(scores, 0.5, seed=0).items()}
+    {'first': 1, 'second': 3}
     """
     shapes, chosen = shapes_of(scores), global_mask(scores, keep, seed=seed, least=least)
     counts = counts_of(shapes, densities_in(chosen), keep) if connected else counts_in(chosen)

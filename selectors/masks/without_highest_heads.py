@@ -13,7 +13,12 @@ KeptHeads: TypeAlias = Bool[np.ndarray, "layers heads"]
 
 @mask_selector("head", paper="Wu et al. 2025, arXiv 2404.15574, section 4")
 def without_highest_heads(scores: HeadScores, keep: float, *, seed: int = 0) -> KeptHeads:
-    """Mask the heads of the highest scores; of equal ones the first go first."""
+    """Mask the heads of the highest scores; of equal ones the first go first.
+
+    >>> without_highest_heads(np.float32([[0.1, 0.9], [0.3, 0.2]]), 0.75, seed=0)
+    array([[ True, False],
+           [ True,  True]])
+    """
     return without_top(scores, scores.size - resolve_keep(float(keep), scores.size))
 
 

@@ -21,6 +21,10 @@ def without_other_heads(
     """Mask random heads that are neither above the threshold nor among the highest, all of them where they are few.
 
     `earlier` and `later` draw from the layers before and behind the one whose scores sum up highest.
+
+    >>> without_other_heads(np.float32([[0.05, 0.9], [0.3, 0.2]]), 0.75, seed=0)
+    array([[False,  True],
+           [ True,  True]])
     """
     count = scores.size - resolve_keep(float(keep), scores.size)
     others = others_of(scores, count, control, threshold)

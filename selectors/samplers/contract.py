@@ -3,12 +3,22 @@
 `set_epoch` draws, `__iter__` only reads: iterating twice gives the same epoch, however often a loader asks. Ids
 travel in the batch, so a loader that looks ahead credits no loss to the wrong sample. In a loop:
 
-    for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        for ids, inputs, labels in loader:
-            losses = cross_entropy(model(inputs), labels, reduction="none")
-            sampler.observe(ids, losses)
-            (sampler.weights(ids) * losses).mean().backward()
+>>> import torch
+>>> from torch.utils.data import DataLoader, TensorDataset
+>>> from secateur.selectors.samplers.info_batch import InfoBatch
+>>> data = TensorDataset(torch.arange(64), torch.randn(64, 4), torch.arange(64) % 3)  # ids, inputs, labels
+>>> model = torch.nn.Linear(4, 3)
+>>> optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+>>> sampler = InfoBatch(len(data), epochs=3)
+>>> loader = DataLoader(data, batch_size=16, sampler=sampler)
+>>> for epoch in range(3):
+...     sampler.set_epoch(epoch)
+...     for ids, inputs, labels in loader:
+...         losses = torch.nn.functional.cross_entropy(model(inputs), labels, reduction="none")
+...         sampler.observe(ids, losses)
+...         optimiser.zero_grad()
+...         (sampler.weights(ids) * losses).mean().backward()
+...         _ = optimiser.step()
 """
 
 from __future__ import annotations

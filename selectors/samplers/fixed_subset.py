@@ -12,6 +12,11 @@ class FixedSubset(EpochSampler):
     order.
 
     Raises ValueError where nothing is kept.
+
+    >>> sampler = FixedSubset(np.array([True, False, True, True]))
+    >>> sampler.set_epoch(0)
+    >>> sorted(sampler)
+    [0, 2, 3]
     """
 
     def __init__(

@@ -39,6 +39,14 @@ class InfoBatch(EpochSampler):
     with weights; where even that does not do, all samples have one share.
 
     From epoch `anneal_from` · epochs on, everything is trained on, with weights 1.
+
+    >>> import torch
+    >>> sampler = InfoBatch(8, epochs=10)
+    >>> sampler.set_epoch(0)
+    >>> sampler.observe(torch.arange(8), torch.tensor([0.1, 0.1, 0.1, 0.1, 2.0, 2.0, 2.0, 2.0]))
+    >>> sampler.set_epoch(1)
+    >>> len(sampler), sampler.weights(torch.arange(4, 8)).tolist()
+    (6, [1.0, 1.0, 1.0, 1.0])
     """
 
     def __init__(

@@ -30,6 +30,14 @@ class OrderDp(EpochSampler):
 
     `keep` asks for exactly so many samples in each epoch: the pool then is so large that they are the share `top` of
     it, or everything, and `pool` is not used.
+
+    >>> import torch
+    >>> sampler = OrderDp(8, pool=1.0, top=0.5)
+    >>> sampler.set_epoch(0)
+    >>> sampler.observe(torch.arange(8), torch.tensor([0.1, 0.1, 0.1, 0.1, 2.0, 2.0, 2.0, 2.0]))
+    >>> sampler.set_epoch(1)
+    >>> sorted(sampler)
+    [4, 5, 6, 7]
     """
 
     def __init__(

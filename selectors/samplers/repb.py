@@ -71,6 +71,14 @@ class Repb(EpochSampler):
     among them, weighs t / c, 10 at most; that is a ratio of what happened and biased, most in early epochs. `none`: 1.
 
     `keep` (a fraction, or a count) asks for exactly so many samples in each epoch, as with `InfoBatch`.
+
+    >>> import torch
+    >>> sampler = Repb(8, window=1.0)
+    >>> sampler.set_epoch(0)
+    >>> sampler.observe(torch.arange(8), torch.tensor([0.1, 0.1, 0.1, 0.1, 2.0, 2.0, 2.0, 2.0]))
+    >>> sampler.set_epoch(1)
+    >>> len(sampler), set(range(4, 8)) <= set(sampler)
+    (6, True)
     """
 
     def __init__(

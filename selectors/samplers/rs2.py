@@ -31,6 +31,14 @@ class Rs2(EpochSampler):
     sample per epoch have their turn. It needs `strata`, int64 `[samples]`.
 
     Memory is that of a few tables of √samples numbers, whatever the epoch; stratified, two numbers per sample.
+
+    >>> sampler = Rs2(6, keep=3)
+    >>> seen = []
+    >>> for epoch in range(2):
+    ...     sampler.set_epoch(epoch)
+    ...     seen += list(sampler)
+    >>> sorted(seen)
+    [0, 1, 2, 3, 4, 5]
     """
 
     def __init__(

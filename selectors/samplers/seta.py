@@ -33,6 +33,14 @@ class Seta(EpochSampler):
     and `prune` is not used.
 
     From epoch `anneal_from` · epochs on, the random share alone. Weights are always 1.
+
+    >>> import torch
+    >>> sampler = Seta(8, epochs=10, prune=0.0, groups=2, window=0.5)
+    >>> sampler.set_epoch(0)
+    >>> sampler.observe(torch.arange(8), torch.tensor([0.1, 0.1, 0.1, 0.1, 2.0, 2.0, 2.0, 2.0]))
+    >>> sampler.set_epoch(1)
+    >>> sorted(sampler)
+    [4, 5, 6, 7]
     """
 
     def __init__(

@@ -21,6 +21,13 @@ class SubsetSchedule(EpochSampler):
     lines, the first epoch having the first and the last the last. `first` names the end to begin with: with scores
     that are high for hard samples, `low` goes from easy to hard. Equal scores are ordered at random by `seed`, so
     constant scores make a random subset that changes its size.
+
+    >>> sampler = SubsetSchedule(np.float32([0.9, 0.1, 0.5, 0.3]), 2, keeps=(2, 4), first="low")
+    >>> for epoch in range(2):
+    ...     sampler.set_epoch(epoch)
+    ...     print(sorted(sampler))
+    [1, 3]
+    [0, 1, 2, 3]
     """
 
     def __init__(

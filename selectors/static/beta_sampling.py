@@ -41,6 +41,10 @@ def beta_sampling(
     scores. The paper's `c_D` is `exponent`: 5.5 for CIFAR-10, 4 for CIFAR-100, 11 for ImageNet. Scores of zero or
     below have no weight: they are drawn, at random, only where the positive ones run out. Raises ValueError that
     names rows where `mean_probability` is no probability.
+
+    >>> scores, confidence = np.float32([9, 8, 7, 0, 0, 0]), np.full(6, 0.5, dtype=np.float32)
+    >>> beta_sampling(scores, confidence, 3, exponent=4.0, seed=0).nonzero()[0]
+    array([0, 1, 2])
     """
     wrong = np.flatnonzero((mean_probability < 0) | (mean_probability > 1))
     if len(wrong):

@@ -44,6 +44,10 @@ def coverage_centric(
     are cut, whichever score the bins are made of. Bins that hold fewer than their part are taken whole.
     Constant scores make one bin, thus a random draw. Raises ValueError where the budget exceeds what the cut
     leaves.
+
+    >>> aum = np.arange(10, dtype=np.float32)
+    >>> coverage_centric(-aum, aum, 4, cutoff=0.2, bins=4, seed=0).nonzero()[0]
+    array([3, 5, 7, 8])
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")

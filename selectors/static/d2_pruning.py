@@ -44,6 +44,11 @@ def d2_pruning(
     `s_i += Σ exp(-d_ij) s_j`, reverse, for each pick `i`, `s_j -= exp(-gamma d_ij) s_i`. Scores that go
     below zero are shifted to begin there, for a negative message would reward difficulty with the wrong sign.
     Equals are drawn by `seed`.
+
+    >>> points = np.float32([[1, 0], [0.98, 0.2], [0.9, 0.4], [0, 1], [0.2, 0.98], [-1, 0]])
+    >>> scores, aum = np.float32([3, 2, 1, 3, 2, 1]), np.arange(6, dtype=np.float32)
+    >>> d2_pruning(scores, aum, points, 3, cutoff=0.0, neighbours=2).nonzero()[0]
+    array([0, 3, 5])
     """
     if neighbours < 1 or gamma < 0:
         raise ValueError(f"neighbours must be at least 1 and gamma at least 0, got {neighbours} and {gamma}")

@@ -29,6 +29,10 @@ def facility_location(embeddings: Embeddings, budget: int, *, seed: int = 0, ids
     Time grows with the square of the number of samples, memory does not; run it under a class policy to bound both.
     Equal gains are drawn by `seed`, and are common: two samples that would cover each other and nobody else gain the
     same. A zero embedding is at a right angle to all.
+
+    >>> points = np.float32([[1, 0], [0.98, 0.2], [0.9, 0.4], [0, 1], [0.2, 0.98], [-1, 0]])
+    >>> facility_location(points, 3).nonzero()[0]
+    array([2, 4, 5])
     """
     coverage = Coverage(embeddings)
     keys = random_keys(len(embeddings) if ids is None else ids, seed)

@@ -20,6 +20,9 @@ def herding(embeddings: Embeddings, budget: int, *, seed: int = 0, ids: Ids | No
 
     Means of the embeddings as they are; normalise before for iCaRL's. No sample is taken twice; equals are drawn by
     `seed`. A pass over the embeddings per pick.
+
+    >>> herding(np.float32([[0], [1], [2], [9]]), 1).nonzero()[0]
+    array([2])
     """
     keys = random_keys(len(embeddings) if ids is None else ids, seed)
     distances = SquaredDistances(embeddings)

@@ -29,6 +29,10 @@ def importance_resampling(
     Weights are sums over a text's n-grams, as published (`length: own`): long texts are hundreds of nats apart, so that
     they are chosen without any draw. `equal` weighs each text as if it had the median number of n-grams, as chunks of
     equal length would; texts of a few words then weigh what chance makes of them.
+
+    >>> ratios, counts = np.float32([0.1, -0.2, 0.3]), np.float32([10, 10, 10])
+    >>> importance_resampling(ratios, counts, 1, noise=False, seed=0)
+    array([False, False,  True])
     """
     weights = target_log_ratios.astype(np.float64)
     if length == "equal":

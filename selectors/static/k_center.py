@@ -17,6 +17,9 @@ def k_center(embeddings: Embeddings, budget: int, *, seed: int, ids: Ids | None 
 
     Holds one distance per sample, however large the budget: a pass over the embeddings per pick. Equal distances, as
     among copies of what is kept, are drawn by `seed`.
+
+    >>> k_center(np.float32([[0], [0.1], [5], [5.1], [9]]), 3, seed=0).nonzero()[0]
+    array([0, 2, 4])
     """
     keys = random_keys(len(embeddings) if ids is None else ids, seed)
     distances = SquaredDistances(embeddings)

@@ -24,6 +24,9 @@ def moderate(
 
     Distances are Euclidean and ranked over all classes together: with `n - budget` samples to leave out, the closest
     `(n - budget) // 2` go, and the farthest. A class policy ranks within classes instead. Ties are drawn by `seed`.
+
+    >>> moderate(np.float32([[0], [1], [2], [3], [9]]), np.zeros(5, dtype=np.int64), 3).nonzero()[0]
+    array([0, 1, 3])
     """
     distances = distances_to_medians(embeddings, strata)
     return keep_between(distances, (len(strata) - budget) // 2, budget, seed=seed, ids=ids)

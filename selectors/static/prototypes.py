@@ -26,6 +26,10 @@ def prototypes(
     Spherical k-means of L2-normalised embeddings; the ranking is over all clusters together. The paper keeps hard
     samples where data abound and easy ones where they are scarce, with about as many clusters as classes. `seed`
     starts k-means and draws among equals.
+
+    >>> points = np.float32([[1, 0], [1, 0], [0.8, 0.6], [0, 1], [0, 1]])
+    >>> prototypes(points, 1, clusters=2, seed=0).nonzero()[0]
+    array([2])
     """
     _, centrality = spherical_clusters(unit_rows(embeddings), clusters, seed=seed)
     return keep_smallest(centrality if end == "hard" else -centrality, budget, seed=seed, ids=ids)

@@ -34,6 +34,12 @@ def semantic_deduplication(
     far from the centroid come first (`hard`), or those close to it (`easy`). The paper removes a sample whose
     highest cosine to an earlier one, removed or not, is above `1 - epsilon`; here the threshold is the one that leaves
     the budget. Copies in different clusters are not seen. Equals are drawn by `seed`, which also starts k-means.
+
+    >>> points = np.float32([[1, 0], [1, 0], [0, 1], [0, 1], [0.7, 0.7]])
+    >>> points[semantic_deduplication(points, 3, seed=0)]
+    array([[1. , 0. ],
+           [0. , 1. ],
+           [0.7, 0.7]], dtype=float32)
     """
     if samples_per_cluster < 1:
         raise ValueError(f"samples_per_cluster must be at least 1, got {samples_per_cluster}")

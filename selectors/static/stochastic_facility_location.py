@@ -38,6 +38,10 @@ def stochastic_facility_location(
 
     In expectation within 1 - 1/e - epsilon of the optimum, for `n * ln(1 / epsilon)` gains in all. Coverage as in
     `facility_location`.
+
+    >>> points = np.float32([[1, 0], [0.98, 0.2], [0.9, 0.4], [0, 1], [0.2, 0.98], [-1, 0]])
+    >>> stochastic_facility_location(points, 3, seed=0).nonzero()[0]
+    array([2, 4, 5])
     """
     coverage = Coverage(embeddings)
     keys = random_keys(len(embeddings) if ids is None else ids, seed)

@@ -39,6 +39,9 @@ EmbeddingSettings.fit_rows [2, inf)
 EmbeddingSettings.max_length [4, inf)
 Evolution.population [1, inf)
 Evolution.sample [1, inf)
+Lora.alpha (0, 1000000]
+Lora.dropout [0, 1)
+Lora.rank [1, 4096]
 ModelSpace.training_seeds [1, inf)
 ModelSpace.validation_fraction (0, 1)
 Neighbourhood.count [1, inf)
@@ -77,6 +80,7 @@ TrainingConfig.batch_size [1, 10000000]
 TrainingConfig.epochs [0, 1000000]
 TrainingConfig.label_smoothing [0, 1)
 TrainingConfig.learning_rate (0, 1000]
+TrainingConfig.length_buckets [0, 1000000]
 TrainingConfig.momentum [0, 1)
 TrainingConfig.pull [0, 1000000]
 TrainingConfig.steps [1, 1000000000]

@@ -127,11 +127,23 @@ def test_a_study_of_completions_runs_from_init_to_its_report(finished: tuple[Pat
     report = json.loads((home / "report" / "report.json").read_text())
     for arm in study.arms:
         metrics = json.loads((home / "evaluation" / f"{arm}@0.3" / "0.json").read_text())["metrics"]
-        assert {"nll", "row_nll", "perplexity", "token_accuracy", "nll_copy", "nll_sort"} == set(metrics)
+        of_sources = {"nll_copy", "nll_sort", "exact_match_copy", "exact_match_sort"}
+        assert {"nll", "row_nll", "perplexity", "token_accuracy", "exact_match"} | of_sources == set(metrics)
     kinds = {finding["kind"]: finding["text"] for finding in report["findings"]}
     assert "cut at 42 tokens" in kinds["texts cut"]
     assert "says nothing of" in kinds["unscored samples"]
     assert answer["report"]
+
+
+def test_the_report_says_how_many_tokens_each_arm_was_trained_on(finished: tuple[Path, Any, Any]) -> None:
+    home, study, _ = finished
+    counts = token_counts(np.load(home / "inputs.npy"))
+    tables = json.loads((home / "report" / "report.json").read_text())
+    assert "completion tokens trained" in json.dumps(tables)
+    for arm in study.arms:
+        outcome = json.loads((home / "evaluation" / f"{arm}@0.3" / "0.json").read_text())
+        mask = np.load(home / "subset" / f"{arm}@0.3" / "0.npy")
+        assert outcome["facts"]["tokens_seen"] == counts[mask].sum() * outcome["epochs"]
 
 
 def test_budgets_are_of_completion_tokens_and_manifests_say_so(finished: tuple[Path, Any, Any]) -> None:
@@ -268,11 +280,13 @@ def test_a_study_of_completions_without_a_source_loads(tmp_path: Path) -> None:
     ("changes", "fault"),
     [
         (
-            {"scores": {"dual": None}},
-            "reads target_probabilities, which sft has none of: a completion is many",
+            {"scores": {"el2n": None}},
+            "reads error, which sft has none of: a completion is many",
         ),
-        ({"scores": {"forgetting": None}}, "no published event of forgetting is one of token accuracy"),
-        ({"distillation": {"for": ["uniform_random"]}}, "task sft has no teachers"),
+        ({"scores": {"aum": None}}, "each token of a completion has a rival of its own"),
+        ({"training": SMALL | {"packing": True}}, "packing: several samples in one sequence would share a loss"),
+        ({"encoding": {"packing": True}}, "packing: several samples in one sequence would share a loss"),
+        ({"training": SMALL | {"model_settings": {"lora": {}}}}, "beside pretrained weights: name them"),
         ({"keep": [{"tokens": 4000}, 0.5]}, "budgets are all of rows, or all of one column"),
         ({"keep": [{"tokens": 0.5}, {"bytes": 0.5}]}, "compares at budgets of one column, got tokens, bytes"),
         ({"keep": {"tokens": 0.5}, "selections": {"rs2": None}}, "rs2 counts rows of an epoch, no tokens"),
@@ -283,7 +297,7 @@ def test_a_study_of_completions_without_a_source_loads(tmp_path: Path) -> None:
         ({"proxy": SMALL | {"epochs": 0}, "scores": {"checkpoint_loss": None, "loss": None}}, "0 epochs are none"),
         ({"training": {"model": "transformer", "epochs": 1}}, "reads tokens, but a sample of fine-tuning"),
         ({"metric": "accuracy"}, "accuracy"),
-        ({"selections": {"herding": None}}, "one vector per token, not one per sample"),
+        ({"scores": {"last_layer_grand": None}}, "one vector per token, not one per sample"),
     ],
 )
 def test_what_makes_no_sense_of_completions_is_refused_with_the_reason(

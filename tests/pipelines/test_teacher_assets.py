@@ -24,6 +24,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.distillation import token_teacher
 from secateur.trainers.distillation.cached_logits import TeacherLogits, cache_logits
 from secateur.trainers.distillation.objective import Distillation, distil
 from secateur.trainers.distillation.teacher import Teacher
@@ -116,7 +117,7 @@ def test_students_of_a_trial_descend_what_direct_calls_say(graph: Callable[..., 
     taught.materialise()
     data, config = taught.data, taught.study.training
     keep = uniform_random(np.arange(120), 42, seed=0)
-    objective = objective_for(taught.study, config, taught.loaded, kept=42, samples=120)
+    objective = objective_for(taught.study, config, taught.loaded, kept=42, data=taught.data)
     student = train(data, config, seed=0, keep=keep, objective=objective, device=CPU).model
     model = train(data, config, seed=1000, device=CPU).model
     teacher = Teacher(cached=cache_logits(model, data, top_k=2, temperature=2.0))
@@ -138,17 +139,17 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
     assert set(teacher_inputs(graph(cache=False).study)) == {"teacher"}
     taught.materialise()
     asked: list[bool] = []
-    build = teaching.Teacher
+    build = token_teacher.Teacher
 
     def recorded(*args: Any, **kwargs: Any) -> Teacher:
         teacher = build(*args, **kwargs)
         asked.append(teacher.cached is None)
         return teacher
 
-    monkeypatch.setattr(teaching, "Teacher", recorded)
-    objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=120)
+    monkeypatch.setattr(token_teacher, "Teacher", recorded)
+    objective_for(taught.study, taught.study.training, taught.loaded, kept=12, data=taught.data)
     # The launchpad may ask for augmentation where the study did not.
-    objective_for(taught.study, varied, taught.loaded, kept=12, samples=120)
+    objective_for(taught.study, varied, taught.loaded, kept=12, data=taught.data)
     assert asked == [False, True]
 
 
@@ -263,7 +264,9 @@ def test_logits_of_other_data_are_refused(graph: Callable[..., Graph]) -> None:
     taught = graph()
     taught.materialise()
     with pytest.raises(ValueError, match="holds 120 samples, the data 121: materialise blobs/teacher_logits again"):
-        objective_for(taught.study, taught.study.training, taught.loaded, kept=12, samples=121)
+        objective_for(
+            taught.study, taught.study.training, taught.loaded, kept=12, data=taught.data.take(np.arange(121) % 120)
+        )
 
 
 def test_what_the_search_found_is_what_students_and_cache_go_by(
@@ -284,4 +287,4 @@ def test_what_the_search_found_is_what_students_and_cache_go_by(
     assert cached.temperature == found["settings"]["temperature"]
     settings = teaching.tuned_settings(teaching.asked(taught.study), taught.loaded)
     assert settings == Distillation(**found["settings"], top_k=2)
-    assert objective_for(taught.study, taught.study.training, taught.loaded, kept=30, samples=120)
+    assert objective_for(taught.study, taught.study.training, taught.loaded, kept=30, data=taught.data)

@@ -101,7 +101,7 @@ def test_the_page_on_models_lists_every_one_with_its_settings():
         for names, _, settings in rows
         for name in re.findall(r"`(\w+)`", names)
     }
-    of_inputs = {"vocabulary", "padding_id", "categories"}
+    of_inputs = {"vocabulary", "padding_id", "categories", "tokenizer", "weights"}
     assert {name: listed.get(name) for name in MODELS} == {
         name: set(keywords_of(factory)[0]) - of_inputs for name, factory in MODELS.items()
     }

@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from sft_rows import CONFIG, encoded, opinionated, padded_on_the_left, rows_of
 
 from secateur.scorers.checkpoints.checkpoint_loss import checkpoint_loss
 from secateur.scorers.checkpoints.ifd_loss import ifd_loss
@@ -16,7 +17,7 @@ from secateur.scorers.checkpoints.perplexity import perplexity
 from secateur.scorers.checkpoints.response_tokens import response_tokens
 from secateur.scorers.observers.loss import Loss
 from secateur.scorers.registry import scorers
-from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.contract import Data
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.loop.train import train
 from secateur.trainers.modalities.encoding import encode, encoding_of
@@ -38,49 +39,12 @@ from secateur.trainers.tasks.token_roles import (
     token_counts,
 )
 
-WORDS = [
-    "red",
-    "green",
-    "blue",
-    "seven",
-    "nine",
-    "stone",
-    "river",
-    "<|im_end|>",
-    "Über",
-    "naïve",
-    "木",
-    "sing\n",
-    "fly",
-]
-SMALL = {"layers": 1, "width": 16, "heads": 2}
-CONFIG = TrainingConfig(model="language_model", model_settings=SMALL, steps=3, batch_size=8)
-
-
-def rows_of(count: int, seed: int = 0) -> datasets.Dataset:
-    """Questions and answers of very different lengths."""
-    draw = np.random.default_rng(seed)
-    answers = [" ".join(draw.choice(WORDS, draw.integers(1, 24))) for _ in range(count)]
-    asked = ["say: " + answer[: draw.integers(0, 30)] for answer in answers]
-    return datasets.Dataset.from_dict({"prompt": asked, "answer": answers})
-
-
-def encoded(rows: datasets.Dataset, **settings: Any) -> tuple[Data, Any]:
-    """The rows as data of task sft, and their encoder."""
-    encoding = encoding_of("sequence", {"form": "completion", "vocabulary": 400, **settings}, [CONFIG])
-    made = encode(encoding, rows, rows, ("prompt", "answer"))
-    return Data(made.inputs, np.zeros(len(rows), np.int64), Sft(1), made.model_settings), made.encoder
-
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Data, Any, Any]:
     """Data of 70 rows, their encoder, and a network whose weights are large enough to have opinions."""
     data, encoder = encoded(rows_of(70))
-    network = models.build(CONFIG, data.inputs.shape[1:], data.task, seed=0, learned=data.model_settings)
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.mul_(3.0)
-    return data, encoder, network.eval()
+    return data, encoder, opinionated(data)
 
 
 def causal(network: Any) -> Any:
@@ -145,13 +109,8 @@ def test_neither_the_batch_nor_the_side_of_the_padding_changes_a_score(
 ) -> None:
     data, _, network = made
     whole = every(data, network, 64)
-    lengths = ((data.inputs[:, 1] & ROLE) != PADDING).sum(1)
-    left = np.stack(
-        [np.roll(row, row.shape[1] - length, axis=1) for row, length in zip(data.inputs, lengths, strict=True)]
-    )
-    moved = Data(left, data.targets, data.task, data.model_settings)
     monkeypatch.setattr(token_losses, "PIECE", 1000)  # two tokens at a time
-    for other in (every(data, network, 1), every(moved, network, 64)):
+    for other in (every(data, network, 1), every(padded_on_the_left(data), network, 64)):
         for name, values in whole.items():
             np.testing.assert_allclose(other[name], values, atol=1e-5, rtol=1e-5, err_msg=name)
 
@@ -399,16 +358,23 @@ def test_losses_of_each_domain_and_of_none_that_is_absent() -> None:
     assert found["nll_chat"] == pytest.approx(0.5)
     assert found["nll_code"] == pytest.approx(1.0)
     assert "nll_maths" not in found
-    assert list(task.undefined(targets)) == ["nll_maths"]
+    assert list(task.undefined(targets)) == ["nll_maths", "exact_match_maths"]
 
 
 @pytest.mark.parametrize(
-    "name", ["dual", "forgetting", "aum", "el2n", "grand", "vog", "dynamic_uncertainty", "density"]
+    "name", ["aum", "accumulated_margin", "el2n", "entropy", "tdds", "grand", "last_layer_grand", "self_confidence"]
 )
 def test_scores_of_one_prediction_per_row_are_refused_with_the_reason(name: str) -> None:
     [fault, *_] = missing_signals(scorers()[name], Sft(1))
     assert f"score '{name}'" in fault
     assert "token" in fault
+
+
+def test_neighbours_are_not_asked_for_targets_that_nobody_learns() -> None:
+    [fault] = missing_signals(scorers()["neighbour_agreement"], Sft(2))
+    assert "of another source is no worse" in fault
+    for name in ("density", "nearest_sample", "prototype_distance", "vog", "dual", "forgetting", "correctness"):
+        assert not missing_signals(scorers()[name], Sft(2)), name
 
 
 def test_classification_has_no_scores_of_completions() -> None:

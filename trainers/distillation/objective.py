@@ -3,7 +3,8 @@
 The loss of a sample is (1 - alpha) · CE(student, label) + alpha · T² · KL(softmax(teacher/T) ‖ softmax(student/T)), at
 temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", section 2). For numbers
 half the squared distance to the teacher's predictions takes the place of the second part, for several labels T² times
-the mean over labels of the binary KL: `Task.distance`. Ben-Baruch et
+the mean over labels of the binary KL: `Task.distance`; for completions T² times the mean over their tokens of the KL
+over the most probable tokens and all others as one: `models/taught_tokens.py`. Ben-Baruch et
 al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.07854), train students so on pruned data: the fewer
 samples stay, the more the teacher should count, and the more it does, the less wrong labels harm, for the KL part does
 not read them.
@@ -30,6 +31,7 @@ from secateur.scorers.lazy import torch
 from secateur.scorers.settings import STUDY_PATHS, Settings
 from secateur.trainers.contract import Objective, TrainingConfig
 from secateur.trainers.distillation.teacher import Teacher
+from secateur.trainers.distillation.token_teacher import TokenTeacher
 from secateur.trainers.loop.run import plain_objective
 from secateur.trainers.tasks.classification import Classification
 from secateur.trainers.tasks.contract import Task
@@ -60,7 +62,10 @@ class Distillation(Settings):
     )
     temperature: Annotated[float, Field(gt=0, description="both sides' logits are divided by it")] = 4.0
     tune: Annotated[bool, Field(description="choose temperature and curve on held-out training samples")] = False
-    top_k: Annotated[int | None, Field(ge=1, description="classes cached per sample; all if left out")] = None
+    top_k: Annotated[
+        int | None,
+        Field(ge=1, description="classes cached per sample, all if left out; of task sft tokens per token, 32"),
+    ] = None
     cache: Annotated[bool, Field(description="keep the teacher's logits of all samples, not augmented ones")] = True
     seed: Annotated[int, Field(ge=0, description="of the teacher; students count from 0")] = 1000
 
@@ -102,7 +107,7 @@ class Distillation(Settings):
             raise ValueError(f"the teacher is read from {self.teacher}, it is not trained")
         return self.teacher or students.model_copy(update={"label_smoothing": 0.0})
 
-    def objective(self, teacher: Teacher, students: TrainingConfig, *, keep: float) -> Objective:
+    def objective(self, teacher: Teacher | TokenTeacher, students: TrainingConfig, *, keep: float) -> Objective:
         """What a student of this config descends where the share `keep` of the samples is kept."""
         return distil(
             teacher,
@@ -112,7 +117,9 @@ class Distillation(Settings):
         )
 
 
-def distil(teacher: Teacher, *, alpha: float, temperature: float, label_smoothing: float = 0.0) -> Objective:
+def distil(
+    teacher: Teacher | TokenTeacher, *, alpha: float, temperature: float, label_smoothing: float = 0.0
+) -> Objective:
     """Per-sample (1 - alpha) · the task's loss + alpha · `Task.distance` of the student to the teacher, float32 `[b]`.
 
     Label smoothing concerns the cross-entropy alone: the teacher's targets are soft as they are. With alpha 0 it is the
@@ -131,8 +138,10 @@ def distil(teacher: Teacher, *, alpha: float, temperature: float, label_smoothin
 
     def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
         task = batch.task if isinstance(batch.task, Task) else Classification(batch.outputs.shape[1])
-        taught = task.distance(teacher(batch.ids, inputs, task), batch.outputs, temperature=temperature)
+        taught = teacher.distance(batch, inputs, task, temperature=temperature)
         # With alpha 1 labels do not enter at all, not even as 0 times a loss that may be infinite.
         return taught if alpha == 1 else (1 - alpha) * plain(batch, inputs) + alpha * taught
 
+    if isinstance(teacher, TokenTeacher):
+        losses_of.lesson = teacher.lesson  # type: ignore[attr-defined]
     return losses_of

@@ -6,6 +6,7 @@ import warnings
 
 from jaxtyping import Float, Int64, Shaped
 
+from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.lazy import nn, torch
 from secateur.trainers.augmentation import Augmentation
 from secateur.trainers.distillation.cached_logits import TeacherLogits, expanded, logits_in
@@ -65,6 +66,12 @@ class Teacher:
         with torch.no_grad():
             outputs = self._asked(inputs) if self.cached is None else self._remembered(self.cached, ids)
         return outputs if places is None else outputs[:, places]
+
+    def distance(
+        self, batch: TrainingBatch, inputs: torch.Tensor, task: Task, *, temperature: float
+    ) -> Float[torch.Tensor, " b"]:
+        """How far the student's outputs are from the teacher's, one number per sample with gradient."""
+        return task.distance(self(batch.ids, inputs, task), batch.outputs, temperature=temperature)
 
     def _places(self, task: Task, device: torch.device) -> Int64[torch.Tensor, " width"] | None:
         """Places of the task's classes among the outputs, found once."""

@@ -7,6 +7,7 @@ knows of them by heart. Test samples are never looked at.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.cached_logits import compress
 from secateur.trainers.distillation.objective import Curve, Distillation
 from secateur.trainers.distillation.teacher import Teacher, varies
+from secateur.trainers.distillation.token_teacher import TokenTeacher, cache_tokens
 from secateur.trainers.judging.evaluation import decided, outputs_of
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.train import Trained, train
@@ -107,8 +109,13 @@ def students_of_tuning(shares: Sequence[float], seeds: int, *, tempered: bool) -
 
 def teacher_at(
     temperature: float, taught: Trained, data: Data, config: TrainingConfig, settings: Distillation
-) -> Teacher:
+) -> Teacher | TokenTeacher:
     """The teacher as students of this config would ask it, its logits cached as the settings say."""
+    if data.task.taught_by_token:
+        how: dict[str, Any] = {"top_k": settings.top_k, "temperature": temperature}
+        if not settings.cache:
+            return TokenTeacher(taught.model, **how)
+        return TokenTeacher(cached=cache_tokens(taught.model, data, **how))
     augmentation = config.augmentation
     if varies(augmentation) or not settings.cache:
         return Teacher(taught.model, augmentation=augmentation)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from secateur.scorers.contract import finite_outputs
 from secateur.scorers.lazy import nn, torch
@@ -32,6 +32,12 @@ def outputs_of(model: nn.Module, data: Data, *, device: torch.device | None = No
         parts = [model(block.network_inputs(device)).float().cpu() for block in data.blocks(size)]
     network = model[1] if isinstance(model, networks.Model) else model
     return np.asarray(finite_outputs(torch.cat(parts).numpy(), model=network))
+
+
+def beside(data: Data, inputs: Shaped[np.ndarray, "n ..."]) -> Data:
+    """Data of other inputs, with targets that mean nothing."""
+    targets = np.zeros((len(inputs), *data.targets.shape[1:]), data.targets.dtype)
+    return replace(data, inputs=inputs, targets=targets)
 
 
 def mean_outputs(
@@ -73,8 +79,9 @@ def judged(model: nn.Module, data: Data) -> Judged:
         outputs = outputs_of(model, data)
         ordered = outputs if places is None else outputs[:, places]
         # Which class is the rarer one, the data say: the model may know them in another order.
-        found = data.task.evaluate(ordered, data.targets)
-        return Judged(found, data.task.recalls(ordered, data.targets))
+        asked = data.task.evaluate_by(lambda other: outputs_of(model, beside(data, other)), data.inputs, data.targets)
+        metrics = {**data.task.evaluate(ordered, data.targets), **asked}
+        return Judged(metrics, data.task.recalls(ordered, data.targets))
     device = next(model.parameters()).device
     with torch.no_grad():
         found = task.measure(model.eval(), (block.network_inputs(device) for block in data.blocks(task.batch_size)))

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from secateur.trainers.loop.train import Trained
 
 Count = Annotated[int, Field(ge=0)]
+TOKENS = "tokens_seen"
+"""Fact of an outcome: completion tokens that a language model was trained on, a token counted each time it was seen."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Checkpoints of a training run: spread evenly over it, the last one the trained model itself."""
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from secateur.trainers.models import registry as models
+from secateur.trainers.models.stored_state import beside, load_stored, stored_state
 
 
 class CheckpointWriter:
@@ -26,7 +26,7 @@ class CheckpointWriter:
         due = done * self.count // total
         if self.written < due < self.count:
             self.written = due
-            weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+            weights = {name: value.cpu().contiguous() for name, value in stored_state(model).items()}
             save_file(weights, self.folder / f"checkpoint-{due:02d}.safetensors")
 
     def state_dict(self) -> dict[str, int]:
@@ -43,8 +43,8 @@ def load_checkpoints(folder: Path) -> list[nn.Module]:
     last = models.load(folder)
     earlier = []
     for path in sorted(folder.glob("checkpoint-*.safetensors")):
-        model = copy.deepcopy(last)
-        model.load_state_dict(load_file(path))
+        model = beside(last)
+        load_stored(model, load_file(path))
         earlier.append(model)
     return [*earlier, last]
 

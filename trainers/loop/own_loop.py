@@ -74,10 +74,11 @@ def sample_losses(
 ) -> Float32[torch.Tensor, " b"]:
     """Cross-entropy per sample, float32 `[b]`, with its gradient.
 
-    Logits `[b, classes]` go with labels `[b]`. Logits `[b, tokens, vocabulary]` go with labels `[b, tokens]`: of a
+    `logits` `[b, classes]` go with `labels` `[b]`. Logits `[b, tokens, vocabulary]` go with labels `[b, tokens]`: of a
     causal language model, whose token t is predicted at t-1, or with `shift=False` of one that predicts it at t, as
     masked, translating and token-classifying models do. Labels of -100 do not count, a sample's loss is the mean over
-    its tokens (0 if none counts). Raises ValueError for other shapes, and for labels that are not whole numbers.
+    its tokens (0 if none counts). `label_smoothing` is the share of the target given to all classes. Raises
+    ValueError for other shapes, and for labels that are not whole numbers.
     """
     if labels.is_floating_point():
         raise ValueError(f"no cross-entropy for labels of {labels.dtype}: override sample_losses with the task's loss")

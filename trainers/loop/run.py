@@ -19,6 +19,7 @@ from secateur.trainers.loop.batches import StepViews, source_of
 from secateur.trainers.loop.learning_curve import LearningCurve
 from secateur.trainers.loop.schedule import Epoch, Position, Schedule, once_each, rate_at
 from secateur.trainers.loop.trackers import EpochTotals
+from secateur.trainers.models.stored_state import load_stored, stored_state
 from secateur.trainers.processes import MicroBatch, Processes, private_randomness
 from secateur.trainers.tasks.own import OwnBatch, OwnTask
 
@@ -90,6 +91,7 @@ class Run:
         self.views = StepViews(augmentation, shape, self.schedule.seed, self.device) if augmentation else None
         if self.objective is None and config.label_smoothing:
             self.objective = plain_objective(config.label_smoothing)
+        self.lesson = getattr(self.objective, "lesson", None)
         self.network: Any = self.model
         self.optimiser = optimiser_of(self.model, self.config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.precision == "float16")
@@ -143,6 +145,8 @@ class Run:
             self.position.step += 1
             self.position.steps_done += 1
             self.position.samples_seen += step.stop - step.start
+            if self.schedule.sizes is not None:
+                self.position.tokens_seen += int(self.schedule.sizes[1, epoch.ids[step].numpy()].sum())
             if self.after_step is not None:
                 done = self.position.steps_done
                 self.after_step(
@@ -173,7 +177,8 @@ class Run:
                 inputs = self.views.apply(inputs, views.take(own))
             with self.processes.quiet(self.network, number == len(parts) - 1):
                 with self.cast():
-                    outputs = self.network(inputs)
+                    lesson = () if self.lesson is None else (self.lesson(ids[part.places], inputs),)
+                    outputs = self.network(inputs, *lesson)
                 losses = self.losses(outputs, target, inputs)
                 self.broken[0] |= ~losses.detach().isfinite().all()
                 each = losses
@@ -205,7 +210,8 @@ class Run:
     def seen(self, outputs: Any, inputs: Any, ids: torch.Tensor, losses: torch.Tensor) -> dict[str, torch.Tensor]:
         """Rows that travel between parts and processes: outputs, or what a task of the user's own says of them."""
         if not isinstance(self.task, OwnTask):
-            return {"outputs": outputs.detach()}
+            own = outputs.detach()
+            return {"outputs": own if self.lesson is None else own[:, : self.task.width]}
         with torch.no_grad():
             return OwnBatch.of(ids, outputs, inputs, losses, self.task).signals
 
@@ -288,7 +294,7 @@ class Run:
         if self.device.type == "cuda":
             generators["cuda"] = self.processes.collect(torch.cuda.get_rng_state(self.device), self.device)
         return {
-            "model": self.model.state_dict(),
+            "model": stored_state(self.model),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "position": self.position.state_dict(),
@@ -302,7 +308,7 @@ class Run:
 
     def load_state_dict(self, state: dict[str, Any], also: Any = None) -> None:
         """Go on from there; to be called where the generators are private."""
-        self.model.load_state_dict(state["model"])
+        load_stored(self.model, state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.position.load_state_dict(state["position"])

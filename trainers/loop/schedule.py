@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Int64
 
 from secateur.scorers.lazy import torch
 from secateur.selectors.draws.ranks import Keep
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import Data, TrainingConfig
+
+BUCKETS = 5
+"""Tells the draw of batches by length from that of the order, which has the same seed and epoch."""
 
 
 def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constant", "step"] = "cosine") -> float:
@@ -39,6 +43,8 @@ class Position:
     step: int = 0
     steps_done: int = 0
     samples_seen: int = 0
+    tokens_seen: int = 0
+    """Completion tokens of the samples seen, where samples are sequences."""
     seconds: float = 0.0
     epoch_samples: list[int] = field(default_factory=list)
     """Samples of each epoch begun, the last one cut where `config.steps` end inside it."""
@@ -88,6 +94,8 @@ class Schedule:
     rows: torch.Tensor
     sampler: EpochSampler | None
     seed: int
+    sizes: Int64[np.ndarray, "2 n"] | None = None
+    """Of sequences, by their ids, how many tokens each has, and how many of them are learned."""
 
     @property
     def total_steps(self) -> int | None:
@@ -111,6 +119,10 @@ class Schedule:
             ids = self.order(position.epoch)
             if total is not None:
                 ids = ids[: (total - position.steps_done + position.step) * size]
+            if self.sizes is not None and self.config.length_buckets:
+                # Behind the cut: which samples an epoch has does not depend on their lengths.
+                draw = np.random.default_rng((self.seed, position.epoch, BUCKETS))
+                ids = by_length(ids, self.sizes[0], size, self.config.length_buckets, draw)
             yield Epoch(position.epoch, ids, size, join_last=self.sampler is not None)
 
     def progress(self, position: Position, steps: int) -> float:
@@ -132,6 +144,25 @@ class Schedule:
     def expected_steps(self, position: Position) -> int:
         """Steps of the whole run, at the end of an epoch: as if those to come were as long as those behind."""
         return self.total_steps or position.steps_done * (self.config.epochs or 1) // (position.epoch + 1)
+
+
+def by_length(
+    ids: torch.Tensor, lengths: Int64[np.ndarray, " n"], size: int, batches: int, draw: np.random.Generator
+) -> torch.Tensor:
+    """The same ids, int64 `[m]`, samples of similar lengths in each step of `size`.
+
+    Windows of so many batches keep their order, and each its samples: within one these are sorted by length (equal ones
+    stay in their order), cut into batches, and the batches are shuffled. A last batch that is not full stays the last,
+    and is cut out of the sorted ones where the draw says.
+    """
+    values, parts = ids.numpy(), list[np.ndarray]()
+    for first in range(0, len(values), size * batches):
+        window = values[first : first + size * batches]
+        ordered, left = window[np.argsort(lengths[window], kind="stable")], len(window) % size
+        begins = size * int(draw.integers(len(window) // size + 1)) if left else 0
+        full = np.delete(ordered, slice(begins, begins + left)).reshape(-1, size)
+        parts += [full[draw.permutation(len(full))].reshape(-1), ordered[begins : begins + left]]
+    return torch.from_numpy(np.concatenate(parts) if parts else values)
 
 
 def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:

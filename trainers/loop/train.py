@@ -8,6 +8,13 @@ were launched together each takes a share of it: the gradient is that of the who
 told the whole batch in every process (batch norm measures parts, and over processes on the CPU shares). All processes
 make the same call; the first one alone writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss
 scaler may leave out steps, the first few usually; they count.
+
+>>> import numpy as np
+>>> inputs = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+>>> data = Data(inputs, (inputs[:, 0] > 0).astype(np.int64), 2)
+>>> trained = train(data, TrainingConfig(epochs=2), seed=0, keep=np.arange(64) < 32)
+>>> trained.samples_seen, trained.steps
+(64, 2)
 """
 
 from __future__ import annotations
@@ -17,6 +24,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
 
 from secateur.scorers.contract import Observer
 from secateur.scorers.lazy import nn, torch
@@ -34,6 +44,7 @@ from secateur.trainers.models.registry import build, networks
 from secateur.trainers.processes import processes_here
 from secateur.trainers.tasks.missing_signals import missing_signals
 from secateur.trainers.tasks.own import OwnTask
+from secateur.trainers.tasks.token_roles import sizes_of
 
 Checkpoint = Callable[["nn.Module", int, int], None]
 """Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
@@ -49,6 +60,8 @@ class Trained:
     epochs: int
     samples_seen: int
     seconds: float
+    tokens_seen: int = 0
+    """Completion tokens of these samples, where samples are sequences."""
     length: Literal["epochs", "steps"] = "steps"
     """What the config fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
     epoch_samples: tuple[int, ...] = ()
@@ -106,7 +119,7 @@ def train(
     model = fresh_model(data, config, seed) if start is None else copy.deepcopy(start)
     if saved is None and start is None and isinstance(model, networks.Model):
         model.standardise.fit(data, None if keep is None else rows.numpy())
-    model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed)
+    model, schedule = on_device(model, device, config), Schedule(config, rows, sampler, seed, sizes_in(data, rows))
     totals = EpochTotals(device) if trackers else None
     run = Run(data, model, schedule, device, processes, objective, observers, totals, after_step, curve)
     with run.under_way():
@@ -119,6 +132,11 @@ def train(
     return trained(run, time.perf_counter() - began)
 
 
+def sizes_in(data: Data, rows: torch.Tensor) -> Int64[np.ndarray, "2 n"] | None:
+    """`sizes_of` these rows; None where samples are no sequences."""
+    return sizes_of(data.inputs, rows.numpy()) if data.model_settings.get("kind") == "sequences" else None
+
+
 def trained(run: Run, seconds: float) -> Trained:
     """What a run that has ended came to."""
     at, model = run.position, run.model
@@ -127,6 +145,7 @@ def trained(run: Run, seconds: float) -> Trained:
         steps=at.steps_done,
         epochs=at.epoch,
         samples_seen=at.samples_seen,
+        tokens_seen=at.tokens_seen,
         seconds=seconds,
         length=run.config.length,
         epoch_samples=tuple(at.epoch_samples),
@@ -139,6 +158,8 @@ def check_fit(data: Data, config: TrainingConfig, observers: Sequence[Observer])
     own = isinstance(data.task, OwnTask)
     if config.channels_last and (own or data.inputs.ndim != 4):
         raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
+    if config.length_buckets and data.model_settings.get("kind") != "sequences":
+        raise ValueError(f"length_buckets sorts samples of task sft, the task is {data.task.name}: leave it out")
     if config.augmentation and own:
         raise ValueError("augmentation is for images that we read: vary the samples in the task's own data set")
     if config.label_smoothing and not data.task.smooths:

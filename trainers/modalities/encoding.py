@@ -15,6 +15,7 @@ from secateur.trainers.modalities.rows import Batches, batches_of
 from secateur.trainers.modalities.sequences import SequenceEncoder, SequenceEncoding
 from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
 from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder
+from secateur.trainers.models.causal_model import refuse_other_tokens, vocabulary_at
 from secateur.trainers.models.registry import factory_of
 
 if TYPE_CHECKING:
@@ -135,6 +136,16 @@ def with_tokenizer(
         )
     settings = named[0].model_settings
     return encoding.model_copy(update={"tokenizer": settings["pretrained"], "revision": settings.get("revision")})
+
+
+def refuse_other_tokenizers(encoding: Encoding, configs: Sequence[TrainingConfig]) -> None:
+    """Raise ValueError where pretrained language models have other tokens than the tokenizer that makes their ids."""
+    if not isinstance(encoding, SequenceEncoding) or encoding.tokenizer is None:
+        return
+    known = vocabulary_at(encoding.tokenizer, encoding.revision)
+    for settings in (config.model_settings for config in configs):
+        if known is not None and settings.get("pretrained") not in (None, encoding.tokenizer):
+            refuse_other_tokens(settings["pretrained"], settings.get("revision"), known)
 
 
 def fit_encoder(encoding: Encoding, rows: "Batches | datasets.Dataset", columns: Sequence[str]) -> Encoder:

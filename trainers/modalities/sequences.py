@@ -5,7 +5,7 @@ as text alone, so that no letters in it end a turn. What was tokenised is decode
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int32
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.settings import PATHS, Settings
+from secateur.trainers.contract import PACKED
 from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
 from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
 from secateur.trainers.modalities.texts import CORPUS, CUT
+from secateur.trainers.models.causal_model import vocabulary_of
 from secateur.trainers.models.transformer import load_pretrained
 from secateur.trainers.tasks import token_roles
 from secateur.trainers.tasks.token_roles import CONTEXT, ROLE, SCORED
@@ -71,6 +73,13 @@ class SequenceEncoding(Settings):
     form: Annotated[
         Literal["completion", "messages", "text"] | None, Field(description="what the columns hold; follows from them")
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _packs_nothing(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "packing" in given:
+            raise ValueError(PACKED)
+        return given
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,8 @@ class SequenceEncoder:
     @property
     def model_settings(self) -> dict[str, Any]:
         """What a language model must know."""
-        return {"kind": "sequences", "vocabulary": len(self.tokenizer), "start_id": self.start_id}
+        own = vocabulary_of(self.tokenizer)
+        return {"kind": "sequences", "vocabulary": len(self.tokenizer), "start_id": self.start_id, "tokenizer": own}
 
     @property
     def names(self) -> tuple[str, ...]:

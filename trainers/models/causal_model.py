@@ -1,9 +1,16 @@
 """Causal language models of transformers, by name or folder, with their tokenizers."""
 
+from functools import cache
 from typing import Any, NamedTuple
+
+import xxhash
 
 from secateur.trainers.models.transformer import load_pretrained
 from secateur.trainers.processes import device_of_choice
+
+OTHER_TOKENS = (
+    "token ids of one would mean other words to the other; name models of one family, or train on the words themselves"
+)
 
 
 class CausalModel(NamedTuple):
@@ -28,3 +35,30 @@ def load_causal(name: str, revision: str | None = None) -> CausalModel:
             f"{name!r}: the tokenizer has {len(tokenizer)} tokens and the model {known}: they do not belong"
         )
     return CausalModel(model, tokenizer)
+
+
+def vocabulary_of(tokenizer: Any) -> str:
+    """XXH3-128 of a tokenizer's tokens and their ids, but for those that were added to its vocabulary: where it is
+    equal, an id is the same token."""
+    known = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    text = "\n".join(f"{number} {token!r}" for token, number in sorted(known.items()))
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+@cache
+def vocabulary_at(name: str, revision: str | None) -> str | None:
+    """`vocabulary_of` the tokenizer of pretrained weights; None where none lies beside them."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = load_pretrained(AutoTokenizer, name, revision)
+    except ValueError:
+        return None
+    return vocabulary_of(tokenizer) if getattr(tokenizer, "backend_tokenizer", None) is not None else None
+
+
+def refuse_other_tokens(name: str, revision: str | None, known: str) -> None:
+    """Raise ValueError where the tokenizer of pretrained weights has other tokens than one of which `vocabulary_of`
+    says `known`."""
+    if vocabulary_at(name, revision) not in (None, known):
+        raise ValueError(f"{name!r} has another tokenizer than encoding.tokenizer: {OTHER_TOKENS}")

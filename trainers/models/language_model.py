@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from secateur.scorers.lazy import nn, torch
 from secateur.trainers.contract import reads
+from secateur.trainers.models.adapters import Lora, adapt
+from secateur.trainers.models.causal_model import refuse_other_tokens
+from secateur.trainers.models.identity import digest_of
 from secateur.trainers.models.transformer import load_pretrained
 
 
@@ -22,13 +26,24 @@ def language_model(
     pretrained: str | None = None,
     revision: str | None = None,
     config: Mapping[str, Any] | None = None,
+    lora: Mapping[str, Any] | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    gradient_checkpointing: bool = False,
+    weights: str | None = None,
+    tokenizer: str | None = None,
 ) -> nn.Module:
     """A causal language model over token ids and their roles, int32 `[b, 2, length]` -> float32 `[b, 3]` (task `sft`).
 
     By default a Llama (Touvron et al. 2023) of `layers` x `width` with random weights. `pretrained` names weights, on
     the hub or in a folder; `config` is a configuration of the transformers library with its `model_type`, and random
-    weights. Raises ValueError where the model has fewer positions or fewer tokens than the inputs, or does more than a
-    matrix product between its last hidden states and its logits.
+    weights. `lora` (see `Lora`; an empty mapping takes its defaults) trains adapters beside pretrained weights, which
+    stay as they are and may be held in bfloat16 (`dtype`). `gradient_checkpointing` computes each layer again in the
+    backward pass instead of holding what it put out. `weights` is what `digest_of` gave of the pretrained weights below
+    stored adapters, and `tokenizer` what `vocabulary_of` gave of the one that made the ids.
+
+    Raises ValueError as `refuse_settings`, where the model has fewer positions or fewer tokens than the inputs, another
+    tokenizer, or other weights than `weights` says, and where it does more than a matrix product between its last
+    hidden states and its logits.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -36,19 +51,58 @@ def language_model(
 
     if len(shape) != 2 or shape[0] != 2:
         raise ValueError(f"model 'language_model' wants token ids and roles, the inputs have shape {shape}")
+    refuse_settings({"pretrained": pretrained, "lora": lora, "dtype": dtype})
     if pretrained is not None:
-        causal = load_pretrained(AutoModelForCausalLM, pretrained, revision, dtype=torch.float32)
+        if tokenizer is not None:
+            refuse_other_tokens(pretrained, revision, tokenizer)
+        causal = load_pretrained(AutoModelForCausalLM, pretrained, revision, dtype=getattr(torch, dtype))
     else:
         chosen = config or small_llama(vocabulary, shape[1], layers, width, heads)
         causal = AutoModelForCausalLM.from_config(AutoConfig.for_model(**chosen))  # type: ignore[no-untyped-call]
-    positions = getattr(causal.config, "max_position_embeddings", None) or shape[1]
+    refuse_too_small(causal, shape[1], vocabulary)
+    adapters: dict[str, Any] = {}
+    if lora is not None and pretrained is not None:
+        place, own = Path(pretrained), digest_of(causal.state_dict(), contents=True)
+        if weights not in (None, own):
+            raise ValueError(f"the weights of {pretrained!r} are not those that the adapters were trained beside")
+        named = str(place.resolve()) if place.is_dir() else pretrained
+        asked = Lora.of(lora)
+        adapters["adapters"] = adapt(causal, asked, named)
+        told = {"pretrained": named, "revision": revision, "dtype": dtype, "lora": asked.model_dump(mode="json")}
+        adapters["reread"] = told | {"weights": own}
+    if gradient_checkpointing:
+        causal.activation_checkpointing_enable({"use_reentrant": False})
+    return TokenLosses(causal, **adapters)
+
+
+def refuse_too_small(causal: Any, length: int, vocabulary: int | None) -> None:
+    """Raise ValueError where a model has too few positions for samples of `length` tokens, or knows too few tokens."""
+    positions = getattr(causal.config, "max_position_embeddings", None) or length + 1
     # The completion alone may have a start token that the sample has not.
-    if positions < shape[1] + 1:
+    if positions < length + 1:
         raise ValueError(f"the model has {positions} positions: set encoding.max_length to less than that")
     known = causal.get_input_embeddings().num_embeddings
     if vocabulary is not None and vocabulary > known:
         raise ValueError(f"the tokenizer has {vocabulary} tokens and the model {known}: they do not belong together")
-    return TokenLosses(causal)
+
+
+def refuse_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings of `language_model` that do not go together, or adapters that cannot be made."""
+    if settings.get("dtype", "float32") not in ("float32", "bfloat16"):
+        raise ValueError(f"model_settings.dtype: float32 or bfloat16, not {settings['dtype']!r}")
+    if settings.get("lora") is None:
+        if settings.get("dtype", "float32") != "float32":
+            raise ValueError(
+                "model_settings.dtype: weights that are trained stay float32, for steps smaller than bfloat16 tells "
+                "apart would be lost; write training: {precision: bfloat16}, or add lora"
+            )
+        return
+    Lora.of(settings["lora"])
+    if settings.get("pretrained") is None:
+        raise ValueError("model_settings.lora: adapters are trained beside pretrained weights: name them, pretrained")
+
+
+language_model.check = refuse_settings  # type: ignore[attr-defined]
 
 
 def small_llama(vocabulary: int | None, length: int, layers: int, width: int, heads: int) -> dict[str, Any]:

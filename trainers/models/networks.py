@@ -71,10 +71,12 @@ class Model(nn.Sequential):
         super().__init__(standardise, network)
         self.task, self.learned, self.built_by = task, dict(learned), built_by
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Outputs `[b, width]`; raises ValueError where the network, which may be the user's own, puts out others."""
-        outputs: Any = super().forward(inputs)  # type: ignore[no-untyped-call]
-        expected = (len(inputs), self.task.width)
+    def forward(self, inputs: torch.Tensor, lesson: Any = None) -> torch.Tensor:
+        """Outputs `[b, width]`, and a column more with what a teacher says of the batch, which `TokenLosses` takes;
+        raises ValueError where the network, which may be the user's own, puts out others."""
+        told = () if lesson is None else (lesson,)
+        outputs: Any = self[1](self[0](inputs), *told)
+        expected = (len(inputs), self.task.width + len(told))
         if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
             shaped = isinstance(outputs, torch.Tensor)
             gave = f"a tensor of shape {list(outputs.shape)}" if shaped else f"a {type(outputs).__name__}"

@@ -17,6 +17,7 @@ from secateur.scorers.lazy import LazyModule, is_there, named, nn, safetensors, 
 from secateur.trainers.contract import TrainingConfig, kind_read_by, reads
 from secateur.trainers.models.image_encoder import image_encoder, resnet18, resnet34, resnet50, vit
 from secateur.trainers.models.language_model import language_model
+from secateur.trainers.models.stored_state import load_stored, stored_state
 from secateur.trainers.models.tabular_mlp import tabular_mlp
 from secateur.trainers.models.transformer import transformer
 from secateur.trainers.tasks.classification import as_task
@@ -117,6 +118,8 @@ def check_settings(config: TrainingConfig) -> None:
     unknown = [name for name in config.model_settings if name not in known]
     if unknown and not open_ended:
         raise ValueError(f"model {config.model!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    if hasattr(factory, "check"):
+        factory.check(config.model_settings)
 
 
 def keywords_of(factory: Callable[..., nn.Module]) -> tuple[list[str], bool]:
@@ -172,9 +175,9 @@ def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[in
     """Write `model.safetensors` and the `model.json` that rebuilds it into an existing folder.
 
     A network that was built from other files (pretrained weights) names the settings that do without them in its
-    attribute `rebuild_settings`.
+    attribute `rebuild_settings`, and may have a method `save_beside(folder)` for what other programs read.
     """
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.contiguous() for name, value in stored_state(model).items()}
     safetensors.save_file(weights, folder / "model.safetensors")
     network: Any = model[1] if isinstance(model, networks.Model) else model
     task: Any = model.task
@@ -186,6 +189,8 @@ def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[in
         "learned": getattr(model, "learned", {}),
     }
     (folder / "model.json").write_text(json.dumps(rebuild, indent=2) + "\n")
+    if hasattr(network, "save_beside"):
+        network.save_beside(folder)
 
 
 def config_in(folder: Path) -> TrainingConfig:
@@ -204,5 +209,5 @@ def load(folder: Path) -> Any:
         model.task = task
     else:
         model = build(config, shape, task, seed=0, learned=rebuild.get("learned"))
-    model.load_state_dict(safetensors.load_file(folder / "model.safetensors"))
+    load_stored(model, safetensors.load_file(folder / "model.safetensors"))
     return model.eval()

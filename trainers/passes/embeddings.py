@@ -1,5 +1,7 @@
 """One vector per sample, float16, in blocks of rows: of the proxy, of a pretrained encoder, or without any network.
 
+Weighted means of completions are float32: their numbers are as small as the last digits of a half.
+
 Blocks always begin at multiples of the block size, and what is fitted is fitted on rows drawn by the seed alone, so a
 run that is resumed at a block gives the bytes of one that was not.
 """
@@ -23,7 +25,7 @@ from secateur.trainers.modalities.tables import one_hot
 from secateur.trainers.models.pooling import mean_of_real, pooled
 from secateur.trainers.models.transformer import load_pretrained
 
-Block = Float16[np.ndarray, "b d"]
+Block = Float16[np.ndarray, "b d"] | Float32[np.ndarray, "b d"]
 Rows = Int64[np.ndarray, " b"]
 Embed = Callable[[Rows], Shaped[np.ndarray, "b d"]]
 
@@ -31,7 +33,8 @@ Embed = Callable[[Rows], Shaped[np.ndarray, "b d"]]
 class EmbeddingSettings(Settings):
     """Where embeddings come from.
 
-    `proxy`: what the proxy's classifier is fed with. `encoder`: a model of the transformers library, the mean over
+    `proxy`: what the proxy's classifier is fed with; of completions the weighted mean of RDS+ over the last hidden
+    states of prompt and completion (Ivison et al. 2025). `encoder`: a model of the transformers library, the mean over
     tokens of a text, the pooled output or class token of an image. `sklearn`: TF-IDF and truncated SVD for texts
     (latent semantic analysis, Deerwester et al. 1990), PCA for images and tables; no network, no download.
     """
@@ -65,7 +68,8 @@ def embed(
     start: int = 0,
     fitted_to: tuple[Data, Sequence[str | None] | None] | None = None,
 ) -> Iterator[Block]:
-    """Vectors of the rows from `start` on, float16 `[b, d]` by blocks of `settings.block` rows, the last one shorter.
+    """Vectors of the rows from `start` on, float16 `[b, d]` by blocks of `settings.block` rows, the last one shorter;
+    float32 those of completions by the proxy.
 
     `model` is the proxy, for `proxy`. `texts` are the rows' texts, for `encoder` and `sklearn` of a text: anything
     that is indexed by row numbers, such as a column of a `datasets.Dataset`; the rest is read off `data.inputs`.
@@ -83,7 +87,13 @@ def embed(
         compute = of_encoder(settings, data, texts, device)
     else:
         compute = of_sklearn(settings, data, texts, *(fitted_to or (data, texts)))
-    return halves(compute, len(data), settings.block, start)
+    exact = settings.kind == "proxy" and of_completions(data)
+    return as_stored(compute, len(data), settings.block, start, np.float32 if exact else np.float16)
+
+
+def of_completions(data: Data) -> bool:
+    """Whether samples are token ids with roles."""
+    return bool(data.model_settings.get("kind") == "sequences")
 
 
 def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -91,24 +101,32 @@ def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return np.split(rows, range(size, len(rows), size))
 
 
-def halves(compute: Embed, count: int, size: int, start: int) -> Iterator[Block]:
-    """Blocks as float16; raises ValueError that names the rows where one overflows."""
+def as_stored(
+    compute: Embed, count: int, size: int, start: int, kind: type[np.float16] | type[np.float32]
+) -> Iterator[Block]:
+    """Blocks as numbers of a kind; raises ValueError that names the rows where one overflows."""
     for first in range(start, count, size):
         rows = np.arange(first, min(first + size, count), dtype=np.int64)
         values = compute(rows)
-        wrong = rows[(~(np.abs(values) <= np.finfo(np.float16).max)).any(axis=1)]
+        wrong = rows[(~(np.abs(values) <= np.finfo(kind).max)).any(axis=1)]
         if len(wrong):
             raise ValueError(
-                f"embeddings are not finite, or beyond float16, at {rows_text(wrong)}: the network diverges there; "
-                "look at these samples, or take embeddings of another kind"
+                f"embeddings are not finite, or beyond {kind.__name__}, at {rows_text(wrong)}: the network diverges "
+                "there; look at these samples, or take embeddings of another kind"
             )
-        yield values.astype(np.float16)
+        yield values.astype(kind)
 
 
 def of_proxy(settings: EmbeddingSettings, data: Data, model: nn.Module | None, device: torch.device) -> Embed:
-    """What the classifier of `model` is fed with."""
+    """What the classifier of `model` is fed with, or weighted means of completions."""
     if model is None:
         raise ValueError("embeddings of kind 'proxy' need the proxy model")
+    if of_completions(data):
+        from secateur.trainers.passes.completions import weighted_means
+
+        return lambda rows: torch.cat(
+            [weighted_means(model, data, part, device) for part in in_batches(rows, settings.batch_size)]
+        ).numpy()
     model.to(device).eval()
 
     def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
@@ -195,7 +213,7 @@ def of_sklearn(
     chosen = np.sort(random.choice(len(known), count, replace=False)).astype(np.int64)
     if texts is not None and known_texts is not None:
         return latent_semantics(settings, texts, known_texts, chosen)
-    if data.model_settings.get("kind") == "tokens":
+    if data.model_settings.get("kind") in ("tokens", "sequences"):
         raise ValueError("embeddings of kind 'sklearn' need the texts: token ids are no quantities")
     return principal_components(settings, data, known, chosen)
 

@@ -34,7 +34,7 @@ def places_of(theirs: Task, own: Task, whose: str) -> Places | None:
             f"{whose} learned {theirs.state()}, the data are {own.state()}: outputs of another task or "
             "on another scale cannot be compared; train it with the task of these data"
         )
-    if own.target == "numbers":
+    if own.target == "numbers" or not own.learns_target:  # what is put out is no class
         return None
     alike = sorted(mine) == sorted(others) and len(set(mine)) == len(mine)
     if theirs.width != own.width or not (alike or are_numbers(mine) or are_numbers(others)):

@@ -7,7 +7,7 @@ file is one task: a class of `Task` whose `name` is that of the file.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -67,8 +67,8 @@ class Task(Signals, ABC):
     """Whether a temperature changes the `distance` of a student to its teacher."""
     learns_target: ClassVar[bool] = True
     """Whether targets are what is learned; otherwise they name groups of samples, and may be left out."""
-    distils: ClassVar[bool] = True
-    """Whether there is a `distance`."""
+    taught_by_token: ClassVar[bool] = False
+    """Whether a teacher says something of each token of a sample, and not of its outputs by `distance`."""
     modality: ClassVar[Literal["sequence"] | None] = None
     """How inputs are encoded, whatever their columns hold; None where these say it."""
 
@@ -136,6 +136,16 @@ class Task(Signals, ABC):
 
     def undefined(self, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, str]:
         """Why metrics cannot be measured on rows of these targets, whatever a model says, by the metric's name."""
+        return {}
+
+    def undefined_of(self, inputs: Any, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, str]:
+        """Why metrics cannot be measured on rows of these inputs, by name: what `undefined` cannot know."""
+        return {}
+
+    def evaluate_by(
+        self, ask: Callable[[Any], Float[np.ndarray, "b width"]], inputs: Any, targets: Shaped[np.ndarray, "n ..."]
+    ) -> Mapping[str, float]:
+        """Metrics beside those of `evaluate` that need other inputs than the rows' own: `ask` is a model's answer."""
         return {}
 
     def floors(self, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, float]:

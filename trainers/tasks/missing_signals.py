@@ -17,6 +17,11 @@ def missing_signals(scorer: AnyScorer, task: Task) -> list[str]:
 
     `scorer` is an observer class, a scorer of checkpoints, or one of signals, which may read other scores.
     """
+    if compares_targets(scorer, task):
+        return [
+            f"score {scorer.card.name!r} asks whether neighbours have the same target, and {task.name} learns none: a "
+            "row whose neighbours are of another source is no worse for it"
+        ]
     reads = list(reads_of(scorer))
     gaps = [each if isinstance(each, tuple) else (each,) for each in reads]
     lacking = [each for each in gaps if not task.provides & set(each)]
@@ -37,8 +42,15 @@ def missing_signals(scorer: AnyScorer, task: Task) -> list[str]:
     ]
 
 
+def compares_targets(scorer: AnyScorer, task: Task) -> bool:
+    """Whether a scorer compares targets of neighbours where targets are not learned."""
+    return not task.learns_target and isinstance(scorer, Scorer) and "label_free_neighbours" in scorer.signals
+
+
 def all_there(scorer: AnyScorer, task: Task) -> bool:
     """Whether a task gives all that a scorer reads."""
+    if compares_targets(scorer, task):
+        return False
     return all(task.provides & ({each} if isinstance(each, str) else set(each)) for each in reads_of(scorer))
 
 
@@ -48,5 +60,5 @@ def reads_of(scorer: AnyScorer) -> Iterator[Signal | tuple[Signal, ...]]:
         if name in scorers():
             yield from reads_of(scorers()[name])
         elif name in EMBEDDED:
-            yield "features"
+            yield "embedding"
     yield from scorer.reads

@@ -95,7 +95,7 @@ class OwnTask(Task):
             try:
                 forward_with_features(model, batch)
             except Exception as error:  # a network of the user's may raise anything
-                self.lacks = {**self.lacks, "features": str(error)}
+                self.lacks = {**self.lacks, "features": str(error), "embedding": str(error)}
         return self
 
     @property

@@ -7,7 +7,7 @@ a sample that everything else here is made of, so that what is watched, scored, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,27 +17,38 @@ from jaxtyping import Float, Int64
 from secateur.scorers.contract import rows_text
 from secateur.scorers.lazy import torch
 from secateur.scorers.signals import Batch, Signal
+from secateur.trainers.tasks.choices import WHY_NOT, Ask, choices_in
 from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
-from secateur.trainers.tasks.token_roles import bare, cut_rows, headed
+from secateur.trainers.tasks.token_roles import bare, by_length, cut_rows, headed, real_in, used_columns
 
-NLL, TOKENS, RIGHT = range(3)
+NLL, TOKENS, RIGHT, TAUGHT = range(4)
 """Columns of the outputs: summed negative log-likelihood of a sample's completion tokens in nats, how many tokens these
-are, and how many of them have the highest logit."""
+are, and how many of them have the highest logit; with a teacher also the summed divergence from it."""
+EXACT, CHOICE = "exact_match", "choice_accuracy"
+BY_DOMAIN = ("nll_", f"{EXACT}_")
+"""How the names of metrics of a domain begin."""
+BACKWARD = 1 << 10
+"""Tokens, padding among them, of a pass with gradients."""
 EVERY = "all"
 """The stratum of data without domains."""
 MANY = "a completion is many tokens, each with a distribution over the whole vocabulary; there is no number of a sample"
+RIVALS = (
+    "each token of a completion has a rival of its own in the vocabulary, and no paper says how their margins make one "
+    "number"
+)
 LACKS: dict[Signal, str] = {
     "probabilities": MANY,
     "target_probabilities": f"{MANY} that published scores of probabilities were defined for (checkpoint_loss and loss "
     "are of the mean over its tokens)",
     "predictions": MANY,
-    "correct": "a completion is never right as a whole: no published event of forgetting is one of token accuracy",
-    "margin": MANY,
-    "probability_margin": MANY,
+    "correct": "a completion of many tokens is hardly ever right as a whole",
+    "margin": RIVALS,
+    "probability_margin": RIVALS,
     "error": f"{MANY}: its error has samples x tokens x vocabulary entries, which are never held",
     "target_output": MANY,
     "features": "its last layer sees one vector per token, not one per sample",
-    "inputs": "its inputs are token ids, by which nothing can be differentiated",
+    "inputs": "its inputs are token ids, by which nothing can be differentiated, and layers of language models (a root "
+    "mean square norm, a head that is the embedding) have no gradient norm per sample here",
 }
 
 
@@ -53,9 +64,8 @@ class Sft(Task):
     target = "class"
     settings = ()
     lacks = LACKS
-    tempered = False
     learns_target = False
-    distils = False
+    taught_by_token = True
     modality = "sequence"
 
     classes: int = 1
@@ -69,13 +79,16 @@ class Sft(Task):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Nats per completion token decide; with several domains also those of each."""
-        of_domains = [f"nll_{name}" for name in self.names] if len(self.names) > 1 else []
+        domains = self.names if len(self.names) > 1 else ()
         return (
             Metric("nll", higher_is_better=False, unit="nats"),
             Metric("perplexity", higher_is_better=False),
             Metric("row_nll", higher_is_better=False, unit="nats"),
             Metric("token_accuracy", percent=True),
-            *(Metric(name, higher_is_better=False, unit="nats") for name in of_domains),
+            Metric(EXACT, percent=True),
+            Metric(CHOICE, percent=True),
+            *(Metric(f"nll_{name}", higher_is_better=False, unit="nats") for name in domains),
+            *(Metric(f"{EXACT}_{name}", percent=True) for name in domains),
         )
 
     @property
@@ -107,12 +120,39 @@ class Sft(Task):
         return outputs[:, NLL] / outputs[:, TOKENS]
 
     def distance(self, teacher: torch.Tensor, student: torch.Tensor, *, temperature: float) -> torch.Tensor:
-        """Raise ValueError: a teacher of tokens would be asked for its logits, which nothing here holds."""
-        raise ValueError("sft has no distillation: its outputs are sums over tokens, not the logits that students need")
+        """Raise ValueError: outputs are sums over tokens, and a teacher is compared token by token in the network."""
+        raise ValueError("task sft compares tokens, not outputs: give a TokenTeacher, whose lessons the network takes")
 
     def target_tokens(self, batch: Batch) -> torch.Tensor:
         """Completion tokens."""
         return batch.outputs[:, TOKENS]
+
+    def token_accuracy(self, batch: Batch) -> torch.Tensor:
+        """Share of the completion tokens that have the highest logit given all before them, `[b, 1]`."""
+        return batch.outputs[:, RIGHT : RIGHT + 1] / batch.outputs[:, TOKENS : TOKENS + 1]
+
+    def token_logits(self, batch: Any) -> torch.Tensor:
+        """Mean logit of the completion tokens."""
+        with torch.no_grad():
+            found: torch.Tensor = self.token_network(batch.models[-1])(batch.inputs)
+        return found
+
+    def token_network(self, model: Any) -> Any:
+        """What the network itself calls `token_logits`, as a network; ValueError for one that has nothing of the
+        kind."""
+        of_tokens = next((part for part in model.modules() if hasattr(part, "token_logits")), None)
+        if of_tokens is None:
+            raise ValueError(f"{type(model).__name__} has no part with token_logits, which language_model has")
+        return of_tokens.token_logits
+
+    def real_tokens(self, inputs: torch.Tensor) -> torch.Tensor:
+        """See `Signals`."""
+        real: torch.Tensor = real_in(used_columns(inputs))
+        return real
+
+    def backward_parts(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+        """See `Signals`: `BACKWARD` padded tokens at once, one sample at least."""
+        return by_length(inputs, BACKWARD)
 
     def target_cut(self, batch: Any) -> torch.Tensor:
         """Whether some of the sample was longer than what the network reads."""
@@ -132,28 +172,52 @@ class Sft(Task):
             return self.losses(batch.models[-1](inputs).float(), batch.targets)
 
     def evaluate(self, outputs: Float[np.ndarray, "n 3"], targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """`nll` is the mean over all tokens, `row_nll` that over rows of each row's mean; `nll_…` are of each domain,
-        without those that no row has."""
+        """`nll` is the mean over all tokens, `row_nll` that over rows of each row's mean, `exact_match` the share of
+        rows whose completion greedy decoding writes to its end; `nll_…` and `exact_match_…` are of each domain, without
+        those that no row has.
+
+        Greedy decoding writes a completion exactly where each of its tokens, given all before it, has the highest
+        logit: until the first that has not, what it reads is the completion. So no text is generated.
+        """
         refuse_not_finite(outputs)
         sums = np.asarray(outputs, np.float64)
         total = sums.sum(axis=0)
-        nll = total[NLL] / total[TOKENS]
+        nll, whole = total[NLL] / total[TOKENS], sums[:, RIGHT] == sums[:, TOKENS]
         found = {
             "nll": float(nll),
             "perplexity": math.exp(min(nll, 700.0)),
             "row_nll": float((sums[:, NLL] / sums[:, TOKENS]).mean()),
             "token_accuracy": float(total[RIGHT] / total[TOKENS]),
+            EXACT: float(whole.mean()),
         }
         if len(self.names) > 1:
+            rows, exact = (np.bincount(targets, weights, self.classes) for weights in (None, whole.astype(np.float64)))
+            found |= {
+                f"{EXACT}_{self.names[one]}": float(exact[one] / rows[one]) for one in np.flatnonzero(rows).tolist()
+            }
             by_domain = np.stack([np.bincount(targets, sums[:, column], self.classes) for column in (NLL, TOKENS)])
             there = np.flatnonzero(by_domain[1])
             found |= {f"nll_{self.names[one]}": float(by_domain[0, one] / by_domain[1, one]) for one in there.tolist()}
         return found
 
     def undefined(self, targets: Int64[np.ndarray, " n"]) -> dict[str, str]:
-        """Losses of domains that no row has."""
+        """Metrics of domains that no row has."""
         missing = np.setdiff1d(np.arange(self.classes), targets).tolist() if len(self.names) > 1 else []
-        return {f"nll_{self.names[one]}": f"no row is of domain {self.names[one]!r}" for one in missing}
+        return {
+            f"{what}_{self.names[one]}": f"no row is of domain {self.names[one]!r}"
+            for one in missing
+            for what in ("nll", EXACT)
+        }
+
+    def undefined_of(self, inputs: Any, targets: Int64[np.ndarray, " n"]) -> dict[str, str]:
+        """See `Task.undefined_of`."""
+        return {} if choices_in(inputs, targets) else {CHOICE: WHY_NOT}
+
+    def evaluate_by(self, ask: Ask, inputs: Any, targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
+        """Share of the rows of few answers whose own is the likeliest, over all domains that have such; without any
+        nothing."""
+        right = [one.right(inputs, ask) for one in choices_in(inputs, targets)]
+        return {CHOICE: float(np.concatenate(right).mean())} if right else {}
 
     def strata(self, targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """The domains."""

@@ -6,6 +6,7 @@ pad with the token that ends a text. Padding may stand on either side.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,28 @@ def scored_in(inputs: Any) -> Any:
     return (inputs[:, 1] & ROLE) == SCORED
 
 
+def real_in(inputs: Any) -> Any:
+    """Which tokens are no padding, bool `[n, length]`, of an array or a tensor."""
+    return (inputs[:, 1] & ROLE) != PADDING
+
+
+def used_columns(inputs: Int[torch.Tensor, "b two length"]) -> Int[torch.Tensor, "b two shorter"]:
+    """Inputs without the columns at both ends that are padding in every sample."""
+    used = real_in(inputs).any(0).nonzero().flatten()
+    return inputs[..., int(used[0]) : int(used[-1]) + 1]
+
+
+def by_length(inputs: Int[torch.Tensor, "b two length"], tokens: int) -> Iterator[torch.Tensor]:
+    """Samples of similar lengths together, each part of as many as `tokens` padded tokens hold, one at least."""
+    lengths = real_in(inputs).sum(1)
+    order = lengths.argsort(descending=True, stable=True)
+    counts, first = lengths[order].tolist(), 0
+    while first < len(order):
+        size = max(1, tokens // max(1, counts[first]))
+        yield order[first : first + size]
+        first += size
+
+
 def cut_rows(inputs: Any) -> Any:
     """Which samples were cut, bool `[n]`, of an array or a tensor."""
     return ((inputs[:, 1] & CUT) != 0).any(1)
@@ -35,6 +58,19 @@ def token_counts(inputs: Int[np.ndarray, "n 2 length"], block: int = 65_536) -> 
     """Completion tokens of each sample; of a memory map one block of samples is in memory."""
     parts = [scored_in(inputs[first : first + block]).sum(1) for first in range(0, len(inputs), block)]
     return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def sizes_of(
+    inputs: Int[np.ndarray, "n 2 length"], rows: Int64[np.ndarray, " m"], block: int = 65_536
+) -> Int64[np.ndarray, "2 n"]:
+    """Of these rows, by their places among all, how many tokens each has, and how many of them are learned; 0 of
+    others. Of a memory map one block of samples is in memory."""
+    found = np.zeros((2, len(inputs)), np.int64)
+    for first in range(0, len(rows), block):
+        some = rows[first : first + block]
+        roles = inputs[some][:, 1] & ROLE
+        found[:, some] = (roles != PADDING).sum(1), (roles == SCORED).sum(1)
+    return found
 
 
 def bare(inputs: Int[torch.Tensor, "b two length"], start: int) -> Int[torch.Tensor, "b two longer"]:

@@ -66,7 +66,10 @@ def located(text: str, base: Path, key: str) -> Path:
         # As in a shell, `:-` stands in for an empty variable too.
         content = os.environ.get(name) or default if default is not None else os.environ.get(name)
         if content is None:
-            raise SourceError(f"source.{key}: {text!r} needs the environment variable {name}, which is not set")
+            raise SourceError(
+                f"source.{key}: {text!r} needs the environment variable {name}, which is not set: "
+                f"export {name}=FOLDER first, or write the path itself"
+            )
         return content
 
     return Path(os.path.abspath(base / Path(re.sub(VARIABLE, value, text)).expanduser()))

@@ -1,0 +1,42 @@
+"""Arrays of a row per sample that a pass makes block by block: a pass that is killed goes on at the next block."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from secateur.pipelines.files.whole_files import new_file
+from secateur.pipelines.runs.resumption import block_by_block, block_places
+from secateur.pipelines.runs.worker import save_array
+
+Blocks = Callable[[int], Iterator[np.ndarray]]
+"""Blocks from a number on, each `[b, d]`."""
+
+
+def in_blocks(folder: Path, made_of: str, count: int, size: int, blocks: Blocks) -> tuple[Path, int]:
+    """The file of an array `[count, d]` below a folder, which the caller removes, and how many blocks of `size` rows
+    an earlier run had made of the same inputs. Blocks of others are removed."""
+    own, joined = folder / made_of[:16], folder / f"{made_of[:16]}.npy"
+    for stale in folder.glob("*"):
+        if stale not in (own, joined):
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    places = block_places(own, count, size)
+    if joined.exists():
+        return joined, len(places)
+    resumed = block_by_block(places, blocks, save_array)
+    join_blocks(places, count, joined)
+    shutil.rmtree(own)
+    return joined, resumed
+
+
+def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:
+    """Write blocks as one array `[count, d]` of their type, one of them in memory at a time."""
+    first = np.load(places[0], mmap_mode="r")
+    kind = first.dtype.newbyteorder("<")
+    head = {"descr": kind.str, "fortran_order": False, "shape": (count, first.shape[1])}
+    # No memory map: on a full disk the system kills whoever writes to one.
+    with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, head)
+        for place in places:
+            file.write(np.ascontiguousarray(np.load(place, mmap_mode="r"), dtype=kind).data)

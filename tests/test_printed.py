@@ -1,0 +1,139 @@
+"""What pages show as printed is printed: each block names its command, and tests run it and compare.
+
+In a block a line `…` stands for any lines, and … within a line for any text, such as seconds.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from documents import DOCUMENTS, FENCE, ROOT, calls_on, python, shell
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+CLI = ROOT / "docs" / "cli.md"
+MADE = {
+    ("tutorial.md", "init pictures"),
+    ("tutorial.md", "run pictures"),
+    ("tutorial.md", "explain .secateur/assets/pictures"),
+    ("tutorial.md", "diff .secateur/assets/pictures"),
+    ("README.md", "run digits"),
+    ("cli.md", "run digits --dry-run"),
+    ("cli.md", "explain .secateur/assets/digits"),
+    ("cli.md", "diff .secateur/assets/digits"),
+    ("select.md", "select prompts.parquet"),
+    ("figures-data.md", "run adult"),
+}
+"""Pages and the beginnings of commands whose output is compared below."""
+OF_OTHER_DATA = {
+    ("cli.md", "verify --home"): "of a damaged home: test_stored_files.py damages one",
+    ("cli.md", "clean"): "asks before it removes: test_stored_files.py",
+    ("audit.md", "audit tickets.csv"): "of a reader's file: test_audit*.py",
+}
+"""The same of commands that nobody runs here, and the reason."""
+
+
+def printed_on(page: Path) -> Iterator[tuple[str, str]]:
+    """Commands of a page and what the page says they print."""
+    for language, _, block in FENCE.findall(page.read_text()):
+        if language != "console":
+            continue
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            if output.strip():
+                yield command.partition(" # ")[0].strip().removeprefix("secateur "), output
+
+
+def output_of(page: Path, beginning: str) -> tuple[str, str]:
+    """The one command of a page that begins so, and its output."""
+    ((command, output),) = [each for each in printed_on(page) if each[0].startswith(beginning)]
+    return command, output
+
+
+def alike(shown: str, printed: str) -> bool:
+    """Whether a block of a page is what was printed."""
+    lines = [re.escape(line.rstrip()).replace("…", "[^\n]*?") if line != "…" else ".*?" for line in shown.splitlines()]
+    text = "\n".join(line.rstrip() for line in printed.splitlines()).strip("\n")
+    pattern = "\n".join(lines).strip("\n").replace(".*?\n", "(?:.*?\n)??")
+    return re.fullmatch(pattern, text, re.DOTALL) is not None
+
+
+def compare(page: Path, beginning: str, folder: Path, *, code: int = 0, where: str = "stdout") -> None:
+    """Run a command of a page as the page has it, and hold what it prints to the page."""
+    command, shown = output_of(page, beginning)
+    done = shell(folder, *command.split())
+    assert done.returncode == code, done.stderr
+    printed = done.stdout if where == "stdout" else done.stderr.splitlines()[-1]  # stages come before
+    printed = printed.replace(f"{folder}/", "")
+    assert alike(shown, printed), f"{page.name}: `secateur {command}` prints\n{printed}"
+
+
+def test_every_output_names_its_command_and_is_compared() -> None:
+    """A block without a language may be a drawing of folders alone."""
+    known = MADE | OF_OTHER_DATA.keys()
+    found = {(page.name, command) for page in DOCUMENTS for command, _ in printed_on(page)}
+    assert not [
+        (name, command)
+        for name, command in found
+        if not any(name == page and command.startswith(beginning) for page, beginning in known)
+    ], "compare these here, or say why not"
+    assert not [
+        (page, beginning)
+        for page, beginning in known
+        if not any(name == page and command.startswith(beginning) for name, command in found)
+    ], "no page shows these"
+    bare = {page.name for page in DOCUMENTS if re.search(r"\n\n```\n(?!\S*/|secateur )", page.read_text())}
+    assert not bare, "say in the block which command printed it: ```console"
+
+
+def test_blocks_are_compared_line_by_line() -> None:
+    shown = "one 1\n…\nthree … seconds\n"
+    assert alike(shown, "one 1\ntwo\ntwo again\nthree 3.5 seconds\n")
+    assert alike(shown, "one 1\nthree 3.5 seconds\n")
+    assert not alike(shown, "one 1\ntwo\nthree 3.5 minutes\n")
+    assert not alike(shown, "one 2\nthree 3 seconds\n")
+    assert not alike(shown, "one 1\nthree 3 seconds\nfour\n")
+
+
+def test_selecting_from_a_file_prints_what_the_page_shows(tmp_path: Path) -> None:
+    texts, rates = [f"prompt {row}" for row in range(1000)], [row / 1000 for row in range(1000)]
+    rows = pl.DataFrame({"prompt": texts, "pass_rate": rates})
+    rows.write_parquet(tmp_path / "prompts.parquet")
+    compare(ROOT / "docs" / "select.md", "select prompts.parquet", tmp_path)
+    assert len(pl.read_parquet(tmp_path / "kept.parquet")) == 300
+
+
+def test_data_that_nobody_pointed_to_are_named(tmp_path: Path) -> None:
+    """A study of public data looks nowhere by itself: the variable is not set here."""
+    compare(ROOT / "docs" / "figures-data.md", "run adult", tmp_path, code=2, where="stderr")
+
+
+@pytest.mark.nightly
+def test_the_digits_print_what_pages_show(tmp_path: Path) -> None:
+    """One run of the study for the README and the page of the shell."""
+    compare(CLI, "run digits --dry-run", tmp_path)
+    compare(ROOT / "README.md", "run digits", tmp_path)
+    compare(CLI, "explain", tmp_path)
+    compare(CLI, "diff", tmp_path, code=1)
+
+
+@pytest.mark.nightly
+def test_the_tutorial_can_be_followed_to_its_end_and_prints_what_it_shows(tmp_path: Path) -> None:
+    text = TUTORIAL.read_text()
+    made = {words.strip().rpartition("file=")[2]: block for _, words, block in FENCE.findall(text)}
+    (tmp_path / "pictures.py").write_text(made["pictures.py"])
+    python(tmp_path, "pictures.py")
+    shown = {command for command, _ in printed_on(TUTORIAL)}
+    assert len(shown) == 4
+    for call in calls_on(text):
+        words = call.split()
+        if call in shown:
+            compare(TUTORIAL, call, tmp_path, code=1 if words[0] == "diff" else 0)
+        elif words[0] in ("verify", "export"):
+            done = shell(tmp_path, *words)
+            assert done.returncode == 0, done.stdout + done.stderr
+    kept = np.load(tmp_path / "kept.npy")
+    assert len(kept) == 428
+    assert sum(1 for _ in (tmp_path / "kept").rglob("*.png")) == 428
