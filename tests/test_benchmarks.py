@@ -190,3 +190,53 @@ def test_as_many_epochs_run_on_a_gpu_as_fit(benchmarks):
     assert proxy == 10
     assert epochs_that_fit(1, 1_000, 50_000) == (0, 0)
     assert epochs_that_fit(1e9, 1_000, 50_000)[0] == 200
+
+
+@pytest.fixture
+def phrases(monkeypatch, tmp_path):
+    """Phrases of two kinds under the folder of data, and the folder of a random Llama that knows their words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["[UNK]", "good", "bad", "film", "It", "was", "great", "terrible"]
+    model = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
+    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, unk_token="[UNK]")
+    tokenizer.save_pretrained(tmp_path / "model")
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **shape)).save_pretrained(tmp_path / "model")
+    for part, count in (("train", 60), ("validation", 30)):
+        labels = np.arange(count) % 2
+        rows = {"text": [f"{('bad', 'good')[label]} film" for label in labels], "label": labels}
+        (tmp_path / "sst2_glue").mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "sst2_glue" / f"{part}.parquet")
+    monkeypatch.setenv("SECATEUR_DATA", str(tmp_path))
+    monkeypatch.setenv("SECATEUR_LANGUAGE_MODEL", str(tmp_path / "model"))
+    return tmp_path
+
+
+def test_a_fine_tuned_model_is_pruned_by_every_arm_and_nothing_is_done_twice(benchmarks, phrases, capsys, monkeypatch):
+    import language_deltas as script
+
+    sizes = {"STEPS": 6, "BATCH": 4, "RATE": 0.05, "TEST": 20, "VALIDATION": 10, "RECORDED": 4, "EVERY": 4}
+    for name, value in (sizes | {"WORK": phrases / "work"}).items():
+        monkeypatch.setattr(script, name, value)
+    asked = ["--seeds", "2", "--keep", "0.5"]
+    script.main(asked)
+    told = capsys.readouterr()
+    known = json.loads((phrases / "work" / "results.json").read_text())
+    assert known["whole: fine-tuned"]["accuracy"] == 1.0
+    for arm in (*script.ARMS, script.SEARCHED, script.PULLED):
+        assert f"| {arm} | 0.5 | " in told.out
+        one = known[f"{arm}@0.5#0"]
+        assert one["kept"] == pytest.approx(one["of"] / 2, rel=0.01)
+    divided, whole = known["random, divided by the share (DARE)@0.5#0"], known["random, not divided@0.5#0"]
+    assert (divided["q"], whole["q"]) == (pytest.approx(0.5, rel=0.05), 1.0)
+    assert "step 6 of 6" in told.err
+    script.main(asked)
+    again = capsys.readouterr()
+    assert again.out == told.out
+    assert not again.err
+    monkeypatch.setattr(script, "BASE", phrases / "nowhere")
+    script.main(asked)
+    assert "SKIPPED, no language model" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 labels or without: Deng et al., ICLR 2025, arXiv 2410.09344).
 """
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,10 +11,10 @@ from typing import Any, Final
 
 from secateur.pipelines.deltas.sources import DeltaSource
 from secateur.pipelines.deltas.stream import DeltaChoice, Scored, cut_over_all, divisors_of, write_pruned
+from secateur.pipelines.files.judged import Judged
 from secateur.pipelines.files.own_code import code_content
 from secateur.pipelines.files.partial_names import claimed
 from secateur.pipelines.files.unwritable import disk_errors
-from secateur.pipelines.files.whole_files import write_bytes
 from secateur.pipelines.storage.packed_masks import BITS
 from secateur.scorers.lazy import named
 from secateur.selectors.draws.keyed_permutation import derive_seed
@@ -78,7 +77,7 @@ def search_q(
 
     def judge(q: float, draw: int) -> float:
         if (known := judged.values.get(key := f"{q!r} {draw}")) is not None:
-            return known
+            return float(known)
         seed = derive_seed(choice.seed, SEARCHED, draw) if choice.select == "random" else choice.seed
         value = score_of(source, folder, replace(choice, rescale=q, seed=seed), inputs, how)
         judged.note(key, value)
@@ -110,29 +109,3 @@ def score_of(
     if not math.isfinite(number):
         raise ValueError(f"the score {how.name or how.score} gave {number} at q = {choice.rescale:g}, not a number")
     return number
-
-
-@dataclass
-class Judged:
-    """Scores by q and draw, noted in a file after each; without `made_of` nothing is noted."""
-
-    file: Path
-    made_of: str
-    values: dict[str, float]
-
-    @classmethod
-    def read(cls, file: Path, made_of: str) -> "Judged":
-        """What a stopped search of the same delta by the same judge noted."""
-        try:
-            told = json.loads(file.read_bytes()) if made_of else {}
-        except (FileNotFoundError, ValueError):  # a file that is not ours to read is begun anew
-            told = {}
-        same = isinstance(told, dict) and told.get("made_of") == made_of
-        return cls(file, made_of, dict(told.get("values", {})) if same and made_of else {})
-
-    def note(self, key: str, value: float) -> None:
-        """Take in one score."""
-        self.values[key] = value
-        if self.made_of:
-            told = {"made_of": self.made_of, "values": self.values}
-            write_bytes(self.file, json.dumps(told, indent=1).encode(), overwrite=True)

@@ -3,21 +3,23 @@
 "Retrieval Head Mechanistically Explains Long-Context Factuality" (Wu et al., ICLR 2025). A sentence, the needle, is put
 somewhere into a long text, and a question asks for it. While the model writes its answer, a head copies where the
 position that it attends to most lies inside the needle and holds the very token that is written. Its score in a run is
-the share of the needle's tokens that it copied, each counted once, and over runs the mean over those that succeeded.
+the share of the needle's tokens that it copied, each counted once as in the paper, or every step of copying over the
+needle's tokens, as in the authors' code; over runs it is the mean over those that succeeded.
 
 The needle's place is known exactly, from the tokenizer's character offsets; of attention only the last row is kept.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -26,7 +28,13 @@ from secateur.scorers.contract import Share, finite_outputs, scorer
 from secateur.scorers.lazy import nn, torch
 
 HeadScores = Float32[np.ndarray, "layers heads"]
+Masking = Callable[[], AbstractContextManager[None]]
+"""Enters a block inside which the model is another, such as one with heads masked."""
+Counting = Literal["once", "steps"]
+"""Whether a token that a head copies several times counts once (the paper) or at every step (the authors' code)."""
 SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
+AIMS = 8
+"""Times that a prompt is cut anew until it has the length asked for."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,15 @@ class NeedlePrompt:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """One run: the prompt, the token ids written, and the share of the needle that each head copied."""
+    """One run: the prompt, the token ids written, and how much of the needle each head copied.
+
+    `copied` is the share of the needle's tokens, each once; `steps` the number of steps of copying over these tokens.
+    """
 
     prompt: NeedlePrompt
     written: Int64[np.ndarray, " written"]
     copied: HeadScores
+    steps: HeadScores
 
 
 class Task(NamedTuple):
@@ -66,10 +78,11 @@ class Task(NamedTuple):
 
 
 def place_needle(tokenizer: Any, task: Task, *, length: int, depth: float, chat: bool = False) -> NeedlePrompt:
-    """A prompt of about `length` tokens with the needle after the sentence that ends at or before `depth` in 0 … 1.
+    """A prompt of `length` tokens with the needle after the sentence that ends at or before `depth` in 0 … 1.
 
-    `chat` wraps it in the tokenizer's chat template. Raises ValueError for a tokenizer without character offsets, a
-    haystack too short for the length, a length too short for the question, and a needle that the haystack holds.
+    Where tokens merge so that no cut of the haystack gives this length, it has a few less or more. `chat` wraps it in
+    the tokenizer's chat template. Raises ValueError for a tokenizer without character offsets, a haystack too short for
+    the length, a length too short for the question, and a needle that the haystack holds.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(f"{type(tokenizer).__name__} gives no character offsets: load a fast tokenizer")
@@ -86,7 +99,17 @@ def place_needle(tokenizer: Any, task: Task, *, length: int, depth: float, chat:
         raise ValueError(
             f"the haystack has {len(offsets)} tokens, a prompt of {length} needs {room}: give a longer text"
         )
-    text = task.haystack[: offsets[room - 1][1]]
+    made: dict[int, NeedlePrompt] = {}
+    for _ in range(AIMS):
+        made[room] = hidden_at(tokenizer, task, task.haystack[: offsets[room - 1][1]], depth, chat)
+        room = min(max(room + length - len(made[room].tokens), 1), len(offsets))
+        if room in made:
+            break
+    return min(made.values(), key=lambda prompt: abs(len(prompt.tokens) - length))
+
+
+def hidden_at(tokenizer: Any, task: Task, text: str, depth: float, chat: bool) -> NeedlePrompt:
+    """The prompt with the needle in this piece of the haystack."""
     ends = [0, *(match.end() for match in SENTENCE_END.finditer(text))] if depth < 1 else [len(text)]
     place = max(end for end in ends if end <= depth * len(text))
     context = text[:place].rstrip() + (" " if place else "") + task.needle + " " + text[place:].lstrip()
@@ -151,8 +174,7 @@ def retrieve(
         places = list(group)
         for first in range(0, len(places), batch):
             part = places[first : first + batch]
-            with torch.inference_mode():
-                answers = retrieve_together(model, [prompts[place] for place in part], new_tokens)
+            [answers] = retrieve_masked(model, [prompts[place] for place in part], [nullcontext], new_tokens=new_tokens)
             results |= dict(zip(part, answers, strict=True))
             done += len(part)
             if progress:
@@ -191,16 +213,43 @@ def eager_attention(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def retrieve_together(model: Any, prompts: Sequence[NeedlePrompt], new_tokens: int) -> list[Retrieval]:
-    """`retrieve` for prompts of one length."""
+def retrieve_masked(
+    model: Any,
+    prompts: Sequence[NeedlePrompt],
+    maskings: Sequence[Masking],
+    *,
+    new_tokens: int = 50,
+    read_once: bool = False,
+) -> Iterator[list[Retrieval]]:
+    """`retrieve` for prompts of one length inside each masking, one after the other.
+
+    With `read_once` the unmasked model reads the prompts, once for all, and the masked ones only write.
+    """
     tokens = torch.from_numpy(np.stack([prompt.tokens for prompt in prompts])).to(model.device)
-    watch = Watch(tokens, prompts)
+    cache = read(model, tokens) if read_once else None
+    for masking in maskings:
+        with masking():
+            before = read(model, tokens) if cache is None else copy.deepcopy(cache)
+            answers = write(model, tokens, prompts, before, new_tokens)
+        yield answers
+
+
+def read(model: Any, tokens: Int64[torch.Tensor, "b length"]) -> Any:
+    """Keys and values of all tokens but the last, by whatever attention the model was loaded with."""
     last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-    cache = model(input_ids=tokens[:, :-1], use_cache=True, **last_only).past_key_values
+    with torch.inference_mode():
+        return model(input_ids=tokens[:, :-1], use_cache=True, **last_only).past_key_values
+
+
+def write(
+    model: Any, tokens: Int64[torch.Tensor, "b length"], prompts: Sequence[NeedlePrompt], cache: Any, new_tokens: int
+) -> list[Retrieval]:
+    """Greedy answers behind prompts that were read up to their last token, with the heads watched."""
+    watch = Watch(tokens, prompts)
     current, written = tokens[:, -1:], []
     ends = torch.tensor(end_tokens(model), dtype=torch.long, device=model.device)
     writing = torch.ones(len(prompts), dtype=torch.bool, device=model.device)
-    with eager_attention(model):
+    with torch.inference_mode(), eager_attention(model):
         for step in range(new_tokens):
             out = model(input_ids=current, past_key_values=cache, use_cache=True, output_attentions=True)
             highest, chosen = out.logits[:, -1].max(dim=-1)  # which is NaN where any logit is
@@ -213,8 +262,8 @@ def retrieve_together(model: Any, prompts: Sequence[NeedlePrompt], new_tokens: i
             current = chosen[:, None]
     answers = torch.stack(written, dim=1).cpu().numpy() if written else np.empty((len(prompts), 0), np.int64)
     return [
-        Retrieval(prompt, answer[answer >= 0], copied)
-        for prompt, answer, copied in zip(prompts, answers, watch.copied(), strict=True)
+        Retrieval(prompt, answer[answer >= 0], *shares)
+        for prompt, answer, *shares in zip(prompts, answers, watch.copied(), watch.steps(), strict=True)
     ]
 
 
@@ -245,6 +294,7 @@ class Watch:
         self.stops = torch.tensor([prompt.stop for prompt in prompts], device=tokens.device)
         self.longest = int((self.stops - self.starts).max())
         self.found: torch.Tensor | None = None
+        self.hits: torch.Tensor | None = None
 
     def see(
         self,
@@ -261,8 +311,10 @@ class Watch:
         there = self.tokens.gather(1, top.clamp(max=prompt - 1).flatten(1)).view_as(top)
         starts, stops = self.starts[:, None, None], self.stops[:, None, None]
         hit = (top >= starts) & (top < stops) & (there == chosen[:, None, None]) & writing[:, None, None]
-        if self.found is None:
+        if self.found is None or self.hits is None:
             self.found = torch.zeros(*top.shape, self.longest, dtype=torch.bool, device=top.device)
+            self.hits = torch.zeros(top.shape, dtype=torch.long, device=top.device)
+        self.hits = self.hits + hit
         place = torch.where(hit, top - starts, 0)[..., None]
         self.found.scatter_(-1, place, self.found.gather(-1, place) | hit[..., None])
 
@@ -270,8 +322,17 @@ class Watch:
         """Share of the needle's tokens that each head copied, for each prompt."""
         if self.found is None:
             raise ValueError("no step was seen: let the model write at least one token")
-        share = self.found.sum(dim=-1) / (self.stops - self.starts)[:, None, None]
-        return list(share.float().cpu().numpy())
+        return self.shares(self.found.sum(dim=-1))
+
+    def steps(self) -> list[HeadScores]:
+        """Steps at which each head copied, over the needle's tokens, for each prompt; may be above 1."""
+        if self.hits is None:
+            raise ValueError("no step was seen: let the model write at least one token")
+        return self.shares(self.hits)
+
+    def shares(self, counts: Int64[torch.Tensor, "b layers heads"]) -> list[HeadScores]:
+        """Counts over the number of tokens of each needle."""
+        return list((counts / (self.stops - self.starts)[:, None, None]).float().cpu().numpy())
 
 
 def words_recalled(written: str, needle: str) -> float:
@@ -289,13 +350,23 @@ def words_recalled(written: str, needle: str) -> float:
     paper="Wu et al. 2025, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv 2404.15574",
 )
 def retrieval_heads(
-    retrievals: Sequence[Retrieval], recalls: Float64[np.ndarray, " runs"], *, least: Share = 0.5
+    retrievals: Sequence[Retrieval],
+    recalls: Float64[np.ndarray, " runs"],
+    *,
+    least: Share = 0.5,
+    count: Counting = "once",
 ) -> HeadScores:
     """Mean share copied per head over the runs whose recall is above `least`, float32 `[layers, heads]`.
 
-    Raises ValueError where no run succeeded: heads of a model that cannot do the task have no retrieval score.
+    `count` "once" counts each token of the needle once, as the paper writes, and stays within 0 … 1; "steps" counts
+    every step, as the authors' code does. Raises ValueError where no run succeeded: heads of a model that cannot do the
+    task have no retrieval score.
     """
-    succeeded = [run.copied for run, recall in zip(retrievals, recalls, strict=True) if recall > least]
+    succeeded = [
+        run.copied if count == "once" else run.steps
+        for run, recall in zip(retrievals, recalls, strict=True)
+        if recall > least
+    ]
     if not succeeded:
         best = max(recalls, default=0.0)
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Searches over token masks of a prompt: PromptQuine's evolution, its hill climbing, and random masks.
+"""Searches over token masks of a prompt: PromptQuine's evolution, its two hill climbings, and random masks.
 
 "Evolving Prompts In-Context" (Wang et al., ICML 2025, arXiv 2506.17930). A proposal is a bool mask over the tokens of
 one prompt, True stays; order never changes and tokens only ever leave. All are `AskTell`: `ask` for masks, evaluate
@@ -262,10 +262,39 @@ class ThresholdAccepting(TokenSearch):
             raise ValueError(f"fitness {fitness} is negative: threshold accepting compares ratios, use accuracy")
         if self.best >= 0:
             self.sweep.pop(0)
-            if fitness < self.threshold * self.best:
+            if not self.accepts(fitness):
                 return
             self.dropped += 1
             self.current = mask.copy()
             if self.current.sum() == 1:
                 self.sweep = []
         self.best = max(self.best, fitness)
+
+    def accepts(self, fitness: float) -> bool:
+        """Whether a token may stay away at this fitness."""
+        return fitness >= self.threshold * self.best
+
+
+class HillClimbing(ThresholdAccepting):
+    """The authors' SAHCPruner: a token stays away only where the fitness rises above the best so far.
+
+    Sweeps and their end are those of threshold accepting; the name of the authors' code says steepest ascent, and what
+    it does is to take the first token whose removal is of use. Where a sweep dropped nothing and more than `longest`
+    are left, it goes on as threshold accepting (ours; the authors have no budget).
+    """
+
+    def __init__(
+        self,
+        prunable: Mask,
+        *,
+        longest: int | None = None,
+        seed: int = 0,
+        key: Key | None = None,
+        shuffled: bool = False,
+    ) -> None:
+        super().__init__(prunable, longest=longest, seed=seed, key=key, threshold=1.0, shuffled=shuffled)
+        self.lowering = 0.96
+
+    def accepts(self, fitness: float) -> bool:
+        """See `ThresholdAccepting.accepts`."""
+        return fitness > self.best if self.threshold == 1.0 else super().accepts(fitness)

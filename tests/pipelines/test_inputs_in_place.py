@@ -55,7 +55,7 @@ NO_INPUTS = {
     "pruning": "name description metric experiment settings arms",  # settings are those of the experiments
     "grokking_tickets": "operation network",
     "head_pruning": "revision needle question",
-    "prompt_pruning": "revision template verbalisers protect",
+    "prompt_pruning": "revision template verbalisers protect stop",
 }
 """Keys that take texts of which none is a file, a folder or code."""
 ROOTS: dict[str, type[BaseModel]] = {

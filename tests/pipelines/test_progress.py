@@ -124,7 +124,7 @@ def test_heads_and_prompts_are_seen(screen: Screen, tmp_path: Path, monkeypatch:
         return step
 
     score = "secateur.scorers.networks.retrieval_heads.retrieval_heads"
-    monkeypatch.setattr(score, lambda *_: np.array([[0.9, 0.0], [0.0, 0.0]]))
+    monkeypatch.setattr(score, lambda *_, **__: np.array([[0.9, 0.0], [0.0, 0.0]]))
     monkeypatch.setattr(HeadPruning, "load", stuck("the model"))
     monkeypatch.setattr(HeadPruning, "runs", stuck(([], np.ones(2))))
     done = CliRunner().invoke(app, ["heads", "model", "--haystack", str(file)], catch_exceptions=False)

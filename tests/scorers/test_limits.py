@@ -19,7 +19,7 @@ POINTS = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
 HALVES = np.array([0, 0, 0, 1, 1, 1])
 NEAR = np.float32([[0.1, 0.2], [0.1, 3.0]])
 PROMPT = NeedlePrompt(np.arange(3), 0, 2)
-RUN = Retrieval(PROMPT, np.arange(2), np.ones((1, 1), np.float32))
+RUN = Retrieval(PROMPT, np.arange(2), np.ones((1, 1), np.float32), np.ones((1, 1), np.float32))
 TWO = ArchitectureSpace.product([Position("a", ("x", "y")), Position("b", ("x", "y", "z"))])
 
 

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.selectors.searches.contract import AskTell, search
-from secateur.selectors.searches.token_search import RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
+from secateur.selectors.searches.token_search import (
+    HillClimbing,
+    RandomMasks,
+    ThresholdAccepting,
+    TokenEvolution,
+    TokenSearch,
+)
 
 Make = Callable[..., TokenSearch]
 SEARCHES: dict[str, Make] = {
@@ -18,6 +24,7 @@ SEARCHES: dict[str, Make] = {
     "ssga": lambda *args, **more: TokenEvolution(*args, form="SSGA", population=6, offspring=8, **more),
     "pruned": lambda *args, **more: TokenEvolution(*args, begin="pruned", population=6, offspring=8, **more),
     "threshold": ThresholdAccepting,
+    "climbing": HillClimbing,
     "shuffled": lambda *args, **more: ThresholdAccepting(*args, shuffled=True, **more),
 }
 
@@ -41,7 +48,7 @@ def test_tokens_only_leave_protected_ones_stay_and_budgets_hold(
     free = np.array(prunable)
     least = max(1, int((~free).sum()))
     longest = least + round(room * (len(free) - least))
-    if name == "threshold" and not free.any():
+    if name in ("threshold", "climbing") and not free.any():
         longest = len(free)
     searcher = SEARCHES[name](free, longest=longest, seed=seed)
     assert isinstance(searcher, AskTell)
@@ -148,8 +155,8 @@ def test_evolution_ends_when_prompts_are_short_and_when_nothing_is_left_to_drop(
     assert not len(tiny.ask(10))
 
 
-def climbed(fitness: Callable[[np.ndarray], float], count: int, threshold: float) -> np.ndarray:
-    """First-choice hill climbing with threshold accepting, as it is written down."""
+def climbed(fitness: Callable[[np.ndarray], float], count: int, threshold: float | None) -> np.ndarray:
+    """First-choice hill climbing as it is written down, with threshold accepting or, without, of what is better."""
     mask, best = np.ones(count, bool), fitness(np.ones(count, bool))
     while True:
         before = mask.sum()
@@ -158,7 +165,7 @@ def climbed(fitness: Callable[[np.ndarray], float], count: int, threshold: float
                 return mask
             mask[place] = False
             value = fitness(mask)
-            if value / best < threshold:
+            if value / best <= 1 if threshold is None else value / best < threshold:
                 mask[place] = True
             else:
                 best = max(best, value)
@@ -167,20 +174,22 @@ def climbed(fitness: Callable[[np.ndarray], float], count: int, threshold: float
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 9999), count=st.integers(2, 12), threshold=st.sampled_from([0.5, 0.9, 0.96, 1.0]))
-def test_threshold_accepting_is_the_loop_that_is_written_down(seed: int, count: int, threshold: float) -> None:
+@given(seed=st.integers(0, 9999), count=st.integers(2, 12), threshold=st.sampled_from([0.5, 0.9, 0.96, 1.0, None]))
+def test_hill_climbings_are_the_loop_that_is_written_down(seed: int, count: int, threshold: float | None) -> None:
     weights = np.random.default_rng(seed).normal(0, 0.2, count)
 
     def fitness(mask: np.ndarray) -> float:
         return 0.1 + worth(mask, weights)
 
-    searcher = ThresholdAccepting(np.ones(count, bool), threshold=threshold)
+    every = np.ones(count, bool)
+    searcher = HillClimbing(every) if threshold is None else ThresholdAccepting(every, threshold=threshold)
     search(searcher, lambda masks: np.array([fitness(mask) for mask in masks]), 10_000)
     np.testing.assert_array_equal(searcher.current, climbed(fitness, count, threshold))
 
 
-def test_threshold_accepting_lowers_its_threshold_until_the_budget_holds() -> None:
-    searcher = ThresholdAccepting(np.ones(10, bool), longest=4)
+@pytest.mark.parametrize("kind", [ThresholdAccepting, HillClimbing])
+def test_hill_climbing_lowers_its_threshold_until_the_budget_holds(kind: type[ThresholdAccepting]) -> None:
+    searcher = kind(np.ones(10, bool), longest=4)
     search(searcher, lambda masks: masks.sum(axis=1).astype(float), 10_000)  # every token is worth as much
     assert searcher.current.sum() <= 4
     assert len(searcher.elites())

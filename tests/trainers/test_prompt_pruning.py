@@ -17,15 +17,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 from secateur.selectors.contract import resolve_keep
 from secateur.trainers.contract import Progress
 from secateur.trainers.experiments.contract import experiments
-from secateur.trainers.experiments.prompt_pruning import (
-    PromptPruning,
-    kept_tokens,
-    pruned_prompt,
-    read_examples,
-    symbol_task,
-)
+from secateur.trainers.experiments.prompt_examples import read_answers, read_examples, symbol_task
+from secateur.trainers.experiments.prompt_pruning import PromptPruning, kept_tokens, pruned_prompt
 from secateur.trainers.models.causal_model import CausalModel, load_causal
 from secateur.trainers.models.induction_model import symbol_tokenizer
+from secateur.trainers.pruning.prompt_generation import JUDGES, Generation
 from secateur.trainers.pruning.prompt_tokens import Evaluator, Examples, prompt_tokens, verbaliser_ids
 
 TEMPLATE = "Review: a fine film\nMood: great\n\nReview: {text}\nMood:"
@@ -120,16 +116,96 @@ def test_probabilities_are_those_of_one_call_per_text(kind: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([" great", " incomprehensible"], r"verbaliser ' incomprehensible' is \d+ tokens"),
-        ([" great", " great"], "two or more different tokens"),
-        ([" great"], "two or more different tokens"),
+        ([" great", ""], "verbaliser '' has tokens \\[\\]"),
+        ([" great", " great"], "two or more, of different tokens"),
+        ([" great"], "two or more, of different tokens"),
+        ([" great", " terrible", " great film"], "verbaliser ' great' begin those of ' great film'"),
     ],
 )
-def test_verbalisers_must_be_single_different_tokens(words: list[str], message: str) -> None:
+def test_verbalisers_must_be_different_known_tokens(words: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         verbaliser_ids(TOKENIZER, words)
-    with pytest.raises(ValueError, match="must be one that is known"):
+    with pytest.raises(ValueError, match="all must be known"):
         verbaliser_ids(symbol_tokenizer(), ["s1", "never"])
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_labels_of_several_tokens_are_as_likely_as_one_call_per_label_says(kind: str, per_token: bool) -> None:
+    model = causal(kind)
+    words = [" great", " terrible", " incomprehensible", " awful film", *([" great film"] if per_token else [])]
+    evaluator = Evaluator(model, PROMPT, words, batch=5, per_token=per_token)
+    texts = ["a film", "the worst of all films, and long", "fine"]
+    found = evaluator.label_logits(texts)
+    for row, text in enumerate(texts):
+        before = TOKENIZER(text)["input_ids"]
+        for column, word in enumerate(words):
+            ids = TOKENIZER(word)["input_ids"]
+            with torch.no_grad():
+                logs = model.model(input_ids=torch.tensor([before + ids])).logits[0].double().log_softmax(dim=-1)
+            each = [float(logs[len(before) - 1 + place, token]) for place, token in enumerate(ids)]
+            expected = np.mean(each) if per_token else np.sum(each)
+            assert found[row, column] == pytest.approx(expected, abs=1e-4), (text, word)
+    assert max(len(TOKENIZER(word)["input_ids"]) for word in words) > 2
+    assert evaluator.passes == 3
+    one, several = (Evaluator(model, PROMPT, [" great", " terrible", *more]) for more in ([], [" awful film"]))
+    examples = Examples(tuple({"text": text} for text in texts), np.zeros(3, np.int64))
+    mask = np.ones((1, len(PROMPT.ids)), bool)
+    first, second = one.probabilities(mask, examples)[0], several.probabilities(mask, examples)[0, :, :2]
+    np.testing.assert_allclose(first, second / second.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_what_is_written_is_what_the_model_writes_one_token_after_the_other(kind: str) -> None:
+    model = causal(kind)
+    texts = ["a film", "the worst of all films, and long", "fine", "a great film"]
+
+    def literal(text: str, count: int, stop: str, end: int = -1) -> str:
+        ids = TOKENIZER(text)["input_ids"]
+        first = len(ids)
+        for _ in range(count):
+            with torch.no_grad():
+                token = int(model.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            if token == end:
+                break
+            ids = [*ids, token]
+            if stop and stop in TOKENIZER.decode(ids[first:]):
+                break
+        said = str(TOKENIZER.decode(ids[first:], skip_special_tokens=True))
+        return said.partition(stop)[0] if stop else said
+
+    plain = [literal(text, 8, "") for text in texts]
+    stop = plain[0][1]  # what one of the answers holds
+    for ending in ("", stop):
+        writer = Generation(model, PROMPT, ["a", "b"], new_tokens=8, stop=ending, batch=3)
+        assert writer.written(texts) == [literal(text, 8, ending) for text in texts]
+        assert writer.passes == 4
+    writer = Generation(model, PROMPT, [*plain, "else"], new_tokens=8, stop="")
+    writer.prompt = prompt_tokens(TOKENIZER, "a {text}")
+    whole, nothing = np.ones((1, 1), bool), np.zeros((1, 1), bool)
+    examples = Examples(tuple({"text": text} for text in ("film", "nothing like it")), np.array([0, 4]))
+    assert writer.accuracy(np.concatenate([whole, nothing]), examples)[0] == 0.5
+    end = int(model.model(input_ids=torch.tensor([TOKENIZER(texts[1])["input_ids"]])).logits[0, -1].argmax())
+    model.model.generation_config.eos_token_id = end  # some answers have not begun, others go on
+    assert writer.written(texts) == [literal(text, 8, "", end) for text in texts]
+    with pytest.raises(ValueError, match="8 to come, the model 128 positions"):
+        writer.written(["word " * 200])
+
+
+def test_answers_are_judged() -> None:
+    told = {
+        ("exact", " 12 apples\n", "12 apples"): 1.0,
+        ("exact", "12 Apples", "12 apples"): 0.0,
+        ("contains", "it is 12 apples, I think", "12 apples"): 1.0,
+        ("contains", "12", "12 apples"): 0.0,
+        ("number", "3 and 4 make 7, so 1,007.50", "= 1007.5"): 1.0,
+        ("number", "none", "7"): 0.0,
+        ("words", "a cat sat", "the cat sat down"): 0.5,
+    }
+    for (judge, written, answer), expected in told.items():
+        assert JUDGES[judge](written, answer) == expected, (judge, written)  # type: ignore[index]
+    with pytest.raises(ValueError, match="the answer 'seven' cannot be judged by 'number'"):
+        Generation(causal("gpt2"), PROMPT, ["7", "seven"], "number")
 
 
 @pytest.mark.parametrize(
@@ -262,14 +338,22 @@ def test_examples_and_settings_that_cannot_be_read_say_where(tmp_path: Path) -> 
     for content, message in {
         '{"text": "a", "label": "good"}\nnonsense': "line 2: not JSON",
         '{"text": "a", "label": "other"}': "line 1: wants texts",
-        '{"label": "good"}': "line 1: wants texts",
+        '{"label": "good"}': r"line 1: .* has none for \['text'\]",
         "[1]": "line 1: wants texts",
     }.items():
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
-            read_examples(path, [" good", " bad"])
+            read_examples(path, [" good", " bad"], ["text"])
     with pytest.raises(ValueError, match="no such file"):
-        read_examples(tmp_path / "none", [" good"])
+        read_examples(tmp_path / "none", [" good"], [])
+    path.write_text('{"text": "a", "answer": 7}\n{"text": "b", "answer": "x"}\n{"text": "c", "answer": "7"}')
+    assert read_answers(path, ["text"])[1] == ["7", "x"]
+    assert [one["label"] for one in read_answers(path, ["text"])[0]] == [0, 1, 0]
+    path.write_text('{"text": "a", "label": "x"}')
+    with pytest.raises(ValueError, match="line 1: wants texts for the placeholders and an `answer`"):
+        read_answers(path, ["text"])
+    with pytest.raises(ValueError, match="no verbalisers, per_token or margin"):
+        PromptPruning(model="x", template="{a}", examples="e", generate=3, reward="margin")
     with pytest.raises(ValueError, match="go together"):
         PromptPruning(model="x")
     with pytest.raises(ValueError, match="do not reach"):

@@ -20,6 +20,7 @@ from pydantic import Field
 from secateur.scorers.contract import Count, Positive, Share
 from secateur.scorers.networks.retrieval_heads import (
     SENTENCE_END,
+    Counting,
     HeadScores,
     NeedlePrompt,
     Retrieval,
@@ -47,6 +48,13 @@ CUE = 2
 """Symbols of a hidden piece that the prompt of the tiny model ends with."""
 
 
+class Hidden(NamedTuple):
+    """Prompts, and the needle of each in words."""
+
+    prompts: list[NeedlePrompt]
+    needles: list[str]
+
+
 class ScoredHeads(NamedTuple):
     """A model, and the score of each of its heads."""
 
@@ -59,8 +67,9 @@ class HeadPruning(Experiment):
 
     Without `model`, a tiny one is trained to copy for each seed, and the needle is a piece of random symbols; `layers`
     to `learning_rate` are its own. With `model`, a causal model of transformers by name or folder, `haystack` is a text
-    file that `needle` is hidden in, and seeds begin it at other sentences. `lengths` are tokens of prompts, `depths`
-    how many places, `repeats` (tiny model) prompts of each. Heads that score above `threshold` are never a control.
+    file that `needle` is hidden in, or each of several with its own `question`, and seeds begin it at other sentences.
+    `lengths` are tokens of prompts, `depths` how many places, `repeats` (tiny model) prompts of each. `count` is how
+    `retrieval_heads` counts. Heads that score above `threshold` are never a control.
     """
 
     unit = "head"
@@ -84,8 +93,8 @@ class HeadPruning(Experiment):
         model: Annotated[str | None, PATHS] = None,
         revision: str | None = None,
         haystack: Annotated[str | None, PATHS] = None,
-        needle: str = NEEDLE,
-        question: str = QUESTION,
+        needle: str | Annotated[Sequence[str], Field(min_length=1)] = NEEDLE,
+        question: str | Annotated[Sequence[str], Field(min_length=1)] = QUESTION,
         chat: bool = False,
         lengths: Annotated[Sequence[Count], Field(min_length=1)] = (16, 20, 24),
         depths: Count = 5,
@@ -94,6 +103,7 @@ class HeadPruning(Experiment):
         how: How = "zero",
         decoding_only: bool = False,
         threshold: Share = 0.1,
+        count: Counting = "once",
         layers: Count = 3,
         width: Count = 128,
         heads: Count = 8,
@@ -105,9 +115,15 @@ class HeadPruning(Experiment):
         if not lengths or depths < 1 or repeats < 1 or new_tokens < 1:
             raise ValueError("lengths, depths, repeats and new_tokens must not be empty or 0")
         self.model, self.revision, self.chat = model, revision, chat
-        self.haystack, self.needle, self.question = haystack, needle, question
+        needles, questions = ([one] if isinstance(one, str) else list(one) for one in (needle, question))
+        if len(needles) != len(questions) or not needles:
+            raise ValueError(
+                f"{len(needles)} needles and {len(questions)} questions: each needle wants its own question"
+            )
+        self.haystack, self.needles, self.questions = haystack, needles, questions
         self.lengths, self.depths, self.repeats, self.new_tokens = list(lengths), depths, repeats, new_tokens
         self.how: How = how
+        self.count: Counting = count
         self.decoding_only, self.threshold = decoding_only, threshold
         shape = {"layers": layers, "width": width, "heads": heads}
         self.training: dict[str, Any] = {**shape, "steps": steps, "learning_rate": learning_rate}
@@ -118,7 +134,7 @@ class HeadPruning(Experiment):
             self.train(seed, folder / "model", progress)
         causal = self.load(folder)
         retrievals, recalls = self.runs(causal, seed, "score", progress)
-        scores = retrieval_heads(retrievals, recalls)
+        scores = retrieval_heads(retrievals, recalls, count=self.count)
         (folder / "scores.json").write_text(
             json.dumps({"scores": scores.tolist(), "recall": float(recalls.mean()), "runs": len(recalls)})
         )
@@ -172,26 +188,27 @@ class HeadPruning(Experiment):
             )
             answers = retrieve(causal.model, prompts, new_tokens=max(p.stop - p.start for p in prompts), batch=64)
             return answers, np.array([symbols_recalled(run.written, run.prompt.needle) for run in answers])
-        prompts = self.hidden_sentences(causal.tokenizer, seed, part)
-        answers = retrieve(causal.model, prompts, new_tokens=self.new_tokens, progress=progress)
-        written = [causal.tokenizer.decode(run.written.tolist(), skip_special_tokens=True) for run in answers]
-        return answers, np.array([words_recalled(text, self.needle) for text in written])
+        hidden = self.hidden_sentences(causal.tokenizer, seed, part)
+        answers = retrieve(causal.model, hidden.prompts, new_tokens=self.new_tokens, progress=progress)
+        return answers, recalls_of(causal.tokenizer, answers, hidden.needles)
 
-    def hidden_sentences(self, tokenizer: Any, seed: int, part: Literal["score", "test"]) -> list[NeedlePrompt]:
-        """Prompts over lengths and depths; those of the test have their depths between those of the scoring."""
+    def hidden_sentences(self, tokenizer: Any, seed: int, part: Literal["score", "test"]) -> Hidden:
+        """Prompts over needles, lengths and depths; those of the test have depths between those of the scoring."""
         assert self.haystack is not None
         text = Path(self.haystack).read_text(encoding="utf-8")
         if seed:
             ends = [match.end() for match in SENTENCE_END.finditer(text)] or [0]
             start = ends[int(np.random.default_rng(seed).integers(len(ends)))]
             text = text[start:].lstrip() + "\n" + text[:start]
-        task = Task(text, self.needle, self.question)
+        tasks = [Task(text, *pair) for pair in zip(self.needles, self.questions, strict=True)]
         places = (np.arange(self.depths) + (0.25 if part == "score" else 0.75)) / self.depths
-        return [
+        prompts = [
             place_needle(tokenizer, task, length=length, depth=float(depth), chat=self.chat)
+            for task in tasks
             for length in self.lengths
             for depth in places
         ]
+        return Hidden(prompts, [needle for needle in self.needles for _ in range(len(prompts) // len(self.needles))])
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
         """Scores by layer and head, and recall against heads masked."""
@@ -221,6 +238,12 @@ def hidden_pieces(
                 tokens = np.concatenate([[BEGIN], symbols, symbols[start : start + CUE]])
                 prompts.append(NeedlePrompt(tokens, 1 + start + CUE, 1 + start + piece, float(depth)))
     return prompts
+
+
+def recalls_of(tokenizer: Any, answers: Sequence[Retrieval], needles: Sequence[str]) -> Float64[np.ndarray, " runs"]:
+    """Share of the words of each answer's needle that it holds."""
+    written = [tokenizer.decode(run.written.tolist(), skip_special_tokens=True) for run in answers]
+    return np.array([words_recalled(text, needle) for text, needle in zip(written, needles, strict=True)])
 
 
 def symbols_recalled(written: Int64[np.ndarray, " written"], needle: Int64[np.ndarray, " needle"]) -> float:

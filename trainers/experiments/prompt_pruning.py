@@ -21,18 +21,26 @@ from secateur.scorers.contract import Count
 from secateur.scorers.settings import PATHS
 from secateur.selectors.contract import MaskSelector, resolve_keep
 from secateur.selectors.searches.contract import search
-from secateur.selectors.searches.token_search import Mask, RandomMasks, ThresholdAccepting, TokenEvolution, TokenSearch
+from secateur.selectors.searches.token_search import (
+    HillClimbing,
+    Mask,
+    RandomMasks,
+    ThresholdAccepting,
+    TokenEvolution,
+    TokenSearch,
+)
 from secateur.trainers.contract import Progress
 from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
+from secateur.trainers.experiments.prompt_examples import read_answers, read_examples, symbol_task
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.models.causal_model import CausalModel, load_causal
-from secateur.trainers.models.induction_model import SYMBOLS, train_induction_model
+from secateur.trainers.models.induction_model import train_induction_model
 from secateur.trainers.pruning.kept import Kept
-from secateur.trainers.pruning.prompt_tokens import Evaluator, Examples, PromptTokens, prompt_tokens
+from secateur.trainers.pruning.prompt_generation import Generation, Judging
+from secateur.trainers.pruning.prompt_tokens import PLACEHOLDER, Evaluator, Examples, PromptTokens, prompt_tokens
 from secateur.trainers.tasks.contract import Metric
 
-PAIRS, LABELS = 6, 3
 TEST_EXAMPLES = 300
 
 
@@ -48,6 +56,7 @@ SEARCHES: Mapping[str, Callable[..., TokenSearch]] = {
     "random_masks": RandomMasks,
     "token_evolution": TokenEvolution,
     "threshold_accepting": ThresholdAccepting,
+    "hill_climbing": HillClimbing,
 }
 
 
@@ -56,7 +65,7 @@ class Prompt:
     """Tokens of a prompt, what judges prompts, and what a scorer of tokens reads."""
 
     tokens: PromptTokens
-    evaluator: Evaluator
+    evaluator: Evaluator | Generation
     splits: Splits
     passes: int
     oracle: Sequence[bool] | None
@@ -88,10 +97,13 @@ class PromptPruning(Experiment):
     Without `model`, a tiny one is trained to copy for each seed, and the prompt is pairs of symbols among others that
     say nothing. With `model`, a causal model of transformers by name or folder, `template` is the prompt with
     placeholders, `verbalisers` the words for labels, and `examples` a JSON-lines file whose objects have a text per
-    placeholder and `label`, one of the words. `keep` is the largest share of the template's tokens that may stay.
+    placeholder and `label`, one of the words; words of several tokens are compared by the sum of their tokens'
+    log-probabilities, or `per_token` by the mean. With `generate`, the model writes at most so many tokens until
+    `stop`, and `judge` compares them with the `answer` of each object. `keep` is the largest share of the template's
+    tokens that may stay.
 
     `fitness_examples` guide the search, as many of each label as can be, `rerank_examples` rank its `elites` again, all
-    others test. `patience` ends a search that found nothing better for so many evaluations.
+    others test, or `test_examples` of them. `patience` ends a search that found nothing better for so many evaluations.
     """
 
     unit = "token"
@@ -102,6 +114,7 @@ class PromptPruning(Experiment):
         "gga": Arm(settings={"search": "token_evolution", "form": "GGA"}),
         "ssga": Arm(settings={"search": "token_evolution", "form": "SSGA"}),
         "threshold_accepting": Arm(settings={"search": "threshold_accepting"}),
+        "hill_climbing": Arm(settings={"search": "hill_climbing"}),
         "attribution": Arm("token_loss", "global_mask"),
     }
     references: ClassVar[Arms] = {"full": Arm()}
@@ -123,6 +136,10 @@ class PromptPruning(Experiment):
         verbalisers: Sequence[str] = (),
         examples: Annotated[str | None, PATHS] = None,
         protect: Sequence[str] = (),
+        per_token: bool = False,
+        generate: Annotated[int | None, Field(ge=1)] = None,
+        judge: Judging = "exact",
+        stop: str = "\n",
         reward: Literal["accuracy", "margin"] = "accuracy",
         begin: Literal["full", "pruned"] = "pruned",
         population: Count = 30,
@@ -130,21 +147,29 @@ class PromptPruning(Experiment):
         passes: Count = 4000,
         fitness_examples: Count = 16,
         rerank_examples: Count = 100,
+        test_examples: Annotated[int | None, Field(ge=1)] = None,
         elites: Count = 10,
         patience: Annotated[int | None, Field(ge=1)] = None,
         noise: Annotated[int, Field(ge=0)] = 10,
         steps: Count = 600,
     ) -> None:
-        given = (model, template, examples, verbalisers or None)
+        given = (model, template, examples, verbalisers or generate or None)
         if any(one is None for one in given) and any(one is not None for one in given):
-            raise ValueError("model, template, verbalisers and examples go together: give all four, or none")
+            raise ValueError(
+                "model, template, verbalisers (or generate) and examples go together: give all four, or none"
+            )
+        if generate and (verbalisers or per_token or reward == "margin"):
+            raise ValueError(
+                "what the model writes has no verbalisers, per_token or margin: leave them out, or generate"
+            )
         if passes < elites * rerank_examples + fitness_examples:
             raise ValueError(f"{passes} passes do not reach for {elites} elites on {rerank_examples} examples each")
         self.model, self.revision, self.template, self.examples = model, revision, template, examples
         self.verbalisers, self.protect, self.reward, self.begin = list(verbalisers), list(protect), reward, begin
         self.population, self.offspring, self.passes, self.patience = population, offspring, passes, patience
         self.fitness_examples, self.rerank_examples, self.elites = fitness_examples, rerank_examples, elites
-        self.noise, self.steps = noise, steps
+        self.per_token, self.generate, self.judge, self.stop = per_token, generate, judge, stop
+        self.test_examples, self.noise, self.steps = test_examples, noise, steps
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
         """See `Experiment.prepare`: `model/` where it is trained here, and the task as `task.json`."""
@@ -154,11 +179,14 @@ class PromptPruning(Experiment):
         else:
             assert self.template is not None
             assert self.examples is not None
+            placeholders, file = PLACEHOLDER.findall(self.template), Path(self.examples)
             task = {"template": self.template, "verbalisers": self.verbalisers}
-            task["examples"] = read_examples(Path(self.examples), self.verbalisers)
-        causal = self.load(folder)
-        Evaluator(causal, prompt_tokens(causal.tokenizer, task["template"], self.protect), task["verbalisers"])
+            if self.generate:
+                task["examples"], task["verbalisers"] = read_answers(file, placeholders)
+            else:
+                task["examples"] = read_examples(file, self.verbalisers, placeholders)
         self.splits(task, seed)
+        self.evaluator(task, self.load(folder))
         (folder / "task.json").write_text(json.dumps(task))
 
     def train(self, seed: int, folder: Path, progress: Progress) -> None:
@@ -171,10 +199,16 @@ class PromptPruning(Experiment):
 
     def units(self, trial: ArmTrial, prepared: Path) -> Prompt:
         """The prompt's tokens, and what judges prompts."""
-        task, causal = json.loads((prepared / "task.json").read_text()), self.load(prepared)
-        tokens = prompt_tokens(causal.tokenizer, task["template"], self.protect)
-        evaluator = Evaluator(causal, tokens, task["verbalisers"])
-        return Prompt(tokens, evaluator, self.splits(task, trial.seed), self.passes, task.get("oracle"))
+        task = json.loads((prepared / "task.json").read_text())
+        evaluator = self.evaluator(task, self.load(prepared))
+        return Prompt(evaluator.prompt, evaluator, self.splits(task, trial.seed), self.passes, task.get("oracle"))
+
+    def evaluator(self, task: Mapping[str, Any], causal: CausalModel) -> Evaluator | Generation:
+        """What judges prompts of a task."""
+        tokens, words = prompt_tokens(causal.tokenizer, task["template"], self.protect), task["verbalisers"]
+        if self.generate:
+            return Generation(causal, tokens, words, self.judge, new_tokens=self.generate, stop=self.stop)
+        return Evaluator(causal, tokens, words, per_token=self.per_token)
 
     def scores(self, trial: ArmTrial, units: Prompt) -> dict[str, np.ndarray]:
         """A prompt is one group of tokens."""
@@ -209,7 +243,7 @@ class PromptPruning(Experiment):
     def searched(self, trial: ArmTrial, units: Prompt, progress: Progress) -> dict[str, np.ndarray]:
         """The mask that a search comes to, `accuracy`, and what it was without the second ranking, `unranked`.
 
-        Threshold accepting looks at the examples of the second ranking from the start, as its authors do.
+        Both hill climbings look at the examples of the second ranking from the start, as their authors do.
         """
         searcher, evaluator = self.searcher(trial, units.tokens), units.evaluator
         climbs = isinstance(searcher, ThresholdAccepting)
@@ -255,59 +289,13 @@ class PromptPruning(Experiment):
         order = np.concatenate([order[:first], rest])
         if len(order) <= second:
             raise ValueError(f"{len(order)} examples: {first} and {second - first} for the search leave none to test")
-        parts = (order[:first], order[first:second], order[second:])
+        last = None if self.test_examples is None else second + self.test_examples
+        parts = (order[:first], order[first:second], order[second:last])
         return Splits(*(Examples(tuple(every[at]["fields"] for at in part), labels[part]) for part in parts))
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
         """Accuracy against the share of tokens kept, a dot per seed."""
         return {"accuracy by tokens kept": accuracy_by_tokens(outcomes)} if outcomes else {}
-
-
-def symbol_task(noise: int, count: int, seed: int) -> dict[str, Any]:
-    """Pairs of a key and its label, `noise` other symbols anywhere among them, and queries that end with a key.
-
-    `oracle` is the mask of the pairs alone.
-    """
-    generator = np.random.default_rng([seed, 3])
-    symbols = generator.permutation(SYMBOLS)
-    labels, keys, others = symbols[:LABELS], symbols[LABELS : LABELS + PAIRS], symbols[LABELS + PAIRS :]
-    pairs = np.stack([keys, labels[np.arange(PAIRS) % LABELS]], axis=1).ravel()
-    oracle = np.zeros(2 * PAIRS + noise, dtype=np.bool_)
-    oracle[generator.choice(len(oracle), 2 * PAIRS, replace=False)] = True
-    prompt = np.empty(len(oracle), dtype=np.int64)
-    prompt[oracle], prompt[~oracle] = pairs, generator.choice(others, noise)
-    asked = generator.integers(0, PAIRS, count)
-    before = generator.choice(others, (count, 3))
-    examples = [
-        {"fields": {"query": words(np.append(row, keys[key]))}, "label": int(key % LABELS)}
-        for row, key in zip(before, asked, strict=True)
-    ]
-    template = words(prompt) + " {query}"
-    verbalisers = words(labels).split()
-    return {"template": template, "verbalisers": verbalisers, "examples": examples, "oracle": oracle.tolist()}
-
-
-def words(symbols: np.ndarray) -> str:
-    """Symbols as the tiny model's tokenizer reads them."""
-    return " ".join(f"s{symbol}" for symbol in symbols)
-
-
-def read_examples(path: Path, verbalisers: Sequence[str]) -> list[dict[str, Any]]:
-    """Examples of a JSON-lines file; raises ValueError that names the line."""
-    if not path.is_file():
-        raise ValueError(f"examples {path}: there is no such file")
-    labels = {word.strip(): number for number, word in enumerate(verbalisers)}
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            one = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from error
-        label = one.pop("label", None) if isinstance(one, dict) else None
-        if not isinstance(label, str) or label.strip() not in labels or not one:
-            raise ValueError(f"{path}, line {number}: wants texts for the placeholders and a label of {sorted(labels)}")
-        found.append({"fields": {name: str(text) for name, text in one.items()}, "label": labels[label.strip()]})
-    return found
 
 
 def kept_tokens(prompt: PromptTokens, mask: Mask) -> Kept:

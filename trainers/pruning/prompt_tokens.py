@@ -106,24 +106,41 @@ class Examples:
         return len(self.labels)
 
 
+def filled(text: str, fields: Mapping[str, str]) -> str:
+    """A template with the texts of an example in the places of its placeholders."""
+    return PLACEHOLDER.sub(lambda found: fields[found[1]], text)
+
+
 class Evaluator:
     """Accuracy and margin of pruned prompts over examples, and how many forward passes that took.
 
-    `verbalisers` are the words that stand for the labels; each must be one token, all different (ValueError otherwise).
-    Of the logits behind a prompt only theirs count. Tokens that the tokenizer adds behind each text, such as `</s>`,
-    are left out: the logits would be those behind the end of a text.
+    `verbalisers` are the words that stand for the labels, each of one token or several. A label is as likely as its
+    tokens together behind the prompt, or with `per_token` as they are on average; of the others nothing counts. Tokens
+    that the tokenizer adds behind each text, such as `</s>`, are left out: the logits would be those behind the end of
+    a text. A pass is a prompt with an example in it, however many labels are put behind it.
     """
 
-    def __init__(self, causal: CausalModel, prompt: PromptTokens, verbalisers: Sequence[str], batch: int = 64) -> None:
-        self.causal, self.prompt, self.batch = causal, prompt, batch
-        self.words = torch.tensor(verbaliser_ids(causal.tokenizer, verbalisers), device=causal.model.device)
+    def __init__(
+        self,
+        causal: CausalModel,
+        prompt: PromptTokens,
+        verbalisers: Sequence[str],
+        batch: int = 64,
+        *,
+        per_token: bool = False,
+    ) -> None:
+        self.causal, self.prompt, self.batch, self.per_token = causal, prompt, batch, per_token
+        self.words = verbaliser_ids(causal.tokenizer, verbalisers, per_token=per_token)
+        before = {tuple(ids[:-1]) for ids in self.words}
+        self.before = sorted(one for one in before if not any(begins(one, other) for other in before - {one}))
+        """What is put behind a text so that the model tells of all labels: all but the last tokens of some."""
         self.behind = specials_behind(causal.tokenizer, verbalisers[0])
         self.passes = 0
         self.tokens = 0
 
     def probabilities(self, masks: Masks, examples: Examples) -> Float64[np.ndarray, "n examples labels"]:
         """Probability of each label for every prompt and example, among the verbalisers."""
-        texts = [self.filled(self.prompt.text(mask), one) for mask in masks for one in examples.fields]
+        texts = [filled(self.prompt.text(mask), one) for mask in masks for one in examples.fields]
         logits = self.label_logits(texts).reshape(len(masks), len(examples), len(self.words))
         return np.asarray(torch.softmax(torch.from_numpy(logits), dim=-1).numpy())
 
@@ -142,35 +159,70 @@ class Evaluator:
         gap = right - others.max(axis=2)
         return np.asarray(np.where(gap > 0, 200 * gap, 180 * gap).mean(axis=1, dtype=np.float64))
 
-    def filled(self, text: str, fields: Mapping[str, str]) -> str:
-        """A template with the texts of an example in the places of its placeholders."""
-        return PLACEHOLDER.sub(lambda found: fields[found[1]], text)
-
     def label_logits(self, texts: Sequence[str]) -> Float64[np.ndarray, "texts labels"]:
-        """Logits of the verbalisers right behind each text, float64 `[texts, labels]`.
+        """What a softmax over labels takes, float64 `[texts, labels]`: logits right behind each text where all labels
+        are one token, and otherwise log-probabilities, the sum over a label's tokens or with `per_token` their mean.
 
         Raises NotFinite where they are NaN or infinite, which would pick a label all the same.
         """
-        coded = self.causal.tokenizer(list(texts), padding=False)["input_ids"]
-        coded = [ids[: len(ids) - self.behind] for ids in coded]
-        lengths = np.array([len(ids) for ids in coded])
-        positions = getattr(self.causal.model.config.get_text_config(), "max_position_embeddings", None)
-        if not lengths.all():
-            raise ValueError(f"text {int(np.argmin(lengths))} has no tokens: protect some of the prompt")
-        if positions and lengths.max() > positions:
-            raise ValueError(f"a prompt has {lengths.max()} tokens with its example, the model {positions} positions")
+        coded = self.coded(texts)
+        rows = [[*ids, *before] for ids in coded for before in self.before]
+        lengths = np.array([len(ids) for ids in rows])
         found = np.empty((len(texts), len(self.words)))
         order = np.argsort(lengths, kind="stable")
         for start in range(0, len(order), self.batch):
             places = order[start : start + self.batch]
             with torch.inference_mode():
-                found[places] = self.last_logits([coded[place] for place in places]).double().cpu().numpy()
+                if self.before == [()]:
+                    found[places] = self.last_logits([rows[place] for place in places]).double().cpu().numpy()
+                else:
+                    self.put_likelihoods(found, coded, [(int(place), rows[place]) for place in places])
         self.passes += len(texts)
         self.tokens += int(lengths.sum())
         return np.asarray(finite_outputs(found, "the logits behind the prompts", model=self.causal.model))
 
+    def coded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without what the tokenizer adds behind; raises ValueError for too few and too many."""
+        coded = self.causal.tokenizer(list(texts), padding=False)["input_ids"]
+        coded = [ids[: len(ids) - self.behind] for ids in coded]
+        lengths = np.array([len(ids) for ids in coded])
+        more = max(map(len, self.before))
+        positions = getattr(self.causal.model.config.get_text_config(), "max_position_embeddings", None)
+        if not lengths.all():
+            raise ValueError(f"text {int(np.argmin(lengths))} has no tokens: protect some of the prompt")
+        if positions and lengths.max() + more > positions:
+            raise ValueError(
+                f"a prompt has {lengths.max() + more} tokens with its example, the model {positions} positions"
+            )
+        return coded
+
     def last_logits(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Logits of the verbalisers at the last token of each row, `[rows, labels]`; rows come shortest first.
+        """Logits of labels of one token at the last token of each row, `[rows, labels]`; rows come shortest first."""
+        out = self.tail_logits(rows, 1)
+        last = torch.tensor([len(row) - 1 - len(rows[-1]) + out.shape[1] for row in rows], device=out.device)
+        words = torch.tensor([ids[0] for ids in self.words], device=out.device)
+        return out[torch.arange(len(rows), device=out.device), last][:, words]
+
+    def put_likelihoods(
+        self, found: np.ndarray, coded: Sequence[Sequence[int]], rows: Sequence[tuple[int, Sequence[int]]]
+    ) -> None:
+        """Write the log-probability of each label behind each text.
+
+        `rows` are texts with beginnings of labels behind them, by place, shortest first.
+        """
+        longest = max(map(len, self.before))
+        out = self.tail_logits([row for _, row in rows], 1 + longest)
+        for number, (place, row) in enumerate(rows):
+            text, before = divmod(place, len(self.before))
+            first = len(coded[text]) - 1 - len(rows[-1][1]) + out.shape[1]
+            logs = torch.log_softmax(out[number, first : first + len(row) - len(coded[text]) + 1].double(), dim=-1)
+            for label, ids in enumerate(self.words):
+                if begins(tuple(ids[:-1]), self.before[before]):
+                    each = logs[range(len(ids)), ids]
+                    found[text, label] = float(each.mean() if self.per_token else each.sum())
+
+    def tail_logits(self, rows: Sequence[Sequence[int]], last: int) -> torch.Tensor:
+        """Logits of the last so many tokens of each row at least, `[rows, positions, tokens]`; the shortest row first.
 
         Padding goes to the right whatever the tokenizer does: what comes later changes nothing in a causal model, and
         positions are those of the text alone.
@@ -182,21 +234,37 @@ class Evaluator:
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row)
             real[place, : len(row)] = 1
-        few = {"logits_to_keep": spread + 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-        out = model(input_ids=ids.to(model.device), attention_mask=real.to(model.device), use_cache=False, **few).logits
-        last = torch.tensor([len(row) - 1 - longest + out.shape[1] for row in rows], device=out.device)
-        return out[torch.arange(len(rows), device=out.device), last][:, self.words]  # type: ignore[no-any-return]
+        few = (
+            {"logits_to_keep": spread + last} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        )
+        out = model(input_ids=ids.to(model.device), attention_mask=real.to(model.device), use_cache=False, **few)
+        return out.logits  # type: ignore[no-any-return]
 
 
-def verbaliser_ids(tokenizer: Any, verbalisers: Sequence[str]) -> list[int]:
-    """The token of each word; raises ValueError for a word of several tokens, and for two that are the same token."""
-    found = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in verbalisers]
+def begins(some: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Whether tokens are the first of others."""
+    return others[: len(some)] == some
+
+
+def verbaliser_ids(tokenizer: Any, verbalisers: Sequence[str], *, per_token: bool = False) -> list[list[int]]:
+    """The tokens of each word; raises ValueError for one without tokens or of unknown ones, and for two alike.
+
+    A word whose tokens begin another's is at least as likely as that, always: it is refused unless `per_token`.
+    """
+    found = [list(map(int, tokenizer(word, add_special_tokens=False)["input_ids"])) for word in verbalisers]
     for word, ids in zip(verbalisers, found, strict=True):
-        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        if not ids or tokenizer.unk_token_id in ids:
             raise ValueError(
-                f"verbaliser {word!r} is {len(ids)} tokens ({tokenizer.convert_ids_to_tokens(ids)}), it must be one "
-                "that is known: try it with or without a blank in front, or another word"
+                f"verbaliser {word!r} has tokens {tokenizer.convert_ids_to_tokens(ids)}, all must be known: try it "
+                "with or without a blank in front, or another word"
             )
-    if len({ids[0] for ids in found}) < len(found) or len(found) < 2:
-        raise ValueError(f"verbalisers {list(verbalisers)} must be two or more different tokens")
-    return [int(ids[0]) for ids in found]
+    if len({tuple(ids) for ids in found}) < len(found) or len(found) < 2:
+        raise ValueError(f"verbalisers {list(verbalisers)} must be two or more, of different tokens")
+    for word, ids in zip(verbalisers, found, strict=True):
+        other = next((at for at, more in enumerate(found) if more != ids and begins(tuple(ids), tuple(more))), None)
+        if other is not None and not per_token:
+            raise ValueError(
+                f"the tokens of verbaliser {word!r} begin those of {verbalisers[other]!r}, so that it would always be "
+                "the likelier one: compare them per token, or take another word"
+            )
+    return found
