@@ -16,7 +16,7 @@ from secateur.pipelines.studies.problem import refuse_missing
 from secateur.pipelines.studies.rejections import checked, require, shipped
 from secateur.pipelines.studies.sample_keys import BASELINES
 from secateur.pipelines.studies.scores import Score, refuse_impossible, refuse_trajectories, require_score
-from secateur.pipelines.studies.sections import TimeTo
+from secateur.pipelines.studies.sections import AFTER_SCORES, IDLE, OF_THE_REPORT, SHOWN, TimeTo
 from secateur.pipelines.studies.selection import Selection
 from secateur.pipelines.studies.sft_baselines import LONGEST, SOURCES, add_baselines
 from secateur.pipelines.studies.signals import (
@@ -37,12 +37,6 @@ from secateur.trainers.modalities.encoding import ENCODINGS, Encoding, Modality,
 from secateur.trainers.models.registry import check_settings
 from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask, own_task
-
-SHOWN = {"report_samples", "compare_at"}
-IDLE = {"kind", "description", "recurring", *SHOWN}
-"""Keys of a study that decide nothing about what is made but, those of `SHOWN`, the report; others decide."""
-OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds", "looks"}
-AFTER_SCORES = IDLE | OF_THE_REPORT | {"budget_of", "selections", "time_to", "training", "validation", "distillation"}
 
 
 class Study(ManifestKeys):

@@ -19,6 +19,12 @@ CRON = (
 )
 """Least and greatest number of each field of a cron line, and the names that numbers have from the least on."""
 
+SHOWN = {"report_samples", "compare_at"}
+IDLE = {"kind", "description", "recurring", *SHOWN}
+"""Keys of a study that decide nothing about what is made but, those of `SHOWN`, the report; others decide."""
+OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds", "looks"}
+AFTER_SCORES = IDLE | OF_THE_REPORT | {"budget_of", "selections", "time_to", "training", "validation", "distillation"}
+
 
 class Compute(Settings):
     """Where heavy work runs; by default all of it in the process of the run."""
