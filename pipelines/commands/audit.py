@@ -232,7 +232,7 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
     marks: Path | None = asked["marks"]
     known = None if marks is None else read_marks(marks)
     paths = {key: asked[key] for key in ("page", "findings", "write")}
-    refuse(**paths, overwrite=asked["overwrite"])
+    refuse(**paths, inputs=inputs_of(name, asked), marks=marks, overwrite=asked["overwrite"])
     wish = Wish(
         labels=tuple(asked["label"] or ()), text=asked["text"], image=asked["image"],
         features=tuple(asked["features"] or ()), task=asked["task"],
@@ -262,16 +262,36 @@ def limits_of(asked: dict[str, str | None]) -> "dict[str, Limit]":
     return {name: Limit.read(value, named[name]) for name, value in asked.items() if value is not None}
 
 
-def refuse(*, page: Path | None, findings: Path | None, write: Path | None, overwrite: bool) -> None:
+def inputs_of(name: str, asked: dict[str, Any]) -> list[Path]:
+    """Files and folders that the audit reads, but for marks."""
+    from secateur.pipelines.pages.audit_paths import paths_in
+
+    data = (asked[one] for one in ("test", "target", "probabilities"))
+    return paths_in([name, *data, *(asked["against"] or ())])
+
+
+def refuse(
+    *,
+    page: Path | None,
+    findings: Path | None,
+    write: Path | None,
+    inputs: list[Path],
+    marks: Path | None,
+    overwrite: bool,
+) -> None:
     """Raise ValueError or FileExistsError, before anything is read, for files that cannot be written."""
     from secateur.pipelines.pages.audit_folder import refuse_other
+    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table
 
-    for path in filter(None, (page, findings, write)):
-        if os.path.lexists(path) and not overwrite:
-            raise FileExistsError(f"{path} exists already: name another path, or replace it with --overwrite")
-    if findings is not None and findings.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"--findings {findings}: findings are written as .csv or .parquet; let the name end so")
+    every = [*inputs, *([marks] if marks else [])]
+    if page is not None:
+        refuse_page(page, every, overwrite=overwrite)
+    if findings is not None:
+        refuse_table(findings, every, overwrite=overwrite)
     if write is not None:
+        refuse_inputs(write, inputs)  # marks may lie in the folder that is replaced
+        if os.path.lexists(write) and not overwrite:
+            raise FileExistsError(f"{write} exists already: name another path, or replace it with --overwrite")
         refuse_other(write, overwrite=overwrite)
 
 

@@ -20,6 +20,7 @@ from secateur.pipelines.front_door.audit_data import Given, audit_rows
 from secateur.pipelines.front_door.held import names_of
 from secateur.pipelines.front_door.progress import bars
 from secateur.pipelines.front_door.read_whole import in_words_of_a_call
+from secateur.pipelines.pages.audit_paths import paths_in
 from secateur.pipelines.pages.html_table import html_table
 from secateur.pipelines.studies.draft import Wish
 
@@ -27,8 +28,10 @@ from secateur.pipelines.studies.draft import Wish
 class Audit:
     """What an audit has found. A notebook shows its findings."""
 
-    def __init__(self, audit: Audited) -> None:
+    def __init__(self, audit: Audited, inputs: Sequence[Path] = ()) -> None:
         self.audit = audit
+        self.inputs = tuple(inputs)
+        """Files and folders that were read, over which nothing is written."""
 
     @property
     def findings(self) -> list[dict[str, Any]]:
@@ -62,16 +65,23 @@ class Audit:
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the page to a path that ends in .html, the table of findings to one that ends in .csv or .parquet, and
-        to any other path a folder with these, manifests and exports; raises FileExistsError where something is there.
+        to any other path a folder with these, manifests and exports.
+
+        Raises FileExistsError where something is there; with `overwrite`, where that is no such file or folder of an
+        earlier audit, or is a link or a device. Raises ValueError for data that were audited, and for a path in them.
         """
         from secateur.pipelines.pages.audit_folder import write_audit, write_page, write_table
+        from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table
 
         target = Path(path)
         if target.suffix == ".html":
+            refuse_page(target, self.inputs, overwrite=overwrite)
             write_page(self.audit, target, overwrite=overwrite)
         elif target.suffix:
+            refuse_table(target, self.inputs, overwrite=overwrite)
             write_table(self.audit, target, overwrite=overwrite)
         else:
+            refuse_inputs(target, self.inputs)
             write_audit(self.audit, target, overwrite=overwrite)
         return target
 
@@ -158,7 +168,8 @@ def audit(
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
         how = How(near=near, labels=not unlabelled, seed=seed, own=own)
-        return Audit(audited(rows, how, say=display.stage))
+        inputs = [path.resolve() for path in paths_in([data, test, target, *several, probabilities])]
+        return Audit(audited(rows, how, say=display.stage), inputs)
 
 
 def rows_in_hand(data: Sequence[Any]) -> bool:

@@ -83,7 +83,9 @@ def fill(
 
 
 def refuse_other(folder: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError where a folder would be replaced that is no audit."""
+    """Raise FileExistsError where a link, or a folder that is no audit, would be replaced."""
+    if folder.is_symlink():
+        raise FileExistsError(f"{folder} is a link, which secateur does not replace: name the folder itself")
     if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWER).is_file():
         raise FileExistsError(f"{folder} is no audit that secateur wrote, and is not replaced: name another folder")
 
