@@ -91,7 +91,14 @@ class Audited:
     @property
     def leaks(self) -> int:
         """Rows of other parts that training has, exactly or nearly."""
-        return int(self.copies.leaked(self.rows.part).sum())
+        return sum(self.leaks_by_part.values())
+
+    @cached_property
+    def leaks_by_part(self) -> dict[str, int]:
+        """The same of each part beside training, by its name."""
+        leaked = self.copies.leaked(self.rows.part)
+        beside = [part for part in self.rows.splits if part != TRAIN]
+        return {self.rows.names[part]: int(leaked[self.rows.span(part)].sum()) for part in beside}
 
     @property
     def duplicates(self) -> int:
@@ -131,6 +138,7 @@ class Audited:
             "data": self.rows.name,
             "rows": self.sizes,
             "leaks": self.leaks,
+            "leaks_by_part": self.leaks_by_part,
             "duplicates": self.duplicates,
             "conflicts": self.conflicts,
             "wrong_labels": {self.rows.names[part]: some.content() for part, some in self.suspects.items()},

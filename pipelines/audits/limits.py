@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,48 +33,84 @@ class Limit:
         return count <= self.rows if self.rows is not None else count <= (self.share or 0.0) * of
 
     def __str__(self) -> str:
-        return f"{self.rows:,} rows" if self.rows is not None else f"{self.share:.2%} of the rows"
+        if self.rows is None:
+            return f"{self.share:.2%} of the rows"
+        return f"{self.rows:,} row{'' if self.rows == 1 else 's'}"
 
 
-def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str]:
-    """A sentence for each limit, by `leaks`, `overlap`, `duplicates`, `conflicts` or `wrong_labels`, that an audit
-    exceeds, or whose number it does not know; `answer` is the audit's `content`."""
-    told = []
-    for name, limit in limits.items():
-        count, of = counted(answer, name)
-        words = name.replace("_", " ")
-        if count is None and name == "overlap":
-            told.append(
-                "overlap was not looked at: it is counted in texts of benchmarks (--against), and not with --exact"
-            )
-        elif count is None:
-            told.append(f"how many {words} there are is not known: {answer['labels_not_looked_at']}")
-        elif not limit.allows(count, of):
-            one = f"{count:,.0f}" == "1"
-            found = f"1 {WORDS[name]}" if one else f"{count:,.0f} {WORDS[name]}s"
-            told.append(f"{found} of {of:,} rows exceed{'s' * one} the limit of {limit}")
-    return told
-
-
+BESIDE = ("test", "target")
+"""Parts beside training that are no benchmarks."""
 WORDS = {
     "leaks": "leak", "overlap": "overlapping text", "duplicates": "duplicate", "conflicts": "conflicting row",
     "wrong_labels": "wrong label",
 }  # fmt: skip
 """What each limit counts, in the singular."""
+LACKING = {
+    "leaks": "nothing stands beside the training rows that they could leak into (--test, --target or --against)",
+    "overlap": "there is no benchmark that training could overlap (--against)",
+    "conflicts": "no column of labels is known that could conflict (--label)",
+    "wrong_labels": "no column of labels is known that could be wrong (--label)",
+}
+"""Why a limit has nothing to count, by its name."""
 
 
-def counted(answer: Mapping[str, Any], name: str) -> tuple[float | None, int]:
-    """How much was found, and of how many rows."""
-    train, *others = answer["rows"].values()
+def refuse_unmet(limits: Mapping[str, Limit], parts: Iterable[str], *, labelled: bool) -> None:
+    """Raise ValueError for a limit of something that an audit of these parts, named, cannot compare."""
+    beside = [name for name in parts if name != "train"]
+    met = {
+        "leaks": bool(beside), "overlap": any(name not in BESIDE for name in beside), "conflicts": labelled,
+        "wrong_labels": labelled,
+    }  # fmt: skip
+    for name in limits:
+        if not met.get(name, True):
+            raise ValueError(f"{option_of(name)}: {LACKING[name]}; name it, or leave the limit out")
+
+
+def option_of(name: str) -> str:
+    """The option of a limit."""
+    return f"--max-{name.replace('_', '-')}"
+
+
+def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str]:
+    """A sentence for each limit, by `leaks`, `overlap`, `duplicates`, `conflicts` or `wrong_labels`, that an audit
+    exceeds, or whose number it does not know; `answer` is the audit's `content`.
+
+    A share holds for each part by itself: many clean rows of one benchmark excuse no leaks of another.
+    """
+    told = []
+    for name, limit in limits.items():
+        parts = counted(answer, name)
+        words = name.replace("_", " ")
+        if parts is None and name == "overlap":
+            told.append("overlap was not looked at: it is counted in texts, and not with --exact")
+        elif parts is None:
+            told.append(f"how many {words} there are is not known: {answer['labels_not_looked_at']}")
+        else:
+            if limit.rows is not None:
+                parts = {"": (sum(count for count, _ in parts.values()), sum(of for _, of in parts.values()))}
+            told += [over(name, part, *some, limit) for part, some in parts.items() if not limit.allows(*some)]
+    return told
+
+
+def over(name: str, part: str, count: float, of: int, limit: Limit) -> str:
+    """The sentence of a limit that a part exceeds, or all of them."""
+    one = f"{count:,.0f}" == "1"
+    found = f"1 {WORDS[name]}" if one else f"{count:,.0f} {WORDS[name]}s"
+    return f"{found} of {of:,}{part and f' {part}'} rows exceed{'s' * one} the limit of {limit}"
+
+
+def counted(answer: Mapping[str, Any], name: str) -> dict[str, tuple[float, int]] | None:
+    """How much was found in how many rows of each part; None where nobody knows."""
+    sizes = dict(answer["rows"])
+    train, beside = sizes["train"], [part for part in sizes if part != "train"]
     if name == "leaks":
-        return answer["leaks"], sum(others)
+        return {part: (answer["leaks_by_part"][part], sizes[part]) for part in beside}
     if name == "overlap":
         # Not of test rows and targets: short ones of one subject share half their words for no reason.
-        rows = {part: size for part, size in answer["rows"].items() if part not in ("train", "test", "target")}
         known = answer["contamination"]
-        count = sum(known[part]["overlap_13"] for part in rows) if known or not rows else None
-        return count, sum(rows.values())
+        rows = [part for part in beside if part not in BESIDE]
+        return {part: (known[part]["overlap_13"], sizes[part]) for part in rows} if known else None
     if name == "wrong_labels":
         labels = answer["wrong_labels"].get("train")
-        return (labels["count"] if labels else None), train
-    return answer[name], train
+        return {"train": (labels["count"], train)} if labels else None
+    return {"train": (answer[name], train)}

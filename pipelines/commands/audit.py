@@ -16,6 +16,7 @@ from secateur.pipelines.commands.shell import (
     AsJson,
     bar,
     caution,
+    complain,
     find_samples_study,
     out,
     say,
@@ -178,20 +179,21 @@ def audit(
         refuse_option(name, "data", {f"--{option}": value for option, value in options.items()})
         over = audit_study(name, limits, again=again, wait=wait, as_json=as_json)
     for sentence in over:
-        caution(sentence)
+        complain(sentence)
     if over:
         raise typer.Exit(NO)
 
 
 def audit_study(name: str, limits: "dict[str, Limit]", *, again: bool, wait: bool, as_json: bool) -> list[str]:
     """Make the audit of a study where it is not fresh, and show it; the limits that it exceeds."""
-    from secateur.pipelines.audits.limits import exceeded
+    from secateur.pipelines.audits.limits import exceeded, refuse_unmet
     from secateur.pipelines.storage.home import ASSETS, marked_home
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / ASSETS)
     if getattr(study, "task", None) is not None and study.task.own:  # type: ignore[union-attr]
         raise ValueError(f"study {file.name}: its own task brings the samples, which no audit can read")
+    refuse_unmet(limits, parts_of(study), labelled=bool(study.columns and study.columns.labels))
     make(file, store, "audit", again=again or by_other_models(store, study), wait=wait)
     folder = store.load((study.name, "audit"))
     answer = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
@@ -206,6 +208,13 @@ def audit_study(name: str, limits: "dict[str, Limit]", *, again: bool, wait: boo
 
     tell(answer, as_json, told)
     return over
+
+
+def parts_of(study: "Study | Choice") -> list[str]:
+    """Names of the parts that an audit of a study compares."""
+    from secateur.pipelines.studies.choice import Choice
+
+    return ["train", *(["test"] if not isinstance(study, Choice) else []), *(["target"] if study.target else [])]
 
 
 def by_other_models(store: "Store", study: "Study | Choice") -> bool:
@@ -242,7 +251,7 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
     own = None if asked["probabilities"] is None else read_predictions(asked["probabilities"])
     how = How(near=not asked["exact"], labels=not asked["no_label"], seed=asked["seed"], own=own)
     with tempfile.TemporaryDirectory(prefix="secateur-") as place:
-        found = look(given, how, Path(place), samples=not asked["without_samples"])
+        found = look(given, how, limits, Path(place), samples=not asked["without_samples"])
         right, strange = ([], 0) if known is None else precisions(found.lines, known)
         answer = found.content() | {"precision": [one.content() for one in right]}
         answer["exceeded"] = over = exceeded(answer, limits)
@@ -256,10 +265,9 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
 
 def limits_of(asked: dict[str, str | None]) -> "dict[str, Limit]":
     """Limits by name; raises ValueError for one that is none."""
-    from secateur.pipelines.audits.limits import Limit
+    from secateur.pipelines.audits.limits import Limit, option_of
 
-    named = {name: f"--max-{name.replace('_', '-')}" for name in asked}
-    return {name: Limit.read(value, named[name]) for name, value in asked.items() if value is not None}
+    return {name: Limit.read(value, option_of(name)) for name, value in asked.items() if value is not None}
 
 
 def inputs_of(name: str, asked: dict[str, Any]) -> list[Path]:
@@ -295,13 +303,15 @@ def refuse(
         refuse_other(write, overwrite=overwrite)
 
 
-def look(given: "Given", how: "How", folder: Path, *, samples: bool) -> "Audited":
-    """Read the data, and audit them."""
+def look(given: "Given", how: "How", limits: "dict[str, Limit]", folder: Path, *, samples: bool) -> "Audited":
+    """Read the data, and audit them; raises ValueError for limits of what is not there."""
     from secateur.pipelines.audits.auditing import audited
+    from secateur.pipelines.audits.limits import refuse_unmet
     from secateur.pipelines.front_door.audit_data import audit_rows
 
     with bar(READING):
         rows = audit_rows(given, folder.resolve())
+        refuse_unmet(limits, rows.names.values(), labelled=rows.targets is not None)
     with bar("comparing rows"):
         return audited(rows, how, samples=samples)
 

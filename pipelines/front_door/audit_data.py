@@ -129,7 +129,7 @@ def located(data: Any, part: str, wish: Wish, folder: Path) -> Located:
 def benchmark(data: Any, number: int, given: Given, folder: Path, parts: dict[int, PartFiles]) -> Located:
     """A benchmark, called by its path, or by its number where it lies in memory; no two have one name."""
     name = str(data) if isinstance(data, str | Path) else f"benchmark {number + 1}"
-    taken = {part.name for part in parts.values()}
+    taken = {"train", "test", "target", *(part.name for part in parts.values())}
     found = located(data, f"benchmark {number + 1}", given.wish, folder)
     return replace(found, name=name if name not in taken else f"{name} ({number + 1})")
 

@@ -177,27 +177,6 @@ def test_limits_of_wrong_labels(tmp_path: Path, limit: str, code: int) -> None:
     assert (done, len(answer["exceeded"])) == (code, code)
 
 
-@pytest.mark.parametrize(("limit", "code"), [("0", 1), ("1", 1), ("2", 0), ("50%", 1)])
-def test_a_limit_of_overlap_is_of_benchmarks(texts: Planted, limit: str, code: int) -> None:
-    asked = [str(texts.train), "--test", str(texts.test), "--against", str(texts.benchmark), "--text", "body"]
-    done, answer, _ = shell(*asked, "--max-overlap", limit)
-    assert (done, len(answer["exceeded"])) == (code, code)
-
-
-def test_a_limit_of_overlap_is_exceeded_where_nobody_looked(texts: Planted) -> None:
-    told = ["overlap was not looked at: it is counted in texts of benchmarks (--against), and not with --exact"]
-    asked = [str(texts.train), "--against", str(texts.benchmark), "--text", "body", "--exact", "--max-overlap", "0"]
-    code, answer, _ = shell(*asked)
-    assert (code, answer["exceeded"]) == (1, told)
-    assert shell(str(texts.train), "--exact", "--max-overlap", "0")[0] == 0
-
-
-@pytest.mark.parametrize("limit", ["x", "-1", "120%", "1.5"])
-def test_a_limit_that_is_none_is_refused_before_anything_is_read(limit: str) -> None:
-    with pytest.raises(ValueError, match=r"--max-leaks .*a number of rows such as 0 or 12, or a share"):
-        shell("there_is_no_such_file.csv", f"--max-leaks={limit}")
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
