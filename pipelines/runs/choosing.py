@@ -2,6 +2,7 @@
 
 import inspect
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from secateur.pipelines.runs.units_of_rows import kept_whole, spent_of
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.lengths import config_at
 from secateur.pipelines.studies.samples import Study
-from secateur.pipelines.studies.selection import Selection
+from secateur.pipelines.studies.selection import RANDOM, Selection
 from secateur.pipelines.studies.signals import SIGNALS, of_origin
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.draws.ranks import Keep, Ordered
@@ -209,7 +210,8 @@ def subset_of(
         kept = (listed or {})[study.listed_by(trial.plain.name)]
         if selection.as_many_as is not None:
             settings = {"as_many_as": selection.as_many_as}
-            drawn = choose(selection, signals, budget=int(kept.sum()), seed=trial.seed, settings={})
+            seed = own_seed(trial.seed, trial.plain.name, selection.as_many_as)
+            drawn = choose(selection, signals, budget=int(kept.sum()), seed=seed, settings={})
             return Subset(drawn, settings, time.perf_counter() - started)
         return Subset(kept, {"manifest": str(selection.manifest)}, time.perf_counter() - started)
     spent = spent_of(study, table, everyone, trial.keep)
@@ -224,6 +226,14 @@ def subset_of(
     spent = spent_of(study, table, keep, trial.keep)
     fault = f"{spent.total:g} {spent.unit} kept, the budget is {spent.limit:g}" if spent.total > spent.limit else ""
     return Subset(keep, settings, seconds, fault=fault, spent=None if spent.plain else spent)
+
+
+def own_seed(seed: int, name: str, beside: str) -> int:
+    """The seed of rows at random beside a manifest: the trial's of the set that each manifest has, and another one for
+    each further set, by its name, or all sets would hold the same rows."""
+    if name == f"{beside}{RANDOM}":
+        return seed
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
 def plan_of(sampler: EpochSampler, epochs: int, budget: int | None) -> tuple[dict[str, Any], str]:

@@ -39,7 +39,10 @@ class ManifestKeys(TargetKeys):
     def title(self, name: str) -> str:
         plain = name.removesuffix(KD).removesuffix(STEPS)
         of = self.selections[plain].as_many_as if plain in self.selections else None
-        return super().title(name).replace(plain, f"random, as many as {of}", 1) if of else super().title(name)
+        if not of:
+            return super().title(name)
+        further = "" if plain == f"{of}{RANDOM}" else f"{plain}: "
+        return super().title(name).replace(plain, f"{further}random, as many as {of}", 1)
 
     def listed_by(self, name: str) -> str:
         """The selection whose manifest says which rows a selection keeps, or how many; empty where none does."""

@@ -12,6 +12,7 @@ import yaml
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.pages.served import Reports
 from secateur.pipelines.runs.audit_told import LINK
+from secateur.pipelines.runs.choosing import subset_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
@@ -150,3 +151,18 @@ def test_a_study_reads_its_own_dump() -> None:
     assert study.selections["clean_random"].as_many_as == "clean"
     assert study.title("clean_random") == "random, as many as clean"
     assert Study.model_validate(study.model_dump()) == study
+
+
+def test_a_further_random_set_has_other_rows_and_a_title_of_its_own() -> None:
+    selections = CONTENT["selections"] | {"draw": {"as_many_as": "clean"}, "again": {"as_many_as": "clean"}}
+    study = kind_named("samples").model_validate(CONTENT | {"selections": selections})
+    assert isinstance(study, Study)
+    kept, names = np.arange(200) < 100, ("clean_random", "draw", "again")
+    trials = [Trial(name, seed) for name in names for seed in (0, 1)]
+    signals, table = {"strata": np.zeros(200, np.uint8)}, pl.DataFrame()
+    drawn = [subset_of(study, trial, signals, table, {}, {}, {"clean": kept}).keep for trial in trials]
+    assert [keep.sum() for keep in drawn] == [100] * 6
+    assert len({keep.tobytes() for keep in drawn}) == 6
+    assert [study.title(name) for name in ("draw", "again")] == [
+        "draw: random, as many as clean", "again: random, as many as clean",
+    ]  # fmt: skip
