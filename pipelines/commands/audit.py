@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,38 +177,55 @@ def audit(
             name, limits, as_json=as_json, **{key.replace("-", "_"): each for key, each in options.items()}
         )
     else:
+        del options["marks"]
         refuse_option(name, "data", {f"--{option}": value for option, value in options.items()})
-        over = audit_study(name, limits, again=again, wait=wait, as_json=as_json)
+        over = audit_study(name, limits, marks, again=again, wait=wait, as_json=as_json)
     for sentence in over:
         complain(sentence)
     if over:
         raise typer.Exit(NO)
 
 
-def audit_study(name: str, limits: "dict[str, Limit]", *, again: bool, wait: bool, as_json: bool) -> list[str]:
+def audit_study(
+    name: str, limits: "dict[str, Limit]", marks: Path | None, *, again: bool, wait: bool, as_json: bool
+) -> list[str]:
     """Make the audit of a study where it is not fresh, and show it; the limits that it exceeds."""
+    import polars as pl
+
     from secateur.pipelines.audits.limits import exceeded, refuse_unmet
+    from secateur.pipelines.audits.marking import precisions, read_marks
+    from secateur.pipelines.pages.audit_folder import TABLE
     from secateur.pipelines.storage.home import ASSETS, marked_home
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / ASSETS)
     if getattr(study, "task", None) is not None and study.task.own:  # type: ignore[union-attr]
         raise ValueError(f"study {file.name}: its own task brings the samples, which no audit can read")
+    known = None if marks is None else read_marks(marks)
     refuse_unmet(limits, parts_of(study), labelled=bool(study.columns and study.columns.labels))
     make(file, store, "audit", again=again or by_other_models(store, study), wait=wait)
     folder = store.load((study.name, "audit"))
     answer = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     over = exceeded(answer, limits)
+    right, strange = ([], 0) if known is None else precisions(pl.read_parquet(folder / f"{TABLE}.parquet"), known)
+    answer |= {"precision": [one.content() for one in right]}
     answer |= {"exceeded": over, "files": {"folder": str(folder), "page": str(folder / "audit.html")}}
     report = store.find((study.name, "report"))
 
     def told() -> None:
         show(answer)
         if report:
-            say(f"secateur run {file.name} puts these findings into the report of the study")
+            say(f"secateur run {shlex.quote(name)} puts these findings into the report of the study")
 
     tell(answer, as_json, told)
+    caution_strange(strange)
     return over
+
+
+def caution_strange(count: int) -> None:
+    """Say how many marks count nothing, where there are any."""
+    if count:
+        caution(f"{count:,} mark{'s are' if count > 1 else ' is'} of rows that were not drawn to be marked, which do not count")
 
 
 def parts_of(study: "Study | Choice") -> list[str]:
@@ -258,8 +276,7 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
         content = marks.read_bytes() if marks else b""
         answer["files"] = written(found, right, content, over, **paths, overwrite=asked["overwrite"])
         tell(answer, as_json, lambda: show(answer))
-    if strange:
-        caution(f"{strange:,} marks are of rows that were not drawn to be marked, and do not count")
+    caution_strange(strange)
     return over
 
 

@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.profile import find_data
 from secateur.pipelines.data.source_kinds.csv import CsvFile
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.imagefolder import Imagefolder
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
@@ -62,7 +64,8 @@ class KeptRows(Protocol):
 
 
 def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any) -> Path:
-    """Write what stays of a Parquet, CSV or JSON-lines file, of a folder of pictures or of one that `datasets` saved.
+    """Write what stays of a Parquet, CSV or JSON-lines file, of a folder of pictures or of one that `datasets` saved; of
+    a folder with a test split beside the training rows, of these.
 
     Of a manifest of several files the one of the target's name counts. Records of an epoch stand in its order, and some
     twice; of a folder of pictures each is there once. Raises ManifestError for other files.
@@ -72,6 +75,7 @@ def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any
     if callable(hash_rows):
         raise ManifestError("hash_rows as a function is for data in hand: load the file and apply to that")
     columns = rows.columns_read(hash_rows)
+    target = training_part(target)
     with own_manners():
         if target.is_dir() and not holds_dataset(target):
             write_pictures(rows, target, output, columns)
@@ -107,6 +111,18 @@ def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any
     return output
 
 
+def training_part(target: Path) -> Path:
+    """The folder or file of the training rows within a folder, as audits and studies find it; all else as it is."""
+    if not target.is_dir() or holds_dataset(target):
+        return target
+    try:
+        place = find_data(str(target))
+    except SourceError:
+        return target  # which whoever reads it refuses by what it is
+    train = Path(place.train)
+    return train if train.is_file() or place.kind == "imagefolder" else target
+
+
 def opened(target: Path) -> Any:
     """What `datasets` saved in a folder."""
     import datasets
@@ -126,7 +142,10 @@ def write_pictures(rows: KeptRows, target: Path, output: Path, columns: Columns)
     """Copy the kept pictures of a folder to the same places below the output, with what metadata files say of them."""
     folder = target.absolute()
     if columns.image is None:
-        raise ManifestError(f"{target} is a folder that `datasets` did not save, and its rows are no pictures")
+        raise ManifestError(
+            f"{target} is a folder that `datasets` did not save, and its rows are no pictures; of a folder of several "
+            "files apply it to each"
+        )
     image = columns.image
     source = Imagefolder.model_validate({"kind": "imagefolder", "train": str(folder), "test_fraction": 0.5})
     with TemporaryDirectory() as cache:

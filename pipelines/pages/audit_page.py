@@ -124,8 +124,10 @@ class AuditPage:
 
     @property
     def meaning(self) -> list[str]:
-        """What copies mean, and how many findings are right, in sentences."""
-        return [*self.audit.meaning, *(one.sentence for one in self.precisions)]
+        """What copies mean, how many findings are right, and why labels were not looked at, in sentences."""
+        told = [*self.audit.meaning, *(one.sentence for one in self.precisions)]
+        why = self.audit.unlooked
+        return [*told, f"Labels were not looked at: {why}"] if why else told
 
     @cached_property
     def sections(self) -> list[Section]:

@@ -1,0 +1,74 @@
+"""What somebody does after an audit: apply its manifests, mark its page, run the study that was audited."""
+
+import html
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+import secateur as sc
+from secateur.pipelines.commands.main import app
+from secateur.pipelines.manifests.manifest import Manifest
+from tests.support.planted import nearly, sentence
+from tests.support.shell_here import secateur_here
+
+ROWS = pl.DataFrame({"body": [f"the {row} of words" for row in range(20)]})
+
+
+def test_a_manifest_applies_to_the_folder_that_was_audited(tmp_path: Path) -> None:
+    rng, pictures = np.random.default_rng(0), tmp_path / "pictures"
+    for split, count in (("train", 12), ("test", 4)):
+        for number in range(count):
+            folder = pictures / split / f"class {number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(folder / f"{number}.png")
+    first = pictures / "train" / "class 0" / "0.png"
+    (first.parent / "copy.png").write_bytes(first.read_bytes())
+    sc.audit(pictures, near=False, progress=False).save(tmp_path / "of_pictures")
+    manifest = Manifest.load(tmp_path / "of_pictures" / "manifests" / "deduplicated")
+    manifest.apply(pictures, output=tmp_path / "kept")
+    assert len(list((tmp_path / "kept").glob("class */*.png"))) == 12
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    pl.concat([ROWS, ROWS[3:5]]).write_csv(tables / "train.csv")
+    ROWS[:2].write_csv(tables / "test.csv")
+    sc.audit(tables, near=False, progress=False).save(tmp_path / "of_tables")
+    Manifest.load(tmp_path / "of_tables" / "manifests" / "deduplicated").apply(tables, output=tmp_path / "kept.csv")
+    assert pl.read_csv(tmp_path / "kept.csv").equals(ROWS)
+
+
+def test_the_page_says_that_labels_were_not_looked_at() -> None:
+    from secateur.pipelines.pages.audit_page import AuditPage
+
+    found = sc.audit(ROWS, near=False, progress=False)
+    assert found.summary["labels_not_looked_at"] == "no labels are known"
+    assert "Labels were not looked at: no labels are known." in html.unescape(AuditPage(found.audit).html())
+
+
+def test_a_study_takes_marks_of_its_page_and_is_run_by_the_path_that_was_given(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    texts = [sentence(rng) for _ in range(40)]
+    pl.DataFrame({"body": [*texts, *(nearly(text, rng) for text in texts[:5])]}).write_csv(tmp_path / "train.csv")
+    content = {
+        "name": "marked", "source": {"kind": "csv", "train": "train.csv"}, "columns": {"text": "body"},
+        "selections": {"uniform_random": None}, "keep": [0.5],
+    }  # fmt: skip
+    study = tmp_path / "marked study.yaml"
+    study.write_text(yaml.safe_dump(content))
+    home = {"SECATEUR_HOME": str(tmp_path / "home")}
+    assert secateur_here("run", str(study), **home).returncode == 0
+    asked = secateur_here("audit", str(study), **home)
+    assert asked.returncode == 0, asked.stderr
+    assert f"secateur run '{study}' puts these findings into the report" in asked.stdout.replace("\n", "")
+    lines = pl.read_csv(tmp_path / "home" / "assets" / "marked" / "audit" / "findings.csv").filter("to_mark")
+    assert len(lines)
+    lines.with_columns(mark=pl.lit("yes")).write_csv(tmp_path / "marks.csv")
+    done = secateur_here("audit", str(study), "--marks", str(tmp_path / "marks.csv"), "--json", **home)
+    assert done.returncode == 0, done.stderr
+    [told] = json.loads(done.stdout)["precision"]
+    assert (told["right"], told["marked"]) == (len(lines), len(lines))
