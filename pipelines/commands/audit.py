@@ -91,6 +91,9 @@ NoSamples = Annotated[
     bool, typer.Option("--without-samples", help="Write nothing of what rows hold.", rich_help_panel=FILES)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.", rich_help_panel=FILES)]
+Charset = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Encoding of CSV files, such as latin-1.", rich_help_panel=COLUMNS)
+]
 Near = Annotated[bool, typer.Option("--near/--exact", help="Look for near copies, or for equal rows alone.")]
 Seed = Annotated[int, typer.Option(help="Of draws.", min=0)]
 Probabilities = Annotated[
@@ -137,6 +140,7 @@ def audit(
     group: Group = None,
     key: Key = None,
     task: Task = None,
+    charset: Charset = None,
     near: Near = True,
     seed: Seed = 0,
     probabilities: Probabilities = None,
@@ -167,7 +171,8 @@ def audit(
     limits = limits_of(asked)
     options = {
         "test": test, "target": target, "against": against, "label": label, "no-label": no_label, "text": text,
-        "image": image, "features": features, "group": group, "key": key, "task": task, "exact": not near, "seed": seed,
+        "image": image, "features": features, "group": group, "key": key, "task": task, "charset": charset,
+        "exact": not near, "seed": seed,
         "page": page, "findings": findings, "write": write, "marks": marks, "without-samples": without_samples,
         "overwrite": overwrite, "probabilities": probabilities,
     }  # fmt: skip
@@ -265,7 +270,7 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
         features=tuple(asked["features"] or ()), task=asked["task"],
     )  # fmt: skip
     beside = (asked["test"], asked["target"], asked["against"] or ())
-    given = Given(name, *beside, wish, asked["group"], asked["key"], asked["no_label"])
+    given = Given(name, *beside, wish, asked["group"], asked["key"], asked["no_label"], asked["charset"])
     own = None if asked["probabilities"] is None else read_predictions(asked["probabilities"])
     how = How(near=not asked["exact"], labels=not asked["no_label"], seed=asked["seed"], own=own)
     with tempfile.TemporaryDirectory(prefix="secateur-") as place:

@@ -230,10 +230,10 @@ def is_split(stem: str, words: Sequence[str]) -> bool:
     return any(re.search(rf"(^|[-_. ]){word}$", stem.lower()) for word in words)
 
 
-def separator_of(path: Path) -> str:
+def separator_of(path: Path, charset: str = "utf-8-sig") -> str:
     """The character between the fields of the header, the most frequent of the usual ones."""
     opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
+    with opened(path, "rt", encoding=charset, errors="replace") as lines:
         header = lines.readline(1 << 20)
     return max(",;\t|", key=lambda mark: (header.count(mark), mark == ","))
 

@@ -125,6 +125,7 @@ def audit(
     group: str | None = None,
     key: str | None = None,
     task: str | None = None,
+    charset: str | None = None,
     unlabelled: bool = False,
     near: bool = True,
     seed: int = 0,
@@ -143,6 +144,8 @@ def audit(
     labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at. Without `near`
     equal rows alone are copies.
 
+    `charset` is the encoding of CSV files that are not UTF-8, such as latin-1.
+
     `probabilities` of your own, `[n, classes]` in the order of the classes, or a .npy file of them, judge the training
     labels in the place of a cheap model: of a model that did not learn from the row, or wrong labels look right to it.
     Of several labels they are those of each, of numbers predictions `[n, k]`.
@@ -160,7 +163,7 @@ def audit(
         task=task,
     )  # fmt: skip
     several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]
-    given = Given(data, test, target, several, wish, group, key, unlabelled)
+    given = Given(data, test, target, several, wish, group, key, unlabelled, charset)
     own = None if probabilities is None else read_predictions(probabilities)
     alive = tempfile.TemporaryDirectory(prefix="secateur-")
     folder = Path(alive.name).resolve()

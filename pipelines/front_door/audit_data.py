@@ -5,6 +5,7 @@ Columns are guessed as for a first study; where none looks like a label the rows
 
 from __future__ import annotations
 
+import codecs
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from secateur.pipelines.audits.contract import BENCHMARK, TARGET, TEST, TRAIN, A
 from secateur.pipelines.audits.reading import PartFiles, rows_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.own_values import column_over
-from secateur.pipelines.data.profile import BUNDLED, Column, Place, find_data, profile
+from secateur.pipelines.data.profile import BUNDLED, Column, Place, find_data, profile, separator_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
@@ -51,6 +52,8 @@ class Given:
     """The column of the caller's own ids."""
     unlabelled: bool = False
     """Whether no column is taken for a label."""
+    charset: str | None = None
+    """Encoding of CSV files that are no UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,32 @@ class Located:
 
 def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     """Read all that a caller gives; what has to be written goes below `folder`. Raises SourceError."""
+    try:
+        if given.charset is not None:
+            codecs.lookup(given.charset)
+    except LookupError as error:
+        raise SourceError(f"--charset {given.charset}: there is no such encoding; write latin-1 or cp1252") from error
+    try:
+        return read_rows(given, folder, alive)
+    except SourceError as error:  # whose words are of a study
+        raise SourceError(str(error).replace("source.charset", "--charset")) from error
+
+
+def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
+    """`audit_rows`, whose errors have the words of a study."""
     given_text = given.wish.text
-    train = located(given.data, "train", given.wish, folder)
+    train = located(given.data, "train", given, folder)
     if train.chat:
         given = replace(given, wish=replace(given.wish, text=train.chat))
     draft = drafted(train.place, given, chat=None if given_text else train.chat)
     columns = columns_of(draft, given)
     parts = {TRAIN: part_files(train, draft, columns, folder)}
     if given.test is not None:
-        parts[TEST] = beside(located(given.test, "test", given.wish, folder), draft, columns, folder)
+        parts[TEST] = beside(located(given.test, "test", given, folder), draft, columns, folder)
     elif train.place.test:
         parts[TEST] = replace(parts[TRAIN], name="test", files=files_of(draft, columns, folder, "test"))
     if given.target is not None:
-        parts[TARGET] = beside(located(given.target, "target", given.wish, folder), draft, columns, folder)
+        parts[TARGET] = beside(located(given.target, "target", given, folder), draft, columns, folder)
     for number, one in enumerate(given.against):
         parts[BENCHMARK + number] = beside(benchmark(one, number, given, folder, parts), draft, columns, folder)
     notes = [f"{guess.what}: {guess.value} ({guess.why})" for guess in draft.guesses]
@@ -104,8 +120,9 @@ def left_out_of(draft: Draft, columns: Columns, part: PartFiles) -> pl.DataFrame
     return pl.DataFrame([column_over(part.files, name) for name in names])
 
 
-def located(data: Any, part: str, wish: Wish, folder: Path) -> Located:
+def located(data: Any, part: str, given: Given, folder: Path) -> Located:
     """Where a part lies; data in memory, chats and pictures without classes become a file below `folder`."""
+    wish, charset = given.wish, given.charset
     name = part.replace(" ", "_")
     if not isinstance(data, str | Path):
         shown = IN_HAND.get(part, part)
@@ -120,6 +137,9 @@ def located(data: Any, part: str, wish: Wish, folder: Path) -> Located:
     if path.is_dir() and (listed := listed_pictures(path, folder / f"{name}.parquet")):
         return Located(part, alone(find_data(str(listed)), listed), (str(path),), base)
     place = find_data(str(path))
+    if place.kind == "csv" and charset is not None:
+        separator = separator_of(place.first, charset)
+        place = replace(place, charset=charset, separator=separator)
     if path.is_file():  # and not what stands beside it
         place = alone(place, path)
     flat = flattened(place, folder, name, wish.text)
@@ -130,7 +150,7 @@ def benchmark(data: Any, number: int, given: Given, folder: Path, parts: dict[in
     """A benchmark, called by its path, or by its number where it lies in memory; no two have one name."""
     name = str(data) if isinstance(data, str | Path) else f"benchmark {number + 1}"
     taken = {"train", "test", "target", *(part.name for part in parts.values())}
-    found = located(data, f"benchmark {number + 1}", given.wish, folder)
+    found = located(data, f"benchmark {number + 1}", given, folder)
     return replace(found, name=name if name not in taken else f"{name} ({number + 1})")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
@@ -72,3 +73,23 @@ def test_a_study_takes_marks_of_its_page_and_is_run_by_the_path_that_was_given(t
     assert done.returncode == 0, done.stderr
     [told] = json.loads(done.stdout)["precision"]
     assert (told["right"], told["marked"]) == (len(lines), len(lines))
+
+
+@pytest.mark.parametrize(("charset", "advice"), [("latin-1", "for example latin-1 or cp1252"), ("utf-16", "utf-16")])
+def test_a_file_of_another_encoding_is_read_by_its_name(tmp_path: Path, charset: str, advice: str) -> None:
+    path = tmp_path / "data.csv"
+    lines = ["body;queue", *(f"Müller {row % 19}, ganz schön;b" for row in range(20))]
+    path.write_bytes("\n".join(lines).encode(charset))
+    with pytest.raises(ValueError, match=f"write the encoding of the file as --charset, {advice}") as raised:
+        raise CliRunner().invoke(app, ["audit", str(path)]).exception or AssertionError("it was read")
+    assert "source." not in str(raised.value)
+    with pytest.raises(ValueError, match="charset="):
+        sc.audit(path, progress=False)
+    with pytest.raises(ValueError, match="there is no such encoding"):
+        sc.audit(path, charset="klingon", progress=False)
+    found = sc.audit(path, charset=charset, near=False, progress=False)
+    assert found.lines["text"].unique().to_list() == ["Müller 0, ganz schön"]
+    found.save(tmp_path / "audit")
+    Manifest.load(tmp_path / "audit" / "manifests" / "deduplicated").apply(path, output=tmp_path / "kept.csv")
+    assert (tmp_path / "kept.csv").read_bytes().decode(charset).splitlines() == lines[:-1]
+    assert CliRunner().invoke(app, ["audit", str(path), "--charset", charset, "--exact"]).exit_code == 0
