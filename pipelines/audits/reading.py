@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from jaxtyping import Bool, Shaped
 
@@ -167,11 +168,24 @@ def targets_of(
 
 
 def labelled_in(rows: SplitRows, columns: Columns) -> Bool[np.ndarray, " n"]:
-    """Rows with a label whose input can be read."""
+    """Rows with a label whose input can be read; an infinite number, or a list that holds none or one, is no label."""
     if not columns.labels:
         return np.zeros(len(rows), np.bool_)
     parts = [
         ~absent_in(table, columns) & series_of(table[FAULT]).is_null().to_numpy()
         for table in rows.batches([FAULT, *columns.labels])
     ]
-    return np.concatenate(parts)
+    found = np.concatenate(parts)
+    for name in columns.labels if columns.target == "numbers" else ():
+        found &= finite(rows.column(name))
+    return found
+
+
+def finite(values: pl.Series) -> Bool[np.ndarray, " n"]:
+    """Numbers, or lists of them, that are finite throughout; values of other types, whose reader says more, all are."""
+    if isinstance(values.dtype, pl.List | pl.Array) and values.dtype.inner.is_numeric():  # type: ignore[union-attr]
+        lists = values.cast(pl.List(pl.Float64)).list
+        return lists.eval(pl.element().is_finite().fill_null(False)).list.all().fill_null(False).to_numpy()
+    if values.dtype.is_numeric():
+        return values.cast(pl.Float64).is_finite().fill_null(False).to_numpy()
+    return np.ones(len(values), np.bool_)

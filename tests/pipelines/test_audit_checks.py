@@ -316,3 +316,24 @@ def test_own_probabilities_judge_the_training_labels(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             sc.audit(tmp_path / "t.csv", text="body", label="label", probabilities=bad, progress=False)
+
+
+def test_rows_without_a_label_are_listed_and_the_rest_is_audited() -> None:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"x": rng.normal(size=80), "z": rng.normal(size=80)})
+    target = table["x"].to_numpy() * 2 + 0.01 * rng.normal(size=80)
+    target[[3, 11]] = np.inf, np.nan
+    whole = pl.Series(target).set(pl.Series(np.arange(80) == 20), None)
+    found = sc.audit(table.with_columns(y=whole), label="y", features=["x", "z"], progress=False)
+    [none] = [one for one in found.findings if one["kind"] == "no label"]
+    assert [row for _, row in none["rows"]] == [3, 11, 20]
+    assert "3 train rows of 80: a number that is missing, NaN or infinite" in none["text"]
+    assert found.summary["wrong_labels"]["train"]["labelled"] == 77
+    lists = [[1.0, float(value)] if row % 2 else None if row == 8 else [2.0, 1.0] for row, value in enumerate(target)]
+    many = sc.audit(table.with_columns(y=pl.Series(lists)), label="y", features=["x", "z"], task="regression", progress=False)
+    assert [[row for _, row in one["rows"]] for one in many.findings if one["kind"] == "no label"] == [[3, 8, 11]]
+    named = pl.Series(["a" if value > 0 else "b" for value in table["x"]]).set(pl.Series(np.arange(80) == 5), None)
+    classes = sc.audit(table.with_columns(y=named), label="y", features=["x", "z"], progress=False)
+    assert [one["text"] for one in classes.findings if one["kind"] == "no label"] == [
+        "1 train row of 80: no label; correct or drop such rows before training"
+    ]
