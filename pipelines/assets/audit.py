@@ -147,14 +147,14 @@ def samples_of(study: Study | Choice, table: pl.DataFrame, source: dict[str, Any
 
 def checks(found: Audited, key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:
     """Whether anything was found, and how much."""
-    wrong = found.suspects[0].wrong if 0 in found.suspects else None
+    wrong = None if found.uncounted else found.suspects[0].wrong
     low = 0.0 if wrong is None else wrong.low
     told = {
         "no_leaks": (found.leaks == 0, f"{found.leaks:,} rows outside training are in it"),
         "no_duplicates": (found.duplicates == 0, f"{found.duplicates:,} training rows more than needed"),
         "labels_right": (
             low < 1,
-            found.unlooked
+            found.uncounted
             if wrong is None
             else f"about {wrong.count:,.0f} are wrong ({low:,.0f} to {wrong.high:,.0f})",
         ),

@@ -113,7 +113,12 @@ class Audited:
     @property
     def wrong_labels(self) -> float | None:
         """How many training labels are estimated to be wrong; None where nobody can say."""
-        return float(self.suspects[TRAIN].wrong.count) if TRAIN in self.suspects else None
+        return None if self.uncounted else float(self.suspects[TRAIN].wrong.count)
+
+    @property
+    def uncounted(self) -> str:
+        """Why nobody can say how many training labels are wrong; empty where a model counts them."""
+        return self.suspects[TRAIN].uncounted if TRAIN in self.suspects else self.unlooked or "there are none"
 
     @property
     def saving(self) -> Saving | None:
@@ -153,7 +158,7 @@ class Audited:
 
     def knows(self, name: str) -> bool:
         """Whether `mask` has an answer for the name."""
-        return name != "without_suspects" or TRAIN in self.suspects
+        return name != "without_suspects" or not self.uncounted
 
     def mask(self, name: str) -> Bool[np.ndarray, " rows"]:
         """Training rows that stay: `deduplicated`, `without_leaks` or `without_suspects`."""
@@ -165,7 +170,7 @@ class Audited:
         }
         there = [one for one in masks if self.knows(one)]
         if name not in there:
-            why = f" ({self.unlooked})" if name in masks else ""
+            why = f" ({self.uncounted})" if name in masks else ""
             raise ValueError(f"there is no {name!r} of this audit{why}; there are: {', '.join(there)}")
         return np.asarray(masks[name]()[self.rows.span(TRAIN)])
 

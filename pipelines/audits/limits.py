@@ -84,7 +84,8 @@ def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str
         if parts is None and name == "overlap":
             told.append("overlap was not looked at: it is counted in texts, and not with --exact")
         elif parts is None:
-            told.append(f"how many {words} there are is not known: {answer['labels_not_looked_at']}")
+            why = answer["labels_not_looked_at"] or answer["wrong_labels"]["train"]["reason"]
+            told.append(f"how many {words} there are is not known: {why}")
         else:
             if limit.rows is not None:
                 parts = {"": (sum(count for count, _ in parts.values()), sum(of for _, of in parts.values()))}
@@ -112,5 +113,5 @@ def counted(answer: Mapping[str, Any], name: str) -> dict[str, tuple[float, int]
         return {part: (known[part]["overlap_13"], sizes[part]) for part in rows} if known else None
     if name == "wrong_labels":
         labels = answer["wrong_labels"].get("train")
-        return {"train": (labels["count"], train)} if labels else None
+        return {"train": (labels["count"], train)} if labels and labels["count"] is not None else None
     return {"train": (answer[name], train)}

@@ -25,6 +25,10 @@ MOST_SHARE = 0.5
 """Of the rows that may be listed."""
 SURE = 0.8
 """Share of the labels that the model predicts from which on the estimate is good."""
+COUNTED = 0.5
+"""Share of the classes given that the model must predict for a count: docs/audit-labels.md measures none below."""
+RANKED = 100
+"""Rows that are listed at most where nothing is counted."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,30 @@ class Suspects:
         return self.wrong.reason if np.isnan(self.wrong.count) else ""
 
     @property
+    def uncounted(self) -> str:
+        """Why nobody counts wrong labels by this model, which ranks them all the same; empty where it counts them."""
+        share = self.wrong.accuracy
+        if self.wrong.suggested.dtype.kind != "i" or share >= COUNTED:
+            return ""
+        return f"the model predicts only {share:.0%} of them, and below {COUNTED:.0%} its own mistakes count as wrong labels"
+
+    @property
     def listed(self) -> int:
-        """How many of the most suspicious rows count as suspects: as many as are estimated to be wrong."""
-        return min(int(MOST_SHARE * len(self.rows)), int(np.ceil(round(self.wrong.count, 6))))
+        """How many of the most suspicious rows are listed: as many as are estimated to be wrong, as the sentence
+        rounds it; a few where that is not known."""
+        most = int(MOST_SHARE * len(self.rows))
+        return min(most, RANKED if self.uncounted else round(self.wrong.count))
 
     def content(self) -> dict[str, Any]:
         """JSON-able."""
         wrong = self.wrong
-        told = {name: float(getattr(wrong, name)) for name in ("count", "low", "high")}
+        told = {name: None if self.uncounted else float(getattr(wrong, name)) for name in ("count", "low", "high")}
         return {
             "labelled": len(self.rows),
             **told,
             "level": wrong.level,
             "accuracy": wrong.accuracy,
-            "reason": wrong.reason,
+            "reason": self.uncounted or wrong.reason,
         }
 
 
@@ -123,11 +137,15 @@ def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Itera
             continue
         name, wrong = rows.names[part], some.wrong
         entries = "entries" if wrong.suggested.dtype == np.bool_ else "labels"
-        text = (
+        text = some.uncounted and (
+            f"nobody can say how many of {some.counted:,} {name} {entries} are wrong: {some.uncounted}; "
+            f"the {len(order):,} likeliest rows are listed"
+        )
+        text = text or (
             f"about {wrong.count:,.0f} of {some.counted:,} {name} {entries} are wrong ({wrong.low:,.0f} to "
             f"{wrong.high:,.0f} at {wrong.level:.0%}); the {len(order):,} likeliest rows are listed"
         )
-        if wrong.accuracy < SURE:
+        if wrong.accuracy < SURE and not some.uncounted:
             numbers = rows.task.target == "numbers"
             share = f"{wrong.accuracy:.0%} of {'the spread' if numbers else f'the {entries}'}"
             verb = "explains" if numbers else "predicts"
@@ -203,8 +221,8 @@ def held_out(
 
 
 def suspicious(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Bool[np.ndarray, " n"]:
-    """Rows that count as suspects."""
+    """Rows that count as suspects, of parts in which a model counts them."""
     mask = np.zeros(len(rows), np.bool_)
-    for some in suspects.values():
+    for some in (some for some in suspects.values() if not some.uncounted):
         mask[some.rows[some.wrong.order[: some.listed]]] = True
     return mask

@@ -330,7 +330,9 @@ def test_rows_without_a_label_are_listed_and_the_rest_is_audited() -> None:
     assert "3 train rows of 80: a number that is missing, NaN or infinite" in none["text"]
     assert found.summary["wrong_labels"]["train"]["labelled"] == 77
     lists = [[1.0, float(value)] if row % 2 else None if row == 8 else [2.0, 1.0] for row, value in enumerate(target)]
-    many = sc.audit(table.with_columns(y=pl.Series(lists)), label="y", features=["x", "z"], task="regression", progress=False)
+    many = sc.audit(
+        table.with_columns(y=pl.Series(lists)), label="y", features=["x", "z"], task="regression", progress=False
+    )
     assert [[row for _, row in one["rows"]] for one in many.findings if one["kind"] == "no label"] == [[3, 8, 11]]
     named = pl.Series(["a" if value > 0 else "b" for value in table["x"]]).set(pl.Series(np.arange(80) == 5), None)
     classes = sc.audit(table.with_columns(y=named), label="y", features=["x", "z"], progress=False)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -66,7 +67,34 @@ def test_a_share_holds_for_each_part_by_itself(texts: Planted, tmp_path: Path) -
     asked = [str(texts.train), "--text", "body", "--exact", "--against", str(many), "--against", str(texts.benchmark)]
     code, answer, errors = shell(*asked, "--max-leaks", "5%")
     assert answer["leaks_by_part"] == {str(many): 0, str(texts.benchmark): 2}
-    assert (code, answer["exceeded"]) == (1, [f"2 leaks of 3 {texts.benchmark} rows exceed the limit of 5.00% of the rows"])
+    assert (code, answer["exceeded"]) == (
+        1,
+        [f"2 leaks of 3 {texts.benchmark} rows exceed the limit of 5.00% of the rows"],
+    )
     assert errors.startswith("error: 2 leaks of 3 ")
     assert shell(*asked, "--max-leaks", "67%")[0] == 0
     assert shell(*asked, "--max-leaks", "1")[1]["exceeded"] == ["2 leaks of 203 rows exceed the limit of 1 row"]
+
+
+def test_a_weak_model_ranks_labels_and_counts_none(tmp_path: Path) -> None:
+    """Four classes of which the features tell 4 in 10 rows: better than chance, and too little to count mistakes."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 4, 600)
+    seen = np.where(rng.random(600) < 0.4, label, rng.integers(0, 4, 600))
+    table = pl.DataFrame({f"x{at}": (seen == at) + 0.3 * rng.normal(size=600) for at in range(4)})
+    table.with_columns(label=pl.Series([f"class {one}" for one in label])).write_csv(tmp_path / "weak.csv")
+    asked = ["--label", "label", "--max-wrong-labels", "100%", "--write", str(tmp_path / "audit")]
+    code, answer, _ = shell(str(tmp_path / "weak.csv"), *asked)
+    told = answer["wrong_labels"]["train"]
+    assert 0.3 < told["accuracy"] < 0.5
+    assert (told["count"], told["low"], told["high"]) == (None, None, None)
+    reason = (
+        f"the model predicts only {told['accuracy']:.0%} of them, and below 50% its own mistakes count as wrong labels"
+    )
+    assert told["reason"] == reason
+    assert (code, answer["exceeded"]) == (1, [f"how many wrong labels there are is not known: {reason}"])
+    [found] = [one for one in answer["findings"] if one["kind"] == "wrong labels"]
+    assert found["text"] == (
+        f"nobody can say how many of 600 train labels are wrong: {reason}; the 100 likeliest rows are listed"
+    )
+    assert not list((tmp_path / "audit").glob("manifests/without_suspects*"))
