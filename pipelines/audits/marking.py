@@ -7,6 +7,7 @@ what somebody chose to look at says nothing of the rest.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,8 +75,8 @@ def drawn(one: Found, seed: int) -> Found:
 def read_marks(path: Path) -> pl.DataFrame:
     """Marks of a CSV: the columns of `KEYS` and `mark`, bool. Rows without a mark are left out.
 
-    Raises ValueError that names the file, and row and column, for a file that is none, a missing column, and a
-    mark that is neither yes nor no.
+    Raises ValueError that names the file, and row and column, for a file that is none, a missing column, a mark that
+    is neither yes nor no, and a finding that is marked yes and no.
     """
     if not path.is_file():
         raise ValueError(f"--marks {path}: there is no such file; the page of an audit saves marks.csv")
@@ -96,7 +97,12 @@ def read_marks(path: Path) -> pl.DataFrame:
     if len(wrong):
         first = wrong.row(0, named=True)
         raise ValueError(f"{path}, row {first['index']}: column 'mark' is {quoted(first['said'])}; write yes or no")
-    return table.drop_nulls("mark").select(*KEYS, "mark")
+    marks = table.with_row_index().drop_nulls("mark").select("index", *KEYS, "mark")
+    torn = marks.group_by(*KEYS, maintain_order=True).agg("index", differ=pl.col("mark").n_unique() > 1)
+    for rows in torn.filter("differ")["index"].to_list():
+        shown = ", ".join(map(str, rows))
+        raise ValueError(f"{path}, rows {shown}: one finding is marked yes and no; leave one of the marks")
+    return marks.drop("index")
 
 
 def row_number(name: str) -> pl.Expr:
@@ -109,12 +115,24 @@ def precisions(lines: pl.DataFrame, marks: pl.DataFrame) -> tuple[list[Precision
     """What marks say of each finding in the table of findings, and how many of them are of no row that was drawn."""
     from scipy.stats import binomtest
 
-    keyed = lines.filter("to_mark").select(*KEYS)
-    own = [pl.col(name).cast(pl.String).fill_null("") for name in KEYS]
-    known = keyed.select(own).unique().join(marks.select(*own, "mark").unique(KEYS, keep="last"), on=list(KEYS))
-    found = []
-    for (finding, split), some in known.sort(KEYS).group_by("finding", "split", maintain_order=True):
+    own = [key_of(name) for name in KEYS]
+    keyed = lines.filter("to_mark").select("finding", "split", *(one.name.prefix("key ") for one in own)).unique()
+    keys = [f"key {name}" for name in KEYS]
+    said = marks.select(*(one.name.prefix("key ") for one in own), "mark").unique(keys, keep="last")
+    known, found = keyed.join(said, on=keys), []
+    for (finding, split), some in known.sort(keys).group_by("finding", "split", maintain_order=True):
         right, marked = int(some["mark"].sum()), len(some)
         interval = binomtest(right, marked).proportion_ci(LEVEL, method="exact")
         found.append(Precision(str(finding), str(split), marked, right, interval.low, interval.high))
-    return found, len(marks.unique(KEYS)) - len(known)
+    return found, len(said) - len(known)
+
+
+def key_of(name: str) -> pl.Expr:
+    """A column of `KEYS` as texts that compare; paths whole, however they are spelled from the working folder."""
+    text = pl.col(name).cast(pl.String).fill_null("")
+    return text.map_elements(whole_path, pl.String) if name in ("split", "file", "other_file") else text
+
+
+def whole_path(name: str) -> str:
+    """Where a name of a file leads from the working folder; an empty name stays empty."""
+    return name and os.path.abspath(name)

@@ -56,7 +56,7 @@ class Suspects:
         share = self.wrong.accuracy
         if self.wrong.suggested.dtype.kind != "i" or share >= COUNTED:
             return ""
-        return f"the model predicts only {share:.0%} of them, and below {COUNTED:.0%} its own mistakes count as wrong labels"
+        return f"the model predicts only {share:.0%} of them: below {COUNTED:.0%} its own mistakes count as wrong ones"
 
     @property
     def listed(self) -> int:

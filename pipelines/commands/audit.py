@@ -230,9 +230,7 @@ def audit_study(
 def caution_strange(count: int) -> None:
     """Say how many marks count nothing, where there are any."""
     if count:
-        caution(
-            f"{count:,} mark{'s are' if count > 1 else ' is'} of rows that were not drawn to be marked, which do not count"
-        )
+        caution(f"{count:,} mark{'s are' if count > 1 else ' is'} of rows that were not drawn, and do not count")
 
 
 def parts_of(study: "Study | Choice") -> list[str]:

@@ -72,7 +72,7 @@ def flattened(place: Place, folder: Path, name: str, wanted: str | None) -> Flat
         write_texts(file, column, chats[column], at / f"{number:05}.parquet")
     paths = sorted(at.iterdir())
     train = str(paths[0]) if len(paths) == 1 else str(at / "*.parquet")
-    return Flat(Place("parquet", train, first=paths[0]), tuple(file.name for file in files), column)
+    return Flat(Place("parquet", train, first=paths[0]), tuple(file.shown(Path.cwd()) for file in files), column)
 
 
 def chats_in_hand(data: Any, path: Path) -> Path | None:

@@ -118,7 +118,7 @@ def audit(
     test: Any = None,
     target: Any = None,
     against: Any = (),
-    label: str | Sequence[str] | None = None,
+    label: str | int | Sequence[str | int] | None = None,
     text: str | None = None,
     image: str | None = None,
     features: str | Sequence[str] | None = None,

@@ -86,9 +86,11 @@ def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
 def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     """`audit_rows`, whose errors have the words of a study."""
     given_text = given.wish.text
+    refuse_both(given.wish)
     train = located(given.data, "train", given, folder)
     if train.chat:
         given = replace(given, wish=replace(given.wish, text=train.chat))
+        refuse_both(given.wish)
     draft = drafted(train.place, given, chat=None if given_text else train.chat)
     columns = columns_of(draft, given)
     parts = {TRAIN: part_files(train, draft, columns, folder)}
@@ -107,6 +109,13 @@ def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     told: dict[str, Any] = {"pictures": pictures, "notes": notes, "chat": train.chat, "alive": alive}
     rows = rows_of(name, dict(sorted(parts.items())), task, folder, **told)
     return replace(rows, besides=left_out_of(draft, columns, parts[TRAIN])) if columns.kind == "features" else rows
+
+
+def refuse_both(wish: Wish) -> None:
+    """Raise SourceError where a column is the label and the input."""
+    if both := {*wish.labels} & {wish.text, wish.image, *wish.features}:
+        name = min(map(str, both))
+        raise SourceError(f"column {name!r} is named as the label and as the input: name another column as one of them")
 
 
 def left_out_of(draft: Draft, columns: Columns, part: PartFiles) -> pl.DataFrame | None:

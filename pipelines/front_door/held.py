@@ -115,9 +115,11 @@ class Held:
         return [self.items] if self.items is not None else [rows_of(file) for file in self.files]
 
 
-def names_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Columns that a caller names: one, several, or none."""
-    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+def names_of(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
+    """Columns that a caller names: one, several, or none; numbers, which pandas has, as the texts that they become."""
+    if given is None:
+        return ()
+    return (str(given),) if isinstance(given, str | int) else tuple(str(name) for name in given)
 
 
 def held(data: Any) -> Held:

@@ -64,8 +64,9 @@ class KeptRows(Protocol):
 
 
 def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any) -> Path:
-    """Write what stays of a Parquet, CSV or JSON-lines file, of a folder of pictures or of one that `datasets` saved; of
-    a folder with a test split beside the training rows, of these.
+    """Write what stays of a Parquet, CSV or JSON-lines file, of a folder of pictures or of one that `datasets` saved.
+
+    Of a folder with a test split beside the training rows it is of these.
 
     Of a manifest of several files the one of the target's name counts. Records of an epoch stand in its order, and some
     twice; of a folder of pictures each is there once. Raises ManifestError for other files.

@@ -71,7 +71,8 @@ class Shown:
         alike, measure = self.line["similarity"], self.line["measure"]
         if alike is None:
             return ""
-        return f"similarity {alike:.3f}" + (f" by {measure}" if measure else "")
+        shown = "over 0.999" if f"{alike:.3f}" == "1.000" and alike < 1 else f"{alike:.3f}"
+        return f"similarity {shown}" + (f" by {measure}" if measure else "")
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,7 @@ def test_a_weak_model_ranks_labels_and_counts_none(tmp_path: Path) -> None:
     told = answer["wrong_labels"]["train"]
     assert 0.3 < told["accuracy"] < 0.5
     assert (told["count"], told["low"], told["high"]) == (None, None, None)
-    reason = (
-        f"the model predicts only {told['accuracy']:.0%} of them, and below 50% its own mistakes count as wrong labels"
-    )
+    reason = f"the model predicts only {told['accuracy']:.0%} of them: below 50% its own mistakes count as wrong ones"
     assert told["reason"] == reason
     assert (code, answer["exceeded"]) == (1, [f"how many wrong labels there are is not known: {reason}"])
     [found] = [one for one in answer["findings"] if one["kind"] == "wrong labels"]

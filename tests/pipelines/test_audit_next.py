@@ -13,8 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import secateur as sc
+from secateur.pipelines.audits.marking import precisions, read_marks
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.pages.audit_page import AuditPage, Shown, Side
 from tests.support.planted import nearly, sentence
 from tests.support.shell_here import secateur_here
 
@@ -44,8 +46,6 @@ def test_a_manifest_applies_to_the_folder_that_was_audited(tmp_path: Path) -> No
 
 
 def test_the_page_says_that_labels_were_not_looked_at() -> None:
-    from secateur.pipelines.pages.audit_page import AuditPage
-
     found = sc.audit(ROWS, near=False, progress=False)
     assert found.summary["labels_not_looked_at"] == "no labels are known"
     assert "Labels were not looked at: no labels are known." in html.unescape(AuditPage(found.audit).html())
@@ -93,3 +93,45 @@ def test_a_file_of_another_encoding_is_read_by_its_name(tmp_path: Path, charset:
     Manifest.load(tmp_path / "audit" / "manifests" / "deduplicated").apply(path, output=tmp_path / "kept.csv")
     assert (tmp_path / "kept.csv").read_bytes().decode(charset).splitlines() == lines[:-1]
     assert CliRunner().invoke(app, ["audit", str(path), "--charset", charset, "--exact"]).exit_code == 0
+
+
+def test_a_column_is_not_label_and_input_at_once(tmp_path: Path) -> None:
+    chats = [{"messages": [{"role": "user", "content": f"what is {row % 9}?"}]} for row in range(12)]
+    for data, text in ((ROWS, "body"), (chats, None)):
+        label = text or "messages"
+        with pytest.raises(ValueError, match=f"^column '{label}' is named as the label and as the input"):
+            sc.audit(data, text=text, label=label, progress=False)
+
+
+def test_a_column_may_be_named_by_a_number() -> None:
+    table = ROWS.to_pandas().assign(label=[row % 2 for row in range(20)]).set_axis([0, 1], axis=1)
+    found = sc.audit(table, label=1, near=False, progress=False)
+    assert "label: 1 (you said so)" in found.summary["notes"]
+
+
+def test_files_of_conversations_are_named_as_others_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame({"messages": [[{"role": "user", "content": "so?"}]] * 2}).write_ndjson("chat.jsonl")
+    found = sc.audit("chat.jsonl", near=False, progress=False)
+    assert found.findings[0]["rows"] == [["chat.jsonl", 0], ["chat.jsonl", 1]]
+
+
+def test_marks_count_however_paths_are_spelled_and_may_not_contradict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = {"finding": "near duplicates", "split": "train", "row": 3, "other_row": 1, "to_mark": True}
+    lines = pl.DataFrame([line | {"file": "train.csv", "other_file": "train.csv"}])
+    marks = lines.with_columns(file=pl.lit("./train.csv"), other_file=pl.lit(str(tmp_path / "train.csv")))
+    marks.with_columns(mark=pl.lit("yes")).write_csv("marks.csv")
+    [told], strange = precisions(lines, read_marks(Path("marks.csv")))
+    assert (told.finding, told.split, told.right, told.marked, strange) == ("near duplicates", "train", 1, 1, 0)
+    marks.select(pl.all().repeat_by(2).explode()).with_columns(mark=pl.Series(["yes", "no"])).write_csv("torn.csv")
+    with pytest.raises(ValueError, match=r"torn\.csv, rows 0, 1: one finding is marked yes and no"):
+        read_marks(Path("torn.csv"))
+
+
+def test_what_is_nearly_equal_is_not_shown_as_equal() -> None:
+    side = Side("train, 0", "")
+    facts = [Shown(side, None, {"similarity": alike, "measure": ""}).facts for alike in (0.9997, 1.0, 0.9)]
+    assert facts == ["similarity over 0.999", "similarity 1.000", "similarity 0.900"]
