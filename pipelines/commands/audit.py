@@ -164,23 +164,18 @@ def audit(
     Test rows, targets and benchmarks are compared with the training rows. A path of data is data, a name or a YAML file
     a study, of which all that is written stands in the home.
     """
-    asked = {
-        "leaks": max_leaks, "overlap": max_overlap, "duplicates": max_duplicates, "wrong_labels": max_wrong,
-        "conflicts": max_conflicts,
-    }  # fmt: skip
-    limits = limits_of(asked)
+    limits = limits_of(
+        leaks=max_leaks, overlap=max_overlap, duplicates=max_duplicates, wrong_labels=max_wrong, conflicts=max_conflicts
+    )
     options = {
         "test": test, "target": target, "against": against, "label": label, "no-label": no_label, "text": text,
         "image": image, "features": features, "group": group, "key": key, "task": task, "charset": charset,
-        "exact": not near, "seed": seed,
-        "page": page, "findings": findings, "write": write, "marks": marks, "without-samples": without_samples,
-        "overwrite": overwrite, "probabilities": probabilities,
+        "exact": not near, "seed": seed, "page": page, "findings": findings, "write": write, "marks": marks,
+        "without-samples": without_samples, "overwrite": overwrite, "probabilities": probabilities,
     }  # fmt: skip
     if is_data(name):
         refuse_option(name, "a study", {"--again": again, "--wait": wait})
-        over = audit_data(
-            name, limits, as_json=as_json, **{key.replace("-", "_"): each for key, each in options.items()}
-        )
+        over = audit_data(name, limits, as_json=as_json, **{at.replace("-", "_"): one for at, one in options.items()})
     else:
         del options["marks"]
         refuse_option(name, "data", {f"--{option}": value for option, value in options.items()})
@@ -285,7 +280,7 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
     return over
 
 
-def limits_of(asked: dict[str, str | None]) -> "dict[str, Limit]":
+def limits_of(**asked: str | None) -> "dict[str, Limit]":
     """Limits by name; raises ValueError for one that is none."""
     from secateur.pipelines.audits.limits import Limit, option_of
 

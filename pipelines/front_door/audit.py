@@ -142,9 +142,7 @@ def audit(
     `label` is the column of labels, or several; `text`, `image` or `features` the input; `group` a column whose equal
     values belong together, `key` one of ids of your own. What is not named is guessed, as `secateur init` does, but for
     labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at. Without `near`
-    equal rows alone are copies.
-
-    `charset` is the encoding of CSV files that are not UTF-8, such as latin-1.
+    equal rows alone are copies. `charset` is the encoding of CSV files that are not UTF-8, such as latin-1.
 
     `probabilities` of your own, `[n, classes]` in the order of the classes, or a .npy file of them, judge the training
     labels in the place of a cheap model: of a model that did not learn from the row, or wrong labels look right to it.
@@ -157,11 +155,7 @@ def audit(
     >>> sc.audit(rows, text="body", label="label", progress=False).findings[0]["text"]
     '1 group of equal train rows, 1 more than needed'
     """
-    wish = Wish(
-        labels=names_of(label),
-        text=text, image=image, features=names_of(features),
-        task=task,
-    )  # fmt: skip
+    wish = Wish(labels=names_of(label), text=text, image=image, features=names_of(features), task=task)
     several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]
     given = Given(data, test, target, several, wish, group, key, unlabelled, charset)
     own = None if probabilities is None else read_predictions(probabilities)
