@@ -1,6 +1,7 @@
 """How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def with_tokenizer(
     names = {config.model_settings["pretrained"] for config in named}
     if encoding.tokenizer is not None or not named:
         return encoding
-    if len(names) > 1:
+    if len({os.path.realpath(name) if os.path.isdir(name) else name for name in names}) > 1:
         raise ValueError(
             f"proxy and training name different weights ({', '.join(sorted(names))}): set encoding.tokenizer"
         )

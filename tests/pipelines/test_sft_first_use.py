@@ -1,0 +1,106 @@
+"""What a first study of fine-tuning data meets: relative paths, rows at fault, and what `init` writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from secateur.pipelines.commands.main import app
+from secateur.pipelines.runs.own_target import read_target
+from secateur.pipelines.studies.files import find_study
+from secateur.pipelines.studies.samples import Study
+from secateur.trainers.contract import TrainingConfig
+from secateur.trainers.modalities.encoding import encoding_of
+from secateur.trainers.models.transformer import load_pretrained
+
+SMALL = {"model": "language_model", "model_settings": {"layers": 1, "width": 16, "heads": 2}, "epochs": 1}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """The file of a study of 40 rows in a folder, with its data beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"prompt": f"say {row}", "completion": f"word {row % 7}"} for row in range(40)]
+    (folder / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    study = {
+        "name": "tuned",
+        "source": {"kind": "jsonl", "train": "data.jsonl", "test_fraction": 0.2},
+        "columns": {"prompt": "prompt", "completion": "completion"},
+        "task": "sft",
+        "proxy": SMALL,
+        "scores": {"checkpoint_loss": None},
+        "selections": {"likeliest": {"selector": "top", "score": "checkpoint_loss", "end": "low"}},
+        "keep": [0.5],
+        "training": SMALL,
+        "seeds": 1,
+    }
+    path = folder / "tuned.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in (study | changes).items() if value is not None}))
+    return path
+
+
+def said(*command: str) -> str:
+    """Why a command fails."""
+    done = CliRunner().invoke(app, list(command))
+    assert done.exit_code, done.output
+    return str(done.exception)
+
+
+@pytest.mark.parametrize("name", ["tuned", "studies/tuned.yaml"])
+def test_the_file_of_a_target_starts_at_the_folder_of_a_study_that_is_called_by_name_or_by_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SECATEUR_STUDIES", raising=False)
+    written(tmp_path / "studies", target={"file": "job.jsonl"}, selections={"nearest_to_target": None})
+    missing = said("run", name, "--dry-run")
+    assert f"target.file: there is no file {tmp_path / 'studies' / 'job.jsonl'}" in missing
+    (tmp_path / "studies" / "job.jsonl").write_text(json.dumps({"prompt": "say 1", "completion": "word 1"}))
+    file = find_study(name)
+    assert not file.path.is_absolute()
+    assert isinstance(file.study, Study)
+    held = read_target(file.study, file.path.parent, tmp_path / "cache")
+    assert len(held.rows) == 1
+
+
+@pytest.mark.parametrize("name", ["./base", "models/deep/base", "models/base", "/nowhere/base"])
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    asked: list[dict[str, Any]] = []
+
+    class Kind:
+        """Stands for a class of transformers whose model nobody has."""
+
+        @staticmethod
+        def from_pretrained(_: str, **options: Any) -> None:
+            asked.append(options)
+            raise OSError("not there")
+
+    with pytest.raises(ValueError, match=f"start at the working folder, {tmp_path}"):
+        load_pretrained(Kind, name, None)
+    assert all(options["local_files_only"] for options in asked)
+    with pytest.raises(ValueError, match="not there"):
+        load_pretrained(Kind, "org/model", None)
+    assert "local_files_only" not in asked[-1]
+
+
+def test_a_folder_by_its_relative_and_its_absolute_path_is_one_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "other").mkdir()
+
+    def named(*paths: str) -> Any:
+        configs = [TrainingConfig(model="language_model", epochs=1, model_settings={"pretrained": one}) for one in paths]
+        return encoding_of("sequence", {}, configs)
+
+    assert named("base", str(tmp_path / "base")).tokenizer == "base"
+    with pytest.raises(ValueError, match="different weights"):
+        named("base", "other")
