@@ -102,13 +102,15 @@ def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
     if study.source is None or not is_small(study, base):
         return None
     from secateur.pipelines.data.sources import load
-    from secateur.trainers.modalities.encoding import encode
+    from secateur.trainers.modalities.encoding import encoded_rows, fit_encoder
 
     with TemporaryDirectory() as cache:
         loaded = load(study.read_source, study.read_columns, base, Path(cache), study.data)
         task, rows = fitted_task(study, loaded)[0], loaded.rows
-        encoded = encode(study.resolved_encoding, rows["train"], rows["test"], study.read_columns.inputs)
-        return Data(encoded.inputs, loaded.targets, task, encoded.model_settings)
+        with loaded.placing("train"):
+            encoder = fit_encoder(study.resolved_encoding, rows["train"], study.read_columns.inputs)
+            inputs = encoded_rows(encoder, rows["train"])
+        return Data(inputs, loaded.targets, task, encoder.model_settings)
 
 
 def why_unknown(study: Study, base: Path) -> str:

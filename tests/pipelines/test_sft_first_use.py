@@ -4,16 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from secateur.pipelines.assets.data import prepared
 from secateur.pipelines.commands.main import app
+from secateur.pipelines.data.check import text_findings
+from secateur.pipelines.data.sources import SourceError
 from secateur.pipelines.runs.own_target import read_target
-from secateur.pipelines.studies.files import find_study
+from secateur.pipelines.studies.files import find_study, load_study
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
-from secateur.trainers.modalities.encoding import encoding_of
+from secateur.trainers.modalities.encoding import encoding_of, facts_of, fit_encoder
+from secateur.trainers.modalities.rendering import CHATML
+from secateur.trainers.modalities.sequences import trained
 from secateur.trainers.models.transformer import load_pretrained
 
 SMALL = {"model": "language_model", "model_settings": {"layers": 1, "width": 16, "heads": 2}, "epochs": 1}
@@ -104,3 +110,44 @@ def test_a_folder_by_its_relative_and_its_absolute_path_is_one_model(
     assert named("base", str(tmp_path / "base")).tokenizer == "base"
     with pytest.raises(ValueError, match="different weights"):
         named("base", "other")
+
+
+def chats(folder: Path, count: int = 40) -> list[dict[str, Any]]:
+    """Conversations, every fourth behind a system turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for row in range(count):
+        turns = [{"role": "user", "content": f"say {row}"}, {"role": "assistant", "content": f"word {row % 7}"}]
+        found.append({"messages": [*([{"role": "system", "content": "be brief"}] * (row % 4 == 0)), *turns]})
+    return found
+
+
+@pytest.mark.parametrize("row", range(14, 22))
+def test_an_empty_conversation_is_named_by_its_file_and_row_in_either_split(
+    row: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = chats(tmp_path)
+    rows[row]["messages"] = []
+    path = written(tmp_path, columns={"messages": "messages"})
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "prepared").mkdir()
+    study = load_study(path)
+    assert isinstance(study, Study)
+    with pytest.raises(SourceError, match=f"the conversation is empty at row {row} of data.jsonl"):
+        prepared(study, tmp_path, tmp_path / "cache", tmp_path / "prepared")
+
+
+def test_rows_whose_system_turn_the_template_leaves_out_are_counted(tmp_path: Path) -> None:
+    deaf = CHATML.replace("{% for message in messages %}", "{% for message in messages if message['role'] != 'system' %}")
+    rows = [json.dumps(row["messages"]) for row in chats(tmp_path)]
+    counts = {}
+    for name, template in (("whole", CHATML), ("deaf", deaf)):
+        tokenizer = trained(iter(rows), 300)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(tmp_path / name)
+        encoding = encoding_of("sequence", {"form": "messages", "tokenizer": str(tmp_path / name)}, [])
+        given = datasets.Dataset.from_dict({"messages": rows})
+        facts = facts_of(fit_encoder(encoding, given, ("messages",)), "train", given)
+        counts[name] = [finding.count for finding in text_findings(facts, {"train": 40, "test": 0})]
+    assert counts == {"whole": [], "deaf": [10]}

@@ -174,14 +174,13 @@ def encode(
     """
     encoder = fit_encoder(encoding, train, columns)
     inputs, test_inputs = encoded_rows(encoder, train), encoded_rows(encoder, test)
-    return Encoded(inputs, test_inputs, encoder.model_settings, facts_of(encoder, train, test), encoder)
+    facts = facts_of(encoder, "train", train) | facts_of(encoder, "test", test)
+    return Encoded(inputs, test_inputs, encoder.model_settings, facts, encoder)
 
 
-def facts_of(
-    encoder: Encoder, train: "Batches | datasets.Dataset", test: "Batches | datasets.Dataset"
-) -> dict[str, Any]:
-    """What a reader should know of the encoding of both splits; names of the test rows' facts begin with "test "."""
-    return encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
+def facts_of(encoder: Encoder, split: Literal["train", "test"], rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+    """What a reader should know of the encoding of a split; names of the test rows' facts begin with "test "."""
+    return {f"{'test ' * (split == 'test')}{name}": value for name, value in encoder.facts(rows).items()}
 
 
 def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:

@@ -21,7 +21,7 @@ from secateur.scorers.settings import PATHS, Settings
 from secateur.trainers.contract import PACKED
 from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
 from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
-from secateur.trainers.modalities.texts import CORPUS, CUT
+from secateur.trainers.modalities.texts import CORPUS, CUT, UNSEEN
 from secateur.trainers.models.causal_model import vocabulary_of
 from secateur.trainers.models.transformer import load_pretrained
 from secateur.trainers.tasks import token_roles
@@ -270,7 +270,18 @@ class SequenceEncoder:
             counts.append(sum(role & ROLE == SCORED for role in self.cut(sample).roles))
         told = np.array(counts, np.int64)
         counted = {TOKENS: int(told.sum()), SHORT: int((told < FEW).sum())}
-        return {"length": self.length, CUT: cut / max(1, len(told)), **counted}
+        lost = {UNSEEN: unseen} if (unseen := self.unseen(rows)) else {}
+        return {"length": self.length, CUT: cut / max(1, len(told)), **counted, **lost}
+
+    def unseen(self, rows: "Batches | datasets.Dataset") -> int:
+        """How many samples have a system turn whose text the chat template does not write."""
+        count = 0
+        for table in batches_of(rows, self.columns):
+            for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
+                if self.encoding.form == "messages" or holds_messages(cells[-1] or ""):
+                    messages = [message for cell in cells if cell for message in messages_in(cell)]
+                    count += self.rendering.leaves_out_system(messages)
+        return count
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as transformers does, and `encoding.json`."""
