@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import pytest
 import yaml
+from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from secateur.pipelines.assets.data import prepared
@@ -14,7 +15,7 @@ from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.check import text_findings
 from secateur.pipelines.data.sources import SourceError
 from secateur.pipelines.runs.own_target import read_target
-from secateur.pipelines.studies.files import find_study, load_study
+from secateur.pipelines.studies.files import StudyError, find_study, load_study
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import encoding_of, facts_of, fit_encoder
@@ -151,3 +152,39 @@ def test_rows_whose_system_turn_the_template_leaves_out_are_counted(tmp_path: Pa
         facts = facts_of(fit_encoder(encoding, given, ("messages",)), "train", given)
         counts[name] = [finding.count for finding in text_findings(facts, {"train": 40, "test": 0})]
     assert counts == {"whole": [], "deaf": [10]}
+
+
+@pytest.mark.parametrize("positions", [12, 4096])
+def test_samples_are_no_longer_than_the_model_beside_the_tokenizer_reads(positions: int, tmp_path: Path) -> None:
+    texts = [" ".join(["word"] * count) for count in (3, 40)]
+    trained(iter(texts * 9), 300).save_pretrained(tmp_path)
+    AutoConfig.for_model("llama", max_position_embeddings=positions).save_pretrained(tmp_path)
+    given = datasets.Dataset.from_dict({"text": texts})
+
+    def length(**settings: Any) -> int:
+        encoding = encoding_of("sequence", {"form": "text", "tokenizer": str(tmp_path), **settings}, [])
+        return int(fit_encoder(encoding, given, ("text",)).shape[1])
+
+    longest = length(max_length=1000)
+    assert longest > 12
+    assert length() == min(longest, positions - 1)
+
+
+def test_init_writes_no_ifd_of_plain_texts_and_a_study_with_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"body": f"the {row} birds sing of rivers and stones"} for row in range(60)]
+    (tmp_path / "plain.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = CliRunner().invoke(app, ["init", "plain.jsonl", "--task", "sft", "--out", "plain.yaml"])
+    assert done.exit_code == 0, done.output
+    study = load_study(tmp_path / "plain.yaml")
+    assert isinstance(study, Study)
+    assert {"likeliest", "unlikeliest", "s2l", "longest_first"} <= set(study.selections)
+    assert {score.scorer for score in study.computed.values()} == {"perplexity", "response_tokens"}
+    for scorer in ("ifd_ppl", "ifd_loss"):
+        changed = {"scores": {scorer: None}, "selections": {"s2l": None}}
+        given = yaml.safe_load((tmp_path / "plain.yaml").read_text())
+        (tmp_path / "ifd.yaml").write_text(yaml.safe_dump(given | changed))
+        with pytest.raises(StudyError, match=rf"scores.{scorer}: .*a plain text \(columns.text\) has none"):
+            load_study(tmp_path / "ifd.yaml")

@@ -62,7 +62,8 @@ class SequenceEncoding(Settings):
         Field(
             ge=8,
             le=1_000_000,
-            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024",
+            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024 and "
+            "what the model of that tokenizer reads",
         ),
     ] = None
     cut: Annotated[
@@ -110,12 +111,12 @@ class SequenceEncoder:
         """Load the tokenizer, or train one on the training samples; the length is that of the longest, see the
         setting."""
         if encoding.tokenizer is None:
-            tokenizer = trained(texts_in(rows, columns, encoding), encoding.vocabulary)
+            tokenizer, most = trained(texts_in(rows, columns, encoding), encoding.vocabulary), MOST
         else:
-            tokenizer = loaded(encoding.tokenizer, encoding.revision)
+            tokenizer, most = loaded(encoding.tokenizer, encoding.revision), readable(encoding)
         whole = cls(tuple(columns), tokenizer, encoding, 1 << 40)
         longest = max((len(each.ids) for each in whole.samples_of(rows)), default=1)
-        return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or MOST, longest))
+        return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or most, longest))
 
     @cached_property
     def rendering(self) -> Rendering:
@@ -302,6 +303,19 @@ def loaded(name: str, revision: str | None) -> Any:
     if tokenizer.eos_token_id is None:
         raise ValueError(f"tokenizer {name!r} has no token that ends a text: set eos_token and save it")
     return tokenizer
+
+
+def readable(encoding: SequenceEncoding) -> int:
+    """The most tokens of a sample where the study does not say: `MOST`, or as many as the model beside the tokenizer
+    has positions, less one for the start token that a completion alone has."""
+    from transformers import AutoConfig
+
+    if encoding.max_length is not None or encoding.tokenizer is None:
+        return MOST
+    with suppress(ValueError):  # a folder with nothing but a tokenizer
+        config = load_pretrained(AutoConfig, encoding.tokenizer, encoding.revision)
+        return min(MOST, (getattr(config, "max_position_embeddings", None) or MOST + 1) - 1)
+    return MOST
 
 
 def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding) -> Iterator[str]:

@@ -92,7 +92,7 @@ def transformer(
         encoder.pooler = None  # it would sit there without a gradient: the classifier takes the mean
     positions = getattr(encoder.config, "max_position_embeddings", shape[0])
     if positions < shape[0]:
-        raise ValueError(f"the encoder has {positions} positions: set encoding.max_length to no more than that")
+        raise ValueError(f"the encoder has {positions} positions: set encoding.max_length to at most {positions}")
     known = encoder.get_input_embeddings().num_embeddings
     if vocabulary is not None and vocabulary > known:
         raise ValueError(
