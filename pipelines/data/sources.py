@@ -315,6 +315,10 @@ def read_splits(
         if split not in scans and parts.get(split) != ():
             if split == "train" and APART in scans:
                 raise SourceError(f"target.filter: takes all {len(scans[APART]):,} rows, none is left to choose from")
+            if (total := sum(len(rows) for name, rows in scans.items() if name != APART)) < 2:
+                raise LeftEmpty(
+                    f"source.train: {total} row{'s' * (total != 1)}, and a study trains on one and tests on another"
+                )
             key = "split" if source.read_besides else "test_fraction"
             raise LeftEmpty(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
     return scans

@@ -103,8 +103,9 @@ class Problem(Settings):
         for where, scorer in scores.items() if own is not None and kind == "text" else ():
             if PROMPTLESS.intersection(one for one in reads_of(scorer) if isinstance(one, str)):
                 raise ValueError(
-                    f"{where}: {scorer.card.name!r} compares the loss of a completion with and without its prompt, and a plain "
-                    "text (columns.text) has none: use perplexity, response_tokens or s2l, or name prompt and completion"
+                    f"{where}: {scorer.card.name!r} compares the loss of a completion with and without its prompt, and "
+                    "a plain text (columns.text) has none: use perplexity, response_tokens or s2l, or name prompt and "
+                    "completion"
                 )
 
     def check_metric(self, name: str | None, columns: Sequence[str]) -> None:

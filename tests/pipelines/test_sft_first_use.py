@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from secateur.pipelines.assets.data import prepared
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.data.check import text_findings
-from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.data.sources import SourceError, load
+from secateur.pipelines.runs.findings import values_by_selection
 from secateur.pipelines.runs.own_target import read_target
 from secateur.pipelines.studies.files import StudyError, find_study, load_study
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import encoding_of, facts_of, fit_encoder
@@ -105,7 +107,9 @@ def test_a_folder_by_its_relative_and_its_absolute_path_is_one_model(
     (tmp_path / "other").mkdir()
 
     def named(*paths: str) -> Any:
-        configs = [TrainingConfig(model="language_model", epochs=1, model_settings={"pretrained": one}) for one in paths]
+        configs = [
+            TrainingConfig(model="language_model", epochs=1, model_settings={"pretrained": one}) for one in paths
+        ]
         return encoding_of("sequence", {}, configs)
 
     assert named("base", str(tmp_path / "base")).tokenizer == "base"
@@ -140,7 +144,9 @@ def test_an_empty_conversation_is_named_by_its_file_and_row_in_either_split(
 
 
 def test_rows_whose_system_turn_the_template_leaves_out_are_counted(tmp_path: Path) -> None:
-    deaf = CHATML.replace("{% for message in messages %}", "{% for message in messages if message['role'] != 'system' %}")
+    deaf = CHATML.replace(
+        "{% for message in messages %}", "{% for message in messages if message['role'] != 'system' %}"
+    )
     rows = [json.dumps(row["messages"]) for row in chats(tmp_path)]
     counts = {}
     for name, template in (("whole", CHATML), ("deaf", deaf)):
@@ -188,3 +194,30 @@ def test_init_writes_no_ifd_of_plain_texts_and_a_study_with_it_is_refused(
         (tmp_path / "ifd.yaml").write_text(yaml.safe_dump(given | changed))
         with pytest.raises(StudyError, match=rf"scores.{scorer}: .*a plain text \(columns.text\) has none"):
             load_study(tmp_path / "ifd.yaml")
+
+
+def test_a_metric_is_the_same_for_all_where_no_seed_and_no_selection_differs() -> None:
+    names = ("a@0.5", "b@0.5", "full")
+    assert values_by_selection({Trial(name, seed): 0.1 for name in names for seed in (0, 1)}) == [0.1] * 3
+    assert not values_by_selection({Trial(name, seed): seed / 2 for name in names for seed in (0, 1)})
+
+
+@pytest.mark.parametrize(
+    ("keep", "fault"),
+    [({"tokens": 0}, "keep: tokens needs a whole amount above 0"), ({"tokens": [1]}, "the shortest completion has")],
+)
+def test_a_budget_of_tokens_that_nothing_fits_is_refused_before_a_run(
+    keep: Any, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    assert fault in said("run", str(written(tmp_path, keep=keep)), "--dry-run")
+
+
+def test_a_source_of_one_row_is_told_that_it_needs_two(tmp_path: Path) -> None:
+    path = written(tmp_path, source={"kind": "jsonl", "train": "one.jsonl", "test_fraction": 0.2})
+    (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}))
+    study = load_study(path)
+    assert isinstance(study, Study)
+    with pytest.raises(SourceError, match=r"source\.train: 1 row, and a study trains on one and tests on another"):
+        load(study.read_source, study.read_columns, tmp_path, tmp_path / "cache")

@@ -62,8 +62,8 @@ class SequenceEncoding(Settings):
         Field(
             ge=8,
             le=1_000_000,
-            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024 and "
-            "what the model of that tokenizer reads",
+            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024 "
+            "and what the tokenizer's model reads",
         ),
     ] = None
     cut: Annotated[
