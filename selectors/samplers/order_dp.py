@@ -48,7 +48,7 @@ class OrderDp(EpochSampler):
         pool: Annotated[float, Field(gt=0, le=1)] = 0.75,
         top: Annotated[float, Field(gt=0, le=1)] = 0.85,
         guard: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-        unseen: float | Literal["first"] = 3.0,
+        unseen: Annotated[float, Field(allow_inf_nan=False)] | Literal["first"] = 3.0,
         keep: KeptShare | None = None,
         seed: int = 0,
     ) -> None:

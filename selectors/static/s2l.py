@@ -37,6 +37,11 @@ def s2l(
     Clusters of one or two rows are left out until all others are used up. The authors' code reads missing losses as 0,
     so that these rows look learned; here a loss that is not a number is an error that names the row. `seed` starts
     k-means and draws.
+
+    >>> curves = np.float32([[2, 2], [2, 2], [2, 2], [2, 0], [2, 0], [2, 0]])
+    >>> kept = s2l(curves, np.zeros(6, np.int64), 2, clusters=2, seed=0)
+    >>> int(kept[:3].sum()), int(kept[3:].sum())  # one of each curve
+    (1, 1)
     """
     source, occurring = codes_of(strata)
     shares = water_filling(sizes_of(source, len(occurring)), budget)

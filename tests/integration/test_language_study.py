@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import REAL_DATA
 from language_model import UNSET, folder, there
 from real_instructions import real_instructions, write
 
+REAL_DATA = Path(os.environ.get("SECATEUR_DATA") or Path(__file__).parents[3] / "shared" / "data")
 ROWS, SEEDS, BUDGET = 200, 3, 0.5
 MINUTES = 30
 needed = [

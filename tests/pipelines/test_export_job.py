@@ -210,7 +210,7 @@ def test_an_export_in_a_new_home_marks_it_where_it_prepares_rows(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--to", "excel"], "format: there is no 'excel'; there are: bitmap"),
+        (["--to", "excel"], "format: there is no 'excel'; there are: axolotl, bitmap"),
         (["--to", "webdataset"], "it needs the data set: name a study (--study)"),
         (["--to", "indices", "--study", "nothing"], "there is no study 'nothing'"),
         (["--to", "indices", "--set", "shards"], "--set shards: settings are given as NAME=VALUE"),

@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
+from secateur.pipelines.exports.fine_tuning import without_null
 from secateur.pipelines.exports.registry import export
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
@@ -225,3 +226,10 @@ def test_weights_are_said_to_be_left_out(manifest_of: ManifestOf) -> None:
     manifest = manifest_of(data, SHAPES["texts"][1], KEPT, weights=np.linspace(1, 2, 6).astype(np.float32))
     export(manifest, "axolotl", dataset=data, warn=said.append)
     assert "trains each row alike" in said[0]
+
+
+def test_keys_that_arrow_fills_with_null_are_left_out() -> None:
+    """Arrow gives every message the keys of all; a loader would take the null ones for content."""
+    table = datasets.Dataset.from_list([{"talk": [{"role": "user"}, {"role": "assistant", "name": "bot"}]}])
+    assert without_null(table[0]) == {"talk": [{"role": "user"}, {"role": "assistant", "name": "bot"}]}
+    assert table[0] != without_null(table[0])

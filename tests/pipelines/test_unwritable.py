@@ -144,22 +144,27 @@ ROUND: dict[str, tuple[str, ...]] = {
     ),
     "`export` opens the file or folder that an exporter fills": (
         "exports/card.py", "exports/numbers.py", "exports/picture_files.py", "exports/pictures.py", "exports/shards.py",
-        "exports/tables.py", "exports/source.py write_whole",
+        "exports/tables.py", "exports/source.py write_whole", "exports/fine_tuning.py",
     ),
     "`prepared` opens the folder that a preparation fills, and locks it": (
         "assets/data.py prepared_by", "data/preparation.py write_samples", "data/preparation.py write_inputs",
         "data/preparation.py link_shards",
     ),
     "the caller opens the folder of an asset or a manifest": (
-        "assets/teacher.py copy_teacher", "deltas/stream.py", "manifests/document.py", "storage/packed_masks.py",
+        "assets/teacher.py copy_teacher", "assets/teacher.py write_logits", "audits/memory.py",
+        "manifests/epochs.py", "deltas/stream.py", "manifests/document.py", "storage/packed_masks.py",
         "manifests/row_files.py", "pages/page.py", "pages/audit_folder.py fill", "runs/drift.py",
         "runs/training.py save_trained", "assets/sample_target.py write_arrays",
         "trainers/experiments/", "trainers/modalities/", "trainers/models/", "trainers/distillation/cached_logits.py",
         "trainers/passes/layer_inputs.py", "audits/argilla.py", "audits/fiftyone.py", "audits/label_studio.py",
     ),
     "an ExitStack holds the block": ("data/scan.py scanned",),
-    "written into memory": ("manifests/readings.py", "pages/extremes.py", "audits/sheets.py picture"),
-    "renames by itself, below the floor of the layer": ("trainers/loop/snapshots.py", "trainers/loop/own_loop.py"),
+    "written into memory": (
+        "manifests/readings.py", "pages/extremes.py", "audits/sheets.py picture", "copies/thumbnails.py",
+    ),
+    "renames by itself, below the floor of the layer": (
+        "trainers/loop/snapshots.py", "trainers/loop/own_loop.py", "trainers/loop/shown_epochs.py",
+    ),
     "`write_rows` opens the file": ("front_door/written.py converted",),
     "in a folder that is gone when the call ends": (
         "front_door/proxies.py", "front_door/read_whole.py", "front_door/as_tables.py",

@@ -7,11 +7,14 @@ know how the rest is spread, so it teaches nothing of that. (Scaling the k up to
 possible, and spreading the rest evenly that rare tokens are likelier than they are.)
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
 from jaxtyping import Float, Integer
-from torch import Tensor, cat
+
+from secateur.scorers.lazy import torch
 
 
 class Lesson(NamedTuple):
@@ -19,14 +22,14 @@ class Lesson(NamedTuple):
     highest logits less the first, `indices` int64 `[t, k]` their tokens, and `rest` float `[t]` the logit which, given
     to each other token of the vocabulary, has their mass at `temperature`."""
 
-    values: Tensor
-    indices: Tensor
-    rest: Tensor
+    values: torch.Tensor
+    indices: torch.Tensor
+    rest: torch.Tensor
     temperature: float
     vocabulary: int
 
 
-def highest(logits: Float[Tensor, "t vocabulary"], k: int, temperature: float) -> Lesson:
+def highest(logits: Float[torch.Tensor, "t vocabulary"], k: int, temperature: float) -> Lesson:
     """The `k` highest logits of each token, below the size of the vocabulary, in float32."""
     top = logits.float().topk(k, dim=1)
     relative = logits.float() - top.values[:, :1]
@@ -37,20 +40,20 @@ def highest(logits: Float[Tensor, "t vocabulary"], k: int, temperature: float) -
 
 
 def divergence(
-    logits: Float[Tensor, "t all"],
-    values: Float[Tensor, "t k"],
-    indices: Integer[Tensor, "t k"],
-    rest: Float[Tensor, " t"],
+    logits: Float[torch.Tensor, "t all"],
+    values: Float[torch.Tensor, "t k"],
+    indices: Integer[torch.Tensor, "t k"],
+    rest: Float[torch.Tensor, " t"],
     temperature: float,
     vocabulary: int,
-) -> Float[Tensor, " t"]:
+) -> Float[torch.Tensor, " t"]:
     """Squared temperature times KL(teacher ‖ student) over the k tokens and all others as one, float32 with gradient.
 
     A student may know more tokens than the tokenizer's `vocabulary`; these count as others.
     """
     others = rest.float() + temperature * math.log(vocabulary - values.shape[1])
-    told = (cat([values.float(), others[:, None]], dim=1) / temperature).log_softmax(dim=1)
+    told = (torch.cat([values.float(), others[:, None]], dim=1) / temperature).log_softmax(dim=1)
     said = (logits.float() / temperature).log_softmax(dim=1)
     beyond = said.scatter(1, indices, -math.inf).logsumexp(dim=1)
-    own = cat([said.gather(1, indices), beyond[:, None]], dim=1)
+    own = torch.cat([said.gather(1, indices), beyond[:, None]], dim=1)
     return temperature**2 * (told.exp() * (told - own)).sum(dim=1)
