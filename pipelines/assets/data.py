@@ -31,6 +31,7 @@ from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_g
 from secateur.pipelines.data.preparation import (
     begin,
     check_ids,
+    encoding_facts,
     link_shards,
     write_inputs,
     write_samples,
@@ -166,7 +167,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
         encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
-    facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
+    facts = encoding_facts(encoder, loaded)
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]

@@ -50,7 +50,11 @@ def written_report(
     study, splits = report.study, splits or {}
     if suspects and not embedded:
         suspects = suspects.without_samples()
-    findings = findings_of(store, study, report.by_class, report.beside)
+    name = report.metric.name
+    decides = [row.metrics[name] for row in (*report.rows, *report.whole) if name in row.metrics]
+    # Of several seeds that differ the mean says nothing of each.
+    values = [one.mean for one in decides] if not any(one.half_width for one in decides) else []
+    findings = findings_of(store, study, report.by_class, report.beside, values)
     known = (study.name, "data_groups")
     groups = grouped(store.load(known).collect(), splits, embedded=embedded) if splits and store.find(known) else None
     lines = table_of_findings(findings, groups or Grouped(), suspects, splits, audit_lines(store, study))

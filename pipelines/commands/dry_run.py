@@ -18,14 +18,19 @@ def forecast(
 ) -> dict[str, Any]:
     """The answer of the command; it trains for a moment at most, and writes nothing that belongs to the study.
 
-    `later` are trials of further stages, of which outcomes decide how many are run.
+    `later` are trials of further stages, of which outcomes decide how many are run. Raises SourceError where the
+    file of a target is missing.
     """
+    from secateur.pipelines.data.target_rows import file_at
     from secateur.pipelines.materialise import to_make
     from secateur.pipelines.runs.forecast import MANY, other_trainings, past_rate
+    from secateur.pipelines.studies.choice import Choice
     from secateur.pipelines.studies.samples import Study
 
     study = file.study
     assert study
+    if isinstance(study, Study | Choice) and study.target and study.target.file is not None:
+        file_at(file.path.parent, study.target.file)  # a run reads it after the source
     todo, fresh = to_make(file, store.root, trials, again=again)
     rate, room, unknown = past_rate(study, store), None, list[str]()
     if isinstance(study, Study):
@@ -70,11 +75,19 @@ def looked_at(
     study: "Study", file: "StudyFile", store: "Store", rate: "Rate | None"
 ) -> "tuple[Rate | None, dict[str, int] | None, list[str]]":
     """How fast the study trains, by a probe where no trial tells, and what memory it takes; why one is not known."""
-    from secateur.pipelines.runs.forecast import data_at_hand, memory_of, peak_memory, probed_rate, why_unknown
+    from secateur.pipelines.runs.forecast import (
+        data_at_hand,
+        memory_of,
+        peak_memory,
+        probed_rate,
+        refuse_too_small,
+        why_unknown,
+    )
 
     libraries, base = peak_memory(), file.path.parent
     if (data := data_at_hand(study, base, store)) is None:
         return rate, None, [why_unknown(study, base)]
+    refuse_too_small(study, data)
     unknown = []
     taught = study.distillation
     if taught and taught.teacher and (getattr(taught.teacher, "model", study.training.model) != study.training.model):

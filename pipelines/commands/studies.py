@@ -207,11 +207,14 @@ def answer_of(
 ) -> dict[str, Any]:
     """What `run` prints as JSON of a study, or of these trials of it: findings, outcomes, report and manifest."""
     from secateur.pipelines.runs.by_class import by_class_in
-    from secateur.pipelines.runs.findings import findings_of
+    from secateur.pipelines.runs.deciding import deciding_in
+    from secateur.pipelines.runs.findings import findings_of, values_by_selection
     from secateur.pipelines.runs.yardstick import beside_in
 
     known = beside_in(store, study, outcomes)
-    findings = findings_of(store, study, by_class_in(store, study, outcomes), known)
+    name = deciding_in(store, study).name if outcomes else ""
+    values = values_by_selection({trial: outcome.metrics.get(name) for trial, outcome in outcomes.items()})
+    findings = findings_of(store, study, by_class_in(store, study, outcomes), known, values)
     answer: dict[str, Any] = {"study": name, "kind": study.kind, "findings": findings}
     answer["trials"] = [
         {"selection": trial.selection, "seed": trial.seed}

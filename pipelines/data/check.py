@@ -21,7 +21,7 @@ from secateur.pipelines.data.sources import Loaded, Places
 from secateur.pipelines.data.strays import strays
 from secateur.pipelines.data.targets import class_counts
 from secateur.pipelines.files.shown_text import quoted
-from secateur.trainers.modalities.texts import CUT, WITHOUT_TERM
+from secateur.trainers.modalities.texts import CUT, UNSEEN, WITHOUT_TERM
 from secateur.trainers.tasks.class_metrics import rarest
 
 LISTED = 100
@@ -37,6 +37,7 @@ Kind = Literal[
     "dropped",
     "skipped files",
     "texts without a term",
+    "system turns left out",
     "texts cut",
     "rare class",
     "absent classes",
@@ -275,7 +276,8 @@ def rare_class(counts: Sequence[int], names: Sequence[str]) -> tuple[Finding, ..
 
 
 def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[Finding, ...]:
-    """Texts that are cut and texts without a term, where a split of so many rows has any.
+    """Texts that are cut, texts without a term and system turns that a template leaves out, where a split of so many
+    rows has any.
 
     `facts` are those of the encoder, of the test split behind the word test.
     """
@@ -288,6 +290,13 @@ def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[F
         if cut:
             text = f"{percent(cut)} of the {split} texts cut at {facts['length']} tokens: raise encoding.max_length"
             found.append(Finding("texts cut", split, 0, round(cut * sizes[split]), text))
+        if silent := facts.get(f"{prefix}{UNSEEN}", 0):
+            text = (
+                f"{silent:,} of {sizes[split]:,} {split} rows have a system turn that the chat template leaves out, so "
+                "that no model reads it: name a tokenizer whose template writes system turns (encoding.tokenizer), or "
+                "write their text into the first question"
+            )
+            found.append(Finding("system turns left out", split, 0, silent, text))
     return tuple(found)
 
 

@@ -143,3 +143,10 @@ def _moment(after: Any) -> datetime | None:
     if not isinstance(after, datetime):
         return None
     return after if after.tzinfo else after.replace(tzinfo=UTC)
+
+
+def why_empty(split: str, rows: int, key: str) -> str:
+    """What to do about a split that got none of the rows of the training files, which `key` of the source divides."""
+    if rows < 2:  # no share divides them
+        return f"source.train: {rows} row{'s' * (rows != 1)}, and a study trains on one and tests on another"
+    return f"source.{key}: no row is left for the {split} split; name another share, seed or time"

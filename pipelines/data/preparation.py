@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,10 +23,22 @@ from secateur.pipelines.data.fingerprints import FINGERPRINT, text_of
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.sources import Loaded
 from secateur.pipelines.data.stored_targets import as_columns
 from secateur.pipelines.data.types import TEXT, series_of
 from secateur.pipelines.files.whole_files import write_bytes
-from secateur.trainers.modalities.encoding import Encoder, blocks_of
+from secateur.trainers.modalities.encoding import Encoder, blocks_of, facts_of
+from secateur.trainers.tasks.own import Split
+
+
+def encoding_facts(encoder: Encoder, loaded: Loaded) -> dict[str, Any]:
+    """What an encoder says of both splits; SourceError that says where the user has a row that it cannot encode."""
+    found: dict[str, Any] = {}
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        with loaded.placing(split):
+            found |= facts_of(encoder, split, loaded.rows[split])
+    return found
 
 
 def begin(folder: Path, made_of: str) -> None:

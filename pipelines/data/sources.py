@@ -28,7 +28,7 @@ from jaxtyping import Bool, Shaped
 from secateur.pipelines.data import types
 from secateur.pipelines.data.apart import APART, Apart, apart_types
 from secateur.pipelines.data.columns import Columns as Columns
-from secateur.pipelines.data.division import Division
+from secateur.pipelines.data.division import Division, why_empty
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
 from secateur.pipelines.data.policy import DataPolicy
@@ -315,8 +315,8 @@ def read_splits(
         if split not in scans and parts.get(split) != ():
             if split == "train" and APART in scans:
                 raise SourceError(f"target.filter: takes all {len(scans[APART]):,} rows, none is left to choose from")
-            key = "split" if source.read_besides else "test_fraction"
-            raise LeftEmpty(f"source.{key}: no row is left for the {split} split; name another share, seed or time")
+            rows = sum(len(part) for name, part in scans.items() if name != APART)
+            raise LeftEmpty(why_empty(split, rows, "split" if source.read_besides else "test_fraction"))
     return scans
 
 

@@ -1,5 +1,6 @@
 """The rows of a study's target: of a file or a split of their own, or rows of the source that stand apart from it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +38,7 @@ def source_of(source: SourceKind, base: Path, file: Path | None, split: str | No
     undivided = {key: value for key, value in UNDIVIDED.items() if key in type(source).model_fields}
     if file is None:
         return source.model_copy(update={**undivided, "train": split})
-    path = base / file.expanduser()
-    if not path.is_file():
-        raise SourceError(f"target.file: there is no file {path}")
+    path = file_at(base, file)
     kind = next((kind for ending, kind in READERS.items() if path.name.lower().endswith(ending)), None)
     if kind is None:
         raise SourceError(f"target.file: {path.name} ends in none of {', '.join(READERS)}")
@@ -50,22 +49,32 @@ def source_of(source: SourceKind, base: Path, file: Path | None, split: str | No
     return made
 
 
+def file_at(base: Path, file: Path) -> Path:
+    """The absolute path of the file of a target, which starts at the study's folder `base` where it is relative;
+    SourceError where there is no such file."""
+    # A source would start once more from its folder if the path were not absolute.
+    path = Path(os.path.abspath(base / file.expanduser()))
+    if not path.is_file():
+        raise SourceError(f"target.file: there is no file {path}; relative paths start at the study's folder")
+    return path
+
+
 def load_target(
-    source: SourceKind, columns: Columns, besides: Sequence[str], base: Path, cache: Path, policy: DataPolicy
+    source: SourceKind, columns: Columns, besides: Sequence[str], base: Path, cache: Path, policy: DataPolicy, key: str
 ) -> Whole:
     """The rows of a target that `source_of` names, their texts whole; SourceError that says so where they cannot be
-    read."""
-    with as_target():
+    read. `key` is that which names them, target.file or target.split."""
+    with as_target(key):
         return load_whole(source, columns, besides, base.absolute(), cache, policy, longest=None)
 
 
 @contextmanager
-def as_target() -> Iterator[None]:
-    """Faults of the data as faults of the target."""
+def as_target(key: str) -> Iterator[None]:
+    """Faults of the data as faults of the target that stands under `key`."""
     try:
         yield
     except SourceError as error:
-        text = str(error).removeprefix("train split: ").replace("source.train:", "target.split:")
+        text = str(error).removeprefix("train split: ").replace("source.train:", f"{key}:")
         raise SourceError(text if text.startswith("target") else f"target: {text}") from error
 
 
@@ -73,7 +82,7 @@ def target_revision(source: SourceKind, columns: Columns, base: Path, cache: Pat
     """Identity of the rows of a split that is a target, empty where none is."""
     if split is None:
         return ""
-    with as_target():
+    with as_target("target.split"):
         return revision_of(source_of(source, base, None, split), columns, base.absolute(), cache)
 
 

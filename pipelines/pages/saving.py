@@ -37,8 +37,8 @@ class Saved:
     selection: str
     """The trials' `selection`: the arm at its budget."""
     keep: int | float | None
-    kept: int | None
-    """Samples kept, of an in-training selection those of an epoch; None where seeds differ."""
+    kept: int
+    """Samples kept, of an in-training selection those of an epoch; the mean where seeds differ."""
     of: int
     seeds: int
     steps: float
@@ -171,9 +171,10 @@ def saved(
         return None
     if all(one.kept == one.of and not one.in_training for one, _ in pairs):
         return None
-    counts = {one.kept for one, _ in pairs}
+    # A budget of a column is another number of rows in each seed.
+    counts: list[float] = [one.kept or 0 for one, _ in pairs]
     if keep == OWN and any(one.in_training for one, _ in pairs):  # what an epoch keeps is known from what it saw
-        counts = {round(float(np.mean([one.samples_seen / max(1, one.epochs) for one, _ in pairs])))}
+        counts = [one.samples_seen / max(1, one.epochs) for one, _ in pairs]
     parts = dict.fromkeys(part for one, _ in pairs for part in one.compute if part != TRAINING)
     seconds = np.array([[one.compute[TRAINING].seconds for one in pair] for pair in pairs], np.float64)
     work = np.array([[one.compute[TRAINING].samples for one in pair] for pair in pairs], np.float64)
@@ -183,7 +184,7 @@ def saved(
         title=title_of(study, arm),
         selection=selection_key(arm, keep),
         keep=None if isinstance(keep, str) else keep,
-        kept=counts.pop() if len(counts) == 1 else None,
+        kept=round(float(np.mean(counts))),
         of=pairs[0][0].of or 0,
         seeds=len(pairs),
         steps=float((steps[:, 1] - steps[:, 0]).mean()),
@@ -270,7 +271,7 @@ class Words:
 
     def sentence(self, row: Saved) -> str:
         """What one training saves."""
-        samples = f"{row.of - row.kept:,} of {row.of:,} samples" if row.kept is not None else "samples"
+        samples = f"{row.of - row.kept:,} of {row.of:,} samples"
         if row.saves is False:
             return f"What is recommended saves {samples} of storage, and nothing in training."
         share = self.aside(row.seconds, f"{row.seconds / row.full_seconds:.0%}")
@@ -300,7 +301,7 @@ class Words:
         head += ["seconds spent once", *(["money spent once"] if priced else []), "spent on", "pays from training"]
         lines = [head]
         for row in rows:
-            kept = "" if row.kept is None else f"{row.kept:,}" + (" per epoch" if self.in_training(row) else "")
+            kept = f"{row.kept:,}" + (" per epoch" if self.in_training(row) else "")
             line = [row.title, kept, f"{100 * row.steps / row.full_steps:.0f}" if row.full_steps else "0"]
             timed = row.shorter
             line += [f"{row.seconds:.2f} of {row.full_seconds:.2f}" if timed else f"none of {row.full_seconds:.2f}"]

@@ -1,5 +1,6 @@
 """What a reader should know before the numbers of a study: of its data, and of its scores, the gravest first."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ from secateur.pipelines.data.check import view_of
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.runs.audit_told import audit_findings, audit_told
 from secateur.pipelines.runs.by_class import ByClass, lost_findings
+from secateur.pipelines.runs.deciding import deciding_in
 from secateur.pipelines.runs.test_size import few_test_samples
-from secateur.pipelines.runs.yardstick import Beside, beside_findings
+from secateur.pipelines.runs.yardstick import Beside, beside_findings, shown
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
+from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
@@ -19,9 +22,16 @@ from secateur.pipelines.studies.study import AnyStudy
 AHEAD = ("leaked", "near leaked", "label leak")
 """Kinds of findings that weigh more than a constant score."""
 
+LEAST = 3
+"""Selections at a budget, the full set among them, from which on it is no chance that all of them come out alike."""
+
 
 def findings_of(
-    store: Store, study: AnyStudy, lost: ByClass | None = None, known: Beside | None = None
+    store: Store,
+    study: AnyStudy,
+    lost: ByClass | None = None,
+    known: Beside | None = None,
+    values: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
     """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`, and
     `view`, how a page shows them.
@@ -29,13 +39,15 @@ def findings_of(
     Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
     trials at hand say, models that a simple one beats or that know labels by heart, the scores that do not tell
     samples apart, and a test split that is too small for what is measured on it. Where the study was audited, the
-    audit's findings stand behind those of the check.
+    audit's findings stand behind those of the check. `values` of the deciding metric, one of each selection at a
+    budget, are a finding where they are all the same.
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
     found = [
         *lost_findings(study, lost),
         *beside_findings(known),
+        *undecided(store, study, values),
         *constant_scores(store, study),
         *unscored(store, study),
         *few_test_samples(store, study),
@@ -48,6 +60,28 @@ def findings_of(
     others = [finding for finding in checked if finding["kind"] not in AHEAD]
     ordered = [*grave, *found, *others]
     return [finding | {"importance": place, "view": view_of(finding)} for place, finding in enumerate(ordered)]
+
+
+def values_by_selection(values: Mapping[Trial, float | None]) -> list[float]:
+    """One value for each selection at a budget of which trials have one, none where the seeds of some differ."""
+    found: dict[str, set[float | None]] = {}
+    for trial, value in values.items():
+        found.setdefault(trial.selection, set()).add(value)
+    single = [value for several in found.values() if len(several) == 1 for value in several if value is not None]
+    return single if len(single) == len(found) else []
+
+
+def undecided(store: Store, study: AnyStudy, values: Sequence[float]) -> list[dict[str, Any]]:
+    """A finding where the metric that decides is the same number for every selection, so that it tells none apart."""
+    if not isinstance(study, Study) or len(values) < LEAST or min(values) != max(values):
+        return []
+    metric = deciding_in(store, study)
+    name = metric.name.replace("_", " ")
+    text = (
+        f"{name} is {shown(values[0], metric)} for all {len(values):,} selections at their budgets, so it does not "
+        "tell them apart and decides nothing: name another one as metric, or train longer or on more"
+    )
+    return [{"kind": "same for all", "split": "test", "count": len(values), "text": text, "rows": []}]
 
 
 def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:

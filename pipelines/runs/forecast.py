@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.source_kinds.files import find
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.deciding import fitted_task
@@ -28,6 +29,7 @@ from secateur.selectors.contract import nearest
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.tuning import students_of_tuning
 from secateur.trainers.loop.train import Trained, fresh_model, train
+from secateur.trainers.tasks.token_roles import token_counts
 
 LARGEST = 1 << 25
 """Bytes of source files that are read for a measurement; more would take longer than a look should."""
@@ -102,13 +104,28 @@ def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
     if study.source is None or not is_small(study, base):
         return None
     from secateur.pipelines.data.sources import load
-    from secateur.trainers.modalities.encoding import encode
+    from secateur.trainers.modalities.encoding import encoded_rows, fit_encoder
 
     with TemporaryDirectory() as cache:
         loaded = load(study.read_source, study.read_columns, base, Path(cache), study.data)
         task, rows = fitted_task(study, loaded)[0], loaded.rows
-        encoded = encode(study.resolved_encoding, rows["train"], rows["test"], study.read_columns.inputs)
-        return Data(encoded.inputs, loaded.targets, task, encoded.model_settings)
+        with loaded.placing("train"):
+            encoder = fit_encoder(study.resolved_encoding, rows["train"], study.read_columns.inputs)
+            inputs = encoded_rows(encoder, rows["train"])
+        return Data(inputs, loaded.targets, task, encoder.model_settings)
+
+
+def refuse_too_small(study: Study, data: Data) -> None:
+    """Raise ValueError for a budget of completion tokens that is less than each of the samples has."""
+    if study.cost_column != COMPLETION_TOKENS:
+        return
+    fewest = int(token_counts(data.inputs).min())
+    for keep in study.keep:
+        if isinstance(keep, int) and keep < fewest:
+            raise ValueError(
+                f"keep: nothing fits a budget of {keep:,} {study.budget_of}: the shortest completion has {fewest:,}; "
+                "raise it, or write a share of all tokens such as 0.5"
+            )
 
 
 def why_unknown(study: Study, base: Path) -> str:

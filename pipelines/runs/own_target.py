@@ -48,5 +48,6 @@ def read_target(study: Study | Choice, base: Path, cache: Path) -> Held:
     """The rows of a target that lies in files of its own; SourceError for whatever is wrong with them."""
     target = target_of(study)
     source = source_of(study.read_source, base, target.file, target.split)
-    whole = load_target(source, columns_of(study), target.read_besides, base, cache, study.data)
+    key = "target.split" if target.file is None else "target.file"
+    whole = load_target(source, columns_of(study), target.read_besides, base, cache, study.data, key)
     return Held(whole.rows, list(zip(whole.files, whole.counts, strict=True)), whole.revision)

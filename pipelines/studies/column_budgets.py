@@ -23,4 +23,11 @@ def budgets_of(content: dict[str, Any]) -> dict[str, Any]:
         found += amount if isinstance(amount, list) else [amount]
     whole = [int(each) if isinstance(each, float) and each > 1 and each == int(each) else each for each in found]
     auto = whole == ["auto"]
+    for each in whole:
+        if isinstance(each, int | float) and (
+            isinstance(each, bool) or not each > 0 or (isinstance(each, float) and each > 1)
+        ):
+            raise ValueError(
+                f"keep: {names[0]} needs a whole amount above 0, or a share of all of it up to 1.0, got {each}"
+            )
     return {**content, "keep": "auto" if auto else whole, "budget_of": names[0]}

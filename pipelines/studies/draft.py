@@ -303,7 +303,11 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
         *encoding,
         *policies_of(draft.policy, draft.findings),
         "",
-        *(sft_lines(settled, by_source=bool(loaded.label_names)) if task == SFT else middle(settled, loaded, task)),
+        *(
+            sft_lines(settled, by_source=bool(loaded.label_names), prompted="text" not in draft.columns)
+            if task == SFT
+            else middle(settled, loaded, task)
+        ),
         *settled["lengths"],
         f"seeds: {settled['seeds']} # trainings of each selection; more make the intervals narrower",
     ]

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from secateur.pipelines.data.check import check_data, text_findings
 from secateur.pipelines.data.policy import DataPolicy
+from secateur.pipelines.data.preparation import encoding_facts
 from secateur.pipelines.data.sources import Columns, LeftEmpty, Loaded, Source, load
 from secateur.pipelines.studies.draft import Draft, note_test, source_of
 from secateur.pipelines.studies.draft_sft import rendered_sample
@@ -58,7 +59,7 @@ def look_at_encoding(draft: Draft, study: Study, loaded: Loaded) -> None:
             encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], study.columns.inputs)
             if draft.goal.task == SFT:
                 draft.note("first sample", rendered_sample(encoder, loaded.rows["train"]), "what ⟦ ⟧ holds is learned")
-        facts = encodings.facts_of(encoder, loaded.rows["train"], loaded.rows["test"])
+        facts = encoding_facts(encoder, loaded)
         sizes = {split: len(rows) for split, rows in loaded.rows.items()}
         draft.report = replace(draft.report, texts=text_findings(facts, sizes))
 

@@ -27,6 +27,30 @@ MOST_SOURCES = 100
 LONGEST = 400
 """Characters of the rendered sample."""
 
+SCORED = (
+    "scores:",
+    "  checkpoint_loss: # nats per completion token, given the prompt",
+    "  ifd_ppl: # how little the prompt helps: a ratio of perplexities, and below of losses",
+    "  ifd_loss:",
+)
+SELECTED = (
+    "  ifd: {selector: top, score: ifd_ppl, end: high}",
+    "  ifd_by_loss: {selector: top, score: ifd_loss, end: high}",
+    "  likeliest: {selector: top, score: checkpoint_loss, end: low}",
+)
+SCORED_PLAIN = (
+    "scores:",
+    "  perplexity: # of a token, given those before it",
+    "  response_tokens: # tokens of the text",
+)
+SELECTED_PLAIN = (
+    "  likeliest: {selector: top, score: perplexity, end: low}",
+    "  unlikeliest: {selector: top, score: perplexity, end: high}",
+)
+"""What a first study scores and selects: of rows with prompts, and of plain texts, of which IFD says nothing."""
+MOST_CHECKPOINTS = 5
+"""Of the proxy of a first study of plain texts."""
+
 
 def recognised(columns: Mapping[str, Column], asked: str | None) -> tuple[dict[str, Any], str] | None:
     """The input columns of fine-tuning data and why; None where there are none and the task is not asked for.
@@ -68,29 +92,27 @@ def source_column(columns: Mapping[str, Column], taken: Sequence[str]) -> str | 
     return None
 
 
-def sft_lines(settled: Mapping[str, Any], *, by_source: bool) -> list[str]:
-    """What the study scores, selects and trains, as YAML with comments."""
-    untrained = settled["proxy"]["epochs"] == 0
+def sft_lines(settled: Mapping[str, Any], *, by_source: bool, prompted: bool) -> list[str]:
+    """What the study scores, selects and trains, as YAML with comments; `prompted` says whether rows have prompts."""
+    epochs = settled["proxy"]["epochs"]
+    curved = epochs > 1 and not prompted
     what = (
         "The model as it comes scores the samples."
-        if untrained
+        if epochs == 0
         else "One training run on all samples; scores watch it."
     )
     beside = "the longest first, and random rows of all sources alike" if by_source else "and the longest first"
     return [
         f"# {what}",
         f"proxy: {flowed(settled['proxy'])}",
+        *([f"checkpoints: {min(epochs, MOST_CHECKPOINTS)} # at which s2l reads the losses"] if curved else []),
         "",
-        "scores:",
-        "  checkpoint_loss: # nats per completion token, given the prompt",
-        "  ifd_ppl: # how little the prompt helps: a ratio of perplexities, and below of losses",
-        "  ifd_loss:",
+        *(SCORED if prompted else SCORED_PLAIN),
         "",
         f"# Two random selections at the same budget are always added, {beside}.",
         "selections:",
-        "  ifd: {selector: top, score: ifd_ppl, end: high}",
-        "  ifd_by_loss: {selector: top, score: ifd_loss, end: high}",
-        "  likeliest: {selector: top, score: checkpoint_loss, end: low}",
+        *(SELECTED if prompted else SELECTED_PLAIN),
+        *(["  s2l: # rows of every shape of the loss over the proxy's training"] if curved else []),
         "",
         "# Shares of the completion tokens that stay: at equal rows, long ones would be more training.",
         f"keep: {{tokens: {flowed(settled['keep'])}}}",

@@ -15,7 +15,7 @@ from secateur.scorers.registry import AnyScorer
 from secateur.scorers.settings import CODE, Settings
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.tasks.contract import Metric, Task
-from secateur.trainers.tasks.missing_signals import EMBEDDED, missing_signals
+from secateur.trainers.tasks.missing_signals import EMBEDDED, missing_signals, reads_of
 from secateur.trainers.tasks.own import own_task
 from secateur.trainers.tasks.registry import task_from, tasks
 from secateur.trainers.tasks.sft import BY_DOMAIN
@@ -26,6 +26,8 @@ EXAMPLES: dict[Target, tuple[tuple[str, ...], np.ndarray]] = {
     "labels": (("0", "1"), np.array([[True, False], [False, True]])),
 }
 """Names and targets of two rows, for what follows from a task before there are data."""
+PROMPTLESS = {"bare_losses", "headed_losses"}
+"""Losses of completions without their prompts."""
 COUNTED = {"class": "classes", "labels": "labels"}
 """The setting by which a task is told how many classes or labels the data have."""
 
@@ -90,13 +92,21 @@ class Problem(Settings):
         counts = {counted: len(names) or 1} if counted else {}
         return task_from({"name": self.kind, **counts, "names": tuple(names), **self.settings})
 
-    def check_columns(self, kind: Kind) -> None:
-        """Raise ValueError where a built-in task does not learn from columns of this kind."""
+    def check_columns(self, kind: Kind, scores: Mapping[str, AnyScorer]) -> None:
+        """Raise ValueError where a built-in task does not learn from columns of this kind, or a score compares a loss
+        with and without a prompt that columns of this kind do not have."""
         own, texts = self.declared.modality, ("text", "completion", "messages")
         if own is not None and kind not in texts:
             raise ValueError(f"columns.{kind}: task {self.kind} learns texts; name completion, messages or text")
         if own is None and kind in texts[1:]:
             raise ValueError(f"columns.{kind}: task: sft learns from it, task {self.kind} does not; name text instead")
+        for where, scorer in scores.items() if own is not None and kind == "text" else ():
+            if PROMPTLESS.intersection(one for one in reads_of(scorer) if isinstance(one, str)):
+                raise ValueError(
+                    f"{where}: {scorer.card.name!r} compares the loss of a completion with and without its prompt, and "
+                    "a plain text (columns.text) has none: use perplexity, response_tokens or s2l, or name prompt and "
+                    "completion"
+                )
 
     def check_metric(self, name: str | None, columns: Sequence[str]) -> None:
         """Raise ValueError where a built-in task has no metric of that name, for targets in these columns.

@@ -74,7 +74,7 @@ class Study(ManifestKeys):
         self.read_source.refuse_undivided()
         learned = self.task.declared.learns_target
         self.columns = self.read_columns.holding(self.task.target, learned=learned).reading(self.encoding)
-        self.task.check_columns(self.columns.kind)
+        self.task.check_columns(self.columns.kind, self.read_scores)
         reads = {name: each.reads for name, each in self.selections.items()}
         self.task.check(self.read_scores, reads, [config for config in (self.proxy, self.training) if config])
         self.task.check_metric(self.metric, self.columns.labels)

@@ -73,7 +73,8 @@ class UnitKeys(SampleKeys):
                 )
             if selection.in_training and selection.budget == "study" and self.budget_of != ROWS:
                 raise ValueError(
-                    f"{where}: {selection.selector} counts rows of an epoch, no {self.budget_of}; leave it out"
+                    f"{where}: {selection.selector} counts rows of an epoch, no {self.budget_of}: write keep as "
+                    "shares of rows, as in keep: [0.5], or leave the selection out"
                 )
             if selection.classes and selection.classes.floor and not self.by_rows(selection):
                 raise ValueError(

@@ -208,6 +208,28 @@ def test_the_longest_first_cost_no_proxy(finished: tuple[Path, Any, Any]) -> Non
     assert "proxy" in other["compute"]
 
 
+def test_a_metric_that_is_the_same_for_all_decides_nothing_and_costs_say_how_many_rows_were_kept(
+    finished: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report alone is made again. A budget of tokens keeps another number of rows in each seed."""
+    home = finished[0]
+    monkeypatch.setenv("SECATEUR_HOME", str(home.parents[1]))
+    monkeypatch.chdir(home.parents[2])
+    written = yaml.safe_load(Path("study.yaml").read_text())
+    Path("exact.yaml").write_text(yaml.safe_dump(written | {"metric": "exact_match"}))
+    answer = ran("run", "exact.yaml")
+    [text] = [finding["text"] for finding in answer["findings"] if finding["kind"] == "same for all"]
+    assert text.startswith("exact match is 0.0% for all")
+    assert not [finding for finding in finished[2]["findings"] if finding["kind"] == "same for all"]
+    page = (home / "report" / "report.md").read_text()
+    assert text in page
+    table = "|" + page.partition("What each training costs")[2].partition("\n|")[2].partition("\n\n")[0]
+    head, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert head[1] == "kept"
+    assert len(lines) >= 4
+    assert all(1 < int(line[1].replace(",", "")) < ROWS for line in lines)
+
+
 def test_conversations_have_one_hash_in_every_format(tmp_path: Path) -> None:
     as_messages(tmp_path / "a.jsonl")
     rows = [turns(row) for row in pairs()]

@@ -296,7 +296,7 @@ def test_a_completion_of_messages_wants_a_prompt_of_messages() -> None:
     ("cell", "fault"),
     [
         ("[{", "is no JSON"),
-        ("[]", "no list of messages"),
+        ("[]", "the conversation is empty"),
         ('[{"role": "user", "content": "?"}]', "no answer of the assistant"),
         ('[{"role": "sage", "content": "?"}]', "no known role"),
         ('[{"role": "assistant", "content": [1]}]', "content that is no text"),

@@ -1,6 +1,7 @@
 """How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def with_tokenizer(
     names = {config.model_settings["pretrained"] for config in named}
     if encoding.tokenizer is not None or not named:
         return encoding
-    if len(names) > 1:
+    if len({os.path.realpath(name) if os.path.isdir(name) else name for name in names}) > 1:
         raise ValueError(
             f"proxy and training name different weights ({', '.join(sorted(names))}): set encoding.tokenizer"
         )
@@ -173,14 +174,13 @@ def encode(
     """
     encoder = fit_encoder(encoding, train, columns)
     inputs, test_inputs = encoded_rows(encoder, train), encoded_rows(encoder, test)
-    return Encoded(inputs, test_inputs, encoder.model_settings, facts_of(encoder, train, test), encoder)
+    facts = facts_of(encoder, "train", train) | facts_of(encoder, "test", test)
+    return Encoded(inputs, test_inputs, encoder.model_settings, facts, encoder)
 
 
-def facts_of(
-    encoder: Encoder, train: "Batches | datasets.Dataset", test: "Batches | datasets.Dataset"
-) -> dict[str, Any]:
-    """What a reader should know of the encoding of both splits; names of the test rows' facts begin with "test "."""
-    return encoder.facts(train) | {f"test {name}": value for name, value in encoder.facts(test).items()}
+def facts_of(encoder: Encoder, split: Literal["train", "test"], rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+    """What a reader should know of the encoding of a split; names of the test rows' facts begin with "test "."""
+    return {f"{'test ' * (split == 'test')}{name}": value for name, value in encoder.facts(rows).items()}
 
 
 def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:

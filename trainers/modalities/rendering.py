@@ -112,6 +112,14 @@ class Rendering:
         last = pieces[-1]._replace(end=pieces[-1].end or self.end)
         return [*(piece for piece in pieces[:-1] if piece.text), last]
 
+    def leaves_out_system(self, messages: Sequence[Mapping[str, str]]) -> bool:
+        """Whether the template does not write the text of one of a conversation's system turns."""
+        texts = [message["content"].strip() for message in messages if message["role"] == "system"]
+        if not any(texts):
+            return False
+        whole = self.rendered(messages, False)
+        return any(text not in whole for text in texts)
+
     def rendered(self, messages: Sequence[Mapping[str, str]], prompt: bool) -> str:
         """The template's text; raises Unfit with the template's own words where it refuses a conversation."""
         assert self.template is not None
@@ -147,7 +155,9 @@ def messages_in(cell: str) -> list[dict[str, str]]:
         raise Unfit(f"the conversation is no JSON ({error})", "write a list of {role, content}") from error
     if isinstance(given, dict):  # OpenAI's and others' lines hold the list under a name
         given = given.get("messages") or given.get("conversations")
-    if not isinstance(given, list) or not given:
+    if given == []:
+        raise Unfit("the conversation is empty", "remove the row: there is nothing to learn")
+    if not isinstance(given, list):
         raise Unfit("the conversation is no list of messages", "write a list of {role, content}")
     return [message_of(each) for each in given]
 
@@ -160,7 +170,7 @@ def message_of(given: Any) -> dict[str, str]:
     if role not in ROLES or not isinstance(content, str):
         raise Unfit(
             "a message has no known role, or a content that is no text",
-            f"write role ({', '.join(ROLES)}) and content (a text), or ShareGPT's from and value",
+            f"write role ({', '.join([*ROLES, *SPOKEN])}) and content (a text), or ShareGPT's from and value",
         )
     if role == "assistant" and not content.strip():
         raise Unfit("an answer of the assistant is empty", "remove the row: there is nothing to learn")

@@ -21,7 +21,7 @@ from secateur.scorers.settings import PATHS, Settings
 from secateur.trainers.contract import PACKED
 from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
 from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
-from secateur.trainers.modalities.texts import CORPUS, CUT
+from secateur.trainers.modalities.texts import CORPUS, CUT, UNSEEN
 from secateur.trainers.models.causal_model import vocabulary_of
 from secateur.trainers.models.transformer import load_pretrained
 from secateur.trainers.tasks import token_roles
@@ -62,7 +62,8 @@ class SequenceEncoding(Settings):
         Field(
             ge=8,
             le=1_000_000,
-            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024",
+            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024 "
+            "and what the tokenizer's model reads",
         ),
     ] = None
     cut: Annotated[
@@ -110,12 +111,12 @@ class SequenceEncoder:
         """Load the tokenizer, or train one on the training samples; the length is that of the longest, see the
         setting."""
         if encoding.tokenizer is None:
-            tokenizer = trained(texts_in(rows, columns, encoding), encoding.vocabulary)
+            tokenizer, most = trained(texts_in(rows, columns, encoding), encoding.vocabulary), MOST
         else:
-            tokenizer = loaded(encoding.tokenizer, encoding.revision)
+            tokenizer, most = loaded(encoding.tokenizer, encoding.revision), readable(encoding)
         whole = cls(tuple(columns), tokenizer, encoding, 1 << 40)
         longest = max((len(each.ids) for each in whole.samples_of(rows)), default=1)
-        return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or MOST, longest))
+        return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or most, longest))
 
     @cached_property
     def rendering(self) -> Rendering:
@@ -270,7 +271,18 @@ class SequenceEncoder:
             counts.append(sum(role & ROLE == SCORED for role in self.cut(sample).roles))
         told = np.array(counts, np.int64)
         counted = {TOKENS: int(told.sum()), SHORT: int((told < FEW).sum())}
-        return {"length": self.length, CUT: cut / max(1, len(told)), **counted}
+        lost = {UNSEEN: unseen} if (unseen := self.unseen(rows)) else {}
+        return {"length": self.length, CUT: cut / max(1, len(told)), **counted, **lost}
+
+    def unseen(self, rows: "Batches | datasets.Dataset") -> int:
+        """How many samples have a system turn whose text the chat template does not write."""
+        count = 0
+        for table in batches_of(rows, self.columns):
+            for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
+                if self.encoding.form == "messages" or holds_messages(cells[-1] or ""):
+                    messages = [message for cell in cells if cell for message in messages_in(cell)]
+                    count += self.rendering.leaves_out_system(messages)
+        return count
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as transformers does, and `encoding.json`."""
@@ -291,6 +303,19 @@ def loaded(name: str, revision: str | None) -> Any:
     if tokenizer.eos_token_id is None:
         raise ValueError(f"tokenizer {name!r} has no token that ends a text: set eos_token and save it")
     return tokenizer
+
+
+def readable(encoding: SequenceEncoding) -> int:
+    """The most tokens of a sample where the study does not say: `MOST`, or as many as the model beside the tokenizer
+    has positions, less one for the start token that a completion alone has."""
+    from transformers import AutoConfig
+
+    if encoding.max_length is not None or encoding.tokenizer is None:
+        return MOST
+    with suppress(ValueError):  # a folder with nothing but a tokenizer
+        config = load_pretrained(AutoConfig, encoding.tokenizer, encoding.revision)
+        return min(MOST, (getattr(config, "max_position_embeddings", None) or MOST + 1) - 1)
+    return MOST
 
 
 def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding) -> Iterator[str]:

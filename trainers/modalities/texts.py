@@ -28,6 +28,7 @@ BATCH = 4096
 LEAST, MOST = 16, 512
 """Tokens of a text where the length follows from the training texts."""
 CUT, WITHOUT_TERM = "share of texts cut", "share of texts without a term"
+UNSEEN = "system turns that the template leaves out"
 """Facts that a reader should know of where they are not small."""
 DISTINCT = 1 << 20
 """Distinct terms up to which the most frequent ones are counted exactly."""

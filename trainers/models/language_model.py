@@ -80,7 +80,7 @@ def refuse_too_small(causal: Any, length: int, vocabulary: int | None) -> None:
     positions = getattr(causal.config, "max_position_embeddings", None) or length + 1
     # The completion alone may have a start token that the sample has not.
     if positions < length + 1:
-        raise ValueError(f"the model has {positions} positions: set encoding.max_length to less than that")
+        raise ValueError(f"the model has {positions} positions: set encoding.max_length to at most {positions - 1}")
     known = causal.get_input_embeddings().num_embeddings
     if vocabulary is not None and vocabulary > known:
         raise ValueError(f"the tokenizer has {vocabulary} tokens and the model {known}: they do not belong together")

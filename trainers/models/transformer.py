@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from secateur.scorers.lazy import nn, torch
@@ -26,16 +28,30 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load_pretrained(kind: Any, name: str, revision: str | None, **options: Any) -> Any:
-    """`kind.from_pretrained` of a hub name or a folder; raises ValueError that says what to do where it fails.
+def meant_as_folder(name: str) -> bool:
+    """Whether a name that is no folder looks like the path of one: no model of the hub is called so, or its first part
+    is a folder here."""
+    first, _, rest = name.partition("/")
+    unlike = name.startswith((".", "~", os.sep)) or "/" in rest
+    return not os.path.exists(name) and (unlike or (bool(rest) and os.path.isdir(first)))
 
-    Code that comes with a model is never run.
+
+def load_pretrained(kind: Any, name: str, revision: str | None, **options: Any) -> Any:
+    """`kind.from_pretrained` of a hub name or a folder, a relative one from the working folder; raises ValueError that
+    says what to do where it fails.
+
+    Code that comes with a model is never run. What looks like a folder is not looked up on the hub, which takes minutes
+    without a network; one that was downloaded before is found.
     """
+    folder = meant_as_folder(name)
+    options |= {"local_files_only": True} if folder else {}
     try:
         with quiet_transformers():
             return kind.from_pretrained(name, revision=revision, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
+        if folder:
+            reason = f"there is no such folder (relative paths of models start at the working folder, {Path.cwd()})"
         raise ValueError(
             f"{name!r} cannot be loaded as {kind.__name__}: {reason}. Name a folder that holds it, a model of the "
             "Hugging Face hub (reachable, or downloaded before), or leave it out for what needs no network"
@@ -76,7 +92,7 @@ def transformer(
         encoder.pooler = None  # it would sit there without a gradient: the classifier takes the mean
     positions = getattr(encoder.config, "max_position_embeddings", shape[0])
     if positions < shape[0]:
-        raise ValueError(f"the encoder has {positions} positions: set encoding.max_length to no more than that")
+        raise ValueError(f"the encoder has {positions} positions: set encoding.max_length to at most {positions}")
     known = encoder.get_input_embeddings().num_embeddings
     if vocabulary is not None and vocabulary > known:
         raise ValueError(
