@@ -1,0 +1,128 @@
+"""What reads rows of data where they lie: one class per format, in the file of its name.
+
+A reader knows the shards of some data (files, or what the format has instead), how many rows each has, and gives some
+rows of a shard. What is kept, the loaders and the checks are the same for every format.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from secateur.pipelines.data.lazy import pa
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.files.addresses import Address, Folder, Options
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where data lie: the folder and names of files in it that hold rows, in their order. `version` of Lance."""
+
+    folder: Folder
+    names: tuple[str, ...] = ()
+    version: int | None = None
+
+
+class Reader(ABC):
+    """Rows of some data; row numbers are those within a shard, from 0."""
+
+    kind: ClassVar[str]
+    random: ClassVar[bool] = True
+    """Whether one row costs little to read by itself; otherwise a block is read whole."""
+    key: ClassVar[str] = ""
+    """What ids of a manifest are looked up in, where the data have no columns."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+
+    @classmethod
+    @abstractmethod
+    def found(cls, data: Address | Sequence[Address], options: Options | None) -> Data | None:
+        """Where the data lie if they are of this format, else None."""
+
+    @property
+    @abstractmethod
+    def shards(self) -> Sequence[str]:
+        """Names of the files that hold rows, from the data's folder, in their order."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> np.ndarray:
+        """How many rows each shard has, int64 `[shards]`."""
+
+    @property
+    def besides(self) -> Sequence[str]:
+        """Names of further files without which rows are others, such as an index."""
+        return ()
+
+    def blocks(self, shard: int) -> np.ndarray:
+        """Where the parts of a shard that are read at once begin, and where the last one ends, int64."""
+        return np.array([0, self.rows[shard]], np.int64)
+
+    @abstractmethod
+    def read(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> Sequence[Item]:
+        """Rows of a shard, int64 ascending, with some of their columns, or all where they are None."""
+
+    @abstractmethod
+    def keys(self, name: str) -> Sequence[Any]:
+        """Ids of all rows, shard after shard; `name` is a column. Raises SourceError where there are none."""
+
+    def as_file(self) -> SourceFile:
+        """All rows as columns, to find kept ones by their content; SourceError where the format has no columns."""
+        raise SourceError(
+            f"{self.data.folder.address}: {self.kind} has no columns to find rows by their content: give the study a "
+            f"column of ids (columns: id), which are looked up in {self.key!r}"
+        )
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where each shard begins if all are read one after another, int64 `[shards + 1]`."""
+        return np.concatenate([[0], np.cumsum(self.rows)]).astype(np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is open: a worker of a loader opens its own."""
+        return {"data": self.data}
+
+
+class TableReader(Reader):
+    """A reader of columns, which gives Arrow tables."""
+
+    @property
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """Columns of the data."""
+
+    @abstractmethod
+    def table(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> pa.Table:
+        """See `read`."""
+
+    @abstractmethod
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of all rows, shard after shard, in batches of a bounded size."""
+
+    def read(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> Sequence[Item]:
+        """See `Reader.read`."""
+        found: list[Item] = self.table(shard, rows, columns).to_pylist()
+        return found
+
+    def keys(self, name: str) -> Sequence[Any]:
+        """See `Reader.keys`."""
+        if name not in self.schema.names:
+            raise SourceError(
+                f"{self.data.folder.address}: there is no column {name!r} of ids; there are "
+                f"{', '.join(map(repr, self.schema.names))}"
+            )
+        return [value for table in self.tables([name]) for value in table[name].to_pylist()]
+
+    def as_file(self) -> SourceFile:
+        """See `Reader.as_file`."""
+        from secateur.pipelines.manifests.given import Blocks
+
+        return Blocks(self.data.folder.address, list(self.schema.names), self.tables)
