@@ -52,9 +52,8 @@ def of_study(selected: Selected) -> InPlace:
     with known_files(reader.data):
         if int(reader.starts[-1]) != selected.count:
             raise ManifestError(
-                f"the study's files have {selected.count} rows, and {reader.starts[-1]} are read in place: name the data "
-                "(--set data=PATH)"
+                f"the study's files have {selected.count} rows, and {reader.starts[-1]} are read in place: name the "
+                "data (--set data=PATH)"
             )
-        of = {**of_told(selected.manifest)}
-        kept = Kept.at(selected.rows, reader.starts, selected.weights, of)
+        kept = Kept.at(selected.rows, reader.starts, selected.weights, of_told(selected.manifest))
         return InPlace.of(reader, kept)

@@ -50,7 +50,7 @@ def shown(address: Address) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """A file at a path, or an object that `store`, a file system of fsspec, has at its path; `name` is what is shown."""
+    """A file at a path, or an object that `store`, a file system of fsspec, has at its path; `name` is shown."""
 
     path: str
     name: str
@@ -119,7 +119,7 @@ class Folder:
 
 
 def store_of(url: str, options: Options | None = None) -> tuple[Any, str]:
-    """The file system of a URL and the path in it; AddressError where fsspec knows none, or its package is not there."""
+    """The file system of a URL and the path in it; AddressError where fsspec knows none, or lacks its package."""
     import fsspec
 
     try:
@@ -158,7 +158,10 @@ def found_files(
     found = list(dict.fromkeys(found))
     root = os.path.commonpath([os.path.dirname(path) for path in found])
     first = shown(several[0])
-    address = os.path.relpath(root) if store is None else f"{first.partition('://')[0]}://{root.lstrip('/')}"
+    if store is not None:
+        address = f"{first.partition('://')[0]}://{root.lstrip('/')}"
+    else:
+        address = root if os.path.isabs(Path(first).expanduser()) else os.path.relpath(root)
     return Folder(root, address, store), [os.path.relpath(path, root).replace(os.sep, "/") for path in found]
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.files.addresses import Address, AddressError, Options, folder_of, is_url, shown
 from secateur.pipelines.files.contents import remembered
-from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.in_place.contract import Data, Reader
 from secateur.pipelines.in_place.kept import Kept, refuse_changed, rows_in, told_in
 from secateur.pipelines.in_place.view import InPlace
@@ -120,7 +120,7 @@ def opened(
 
 
 def of_manifest(manifest: Manifest, reader: Reader, key: str) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
-    """Row of each sample that a manifest keeps, counted over all shards, int64; their weights; and what to say of it."""
+    """Row of each sample that a manifest keeps, counted over all shards, int64; weights; and what to say of it."""
     rows, of = manifest.selection, of_told(manifest)
     own = manifest.provenance.columns.get("id")
     by = key or (reader.key or (own if isinstance(own, str) else "")) if "id" in rows.table.columns else key

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Stream(IterableDataset):  # type: ignore[type-arg]
     """The items of a view; `shard` is the share of this process, of which each worker of a loader takes a run.
 
-    An epoch is one order of all kept rows. Process `rank` of `world` takes its run of it, workers theirs: each row comes
-    once, runs differ by one row at most, and a block is read by those alone whose run it is in. Without `shuffle` the
-    order is that of the data. With it blocks are shuffled, and rows among `window` blocks that are read together:
+    An epoch is one order of all kept rows. Process `rank` of `world` takes its run of it, workers theirs: each row
+    comes once, runs differ by one row at most, and a block is read by those alone whose run it is in. Without `shuffle`
+    the order is that of the data. With it blocks are shuffled, and rows among `window` blocks that are read together:
     memory holds so many blocks' kept rows. Call `set_epoch` before each epoch, and leave `persistent_workers` out.
 
     A `Shard` says rank and world alone here: nothing is padded or dropped.

@@ -53,8 +53,8 @@ def manifest(tmp_path: Path) -> Manifest:
 
 def test_every_format_is_there() -> None:
     assert set(exporters()) == {
-        "axolotl", "bitmap", "card", "csv", "datasets", "hub", "imagefolder", "in_place", "indices", "jsonl", "llama_factory",
-        "parquet", "text", "trl", "webdataset",
+        "axolotl", "bitmap", "card", "csv", "datasets", "hub", "imagefolder", "in_place", "indices", "jsonl",
+        "llama_factory", "parquet", "text", "trl", "webdataset",
     }  # fmt: skip
     assert all(exporter.summary.endswith(".") for exporter in exporters().values())
 

@@ -1,4 +1,4 @@
-"""Kept rows of Parquet stay where they are: from the user's files by the shell's export to a loader, pandas and polars."""
+"""Kept rows of Parquet stay where they are: from the user's files by the shell's export to a loader and to tables."""
 
 import json
 import os

@@ -68,12 +68,12 @@ def test_a_changed_file_and_several_splits_are_refused(tmp_path: Path, saved: da
     content = bytearray(shard.read_bytes())
     content[content.index(b"text 89")] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(ValueError, match="data-00002-of-00003.arrow has changed"):
+    with pytest.raises(ValueError, match=r"data-00002-of-00003\.arrow has changed"):
         sc.in_place(path)
     assert pl.DataFrame(sc.in_place(kept_of_first).places).height == 1
     datasets.DatasetDict({"train": saved}).save_to_disk(tmp_path / "splits")
     with pytest.raises(ValueError, match="several splits"):
         sc.in_place([0], tmp_path / "splits")
+    saved.to_parquet(str(tmp_path / "x.parquet"))
     with pytest.raises(ValueError, match="no folder that `datasets` saved"):
-        saved.to_parquet(str(tmp_path / "x.parquet"))
         sc.in_place([0], tmp_path / "x.parquet").dataset()
