@@ -18,6 +18,7 @@ from secateur.pipelines.in_place.contract import Data, Reader
 from secateur.pipelines.in_place.kept import Kept, refuse_changed, rows_in, told_in
 from secateur.pipelines.in_place.view import InPlace
 from secateur.pipelines.manifests.document import DOCUMENT
+from secateur.pipelines.manifests.kept_rows import SCORE
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.scorers.contract import discover, rows_text
 
@@ -66,11 +67,12 @@ def view_of(
     manifest = Manifest.load(kept) if isinstance(kept, str | Path) else kept
     reader = reader_of(data, options)
     with known_files(reader.data):
-        if isinstance(manifest, Manifest):
-            found, weights, of = of_manifest(manifest, reader, key)
-        else:
-            found, weights, of = of_list(manifest, reader, key), None, {}
-        return InPlace.of(reader, Kept.at(found, reader.starts, weights, of), columns)
+        if not isinstance(manifest, Manifest):
+            return InPlace.of(reader, Kept.at(of_list(manifest, reader, key), reader.starts, None, {}), columns)
+        rows = manifest.selection
+        scores = {name: rows.table[name].to_numpy() for name in rows.table.columns if name.startswith(SCORE)}
+        found = of_manifest(manifest, reader, key)
+        return InPlace.of(reader, Kept.at(found, reader.starts, rows.weights, of_told(manifest), scores), columns)
 
 
 def is_manifest(path: Address) -> bool:
@@ -119,18 +121,16 @@ def opened(
     return InPlace(reader, kept, told, columns)
 
 
-def of_manifest(manifest: Manifest, reader: Reader, key: str) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
-    """Row of each sample that a manifest keeps, counted over all shards, int64; weights; and what to say of it."""
-    rows, of = manifest.selection, of_told(manifest)
-    own = manifest.provenance.columns.get("id")
+def of_manifest(manifest: Manifest, reader: Reader, key: str) -> np.ndarray:
+    """Row of each sample that a manifest keeps, counted over all shards, int64, aligned with its table."""
+    rows, own = manifest.selection, manifest.provenance.columns.get("id")
     by = key or (reader.key or (own if isinstance(own, str) else "")) if "id" in rows.table.columns else key
     if by:
         if "id" not in rows.table.columns:
             raise SourceError(f"key: the manifest has no ids to look up in {by!r}: give the study columns: {{id: …}}")
-        return by_key(rows.table["id"].to_list(), reader, by), rows.weights, of
-    columns = rows.columns_read()
+        return by_key(rows.table["id"].to_list(), reader, by)
     folders = [Path(reader.data.folder.path), *Path(reader.data.folder.path).parents, Path.cwd()]
-    return rows.located_in(reader.as_file(), columns, folders)[0], rows.weights, of
+    return rows.located_in(reader.as_file(), rows.columns_read(), folders)[0]
 
 
 def of_told(manifest: Manifest) -> dict[str, str]:

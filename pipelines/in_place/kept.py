@@ -62,15 +62,24 @@ class Told(BaseModel):
 @dataclass(frozen=True)
 class Kept:
     """Kept rows, ascending: `shard` int64, a place among the reader's shards, and `row` in it int64, `[kept]`;
-    `weights` float32 `[kept]` or None where all weigh the same. `of` says of which manifest they are."""
+    `weights` float32 `[kept]` or None where all weigh the same. `of` says of which manifest they are, `scores` hold
+    that manifest's, float32 `[kept]`; a saved file has none."""
 
     shard: np.ndarray
     row: np.ndarray
     weights: np.ndarray | None = None
     of: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, positions: np.ndarray, starts: np.ndarray, weights: np.ndarray | None, of: Mapping[str, str]) -> Kept:
+    def at(
+        cls,
+        positions: np.ndarray,
+        starts: np.ndarray,
+        weights: np.ndarray | None,
+        of: Mapping[str, str],
+        scores: Mapping[str, np.ndarray] | None = None,
+    ) -> Kept:
         """Rows that are counted over all shards, which begin at `starts`; SourceError where two are one, or none."""
         order = np.argsort(positions, kind="stable")
         sorted_ = positions[order]
@@ -81,7 +90,9 @@ class Kept:
         if len(twice := np.flatnonzero(np.diff(sorted_) == 0)):
             raise SourceError(f"{rows_text(sorted_[twice])}: each row is kept once, and this is named twice")
         shard = np.searchsorted(starts, sorted_, side="right") - 1
-        return cls(shard, sorted_ - starts[shard], None if weights is None else weights[order].astype(np.float32), of)
+        ordered = {name: values[order] for name, values in (scores or {}).items()}
+        own = None if weights is None else weights[order].astype(np.float32)
+        return cls(shard, sorted_ - starts[shard], own, of, ordered)
 
     def __len__(self) -> int:
         return len(self.row)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from secateur.pipelines.in_place.contract import Item
 from secateur.selectors.samplers.contract import Shard
 
-if TYPE_CHECKING:
-    from secateur.pipelines.in_place.contract import Item
-    from secateur.pipelines.in_place.view import InPlace
+
+class Viewed(Protocol):
+    """What a view has that a stream needs: see `InPlace`."""
+
+    @property
+    def bounds(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, places: Sequence[int]) -> list[Item]: ...
 
 
 class Stream(IterableDataset):  # type: ignore[type-arg]
@@ -26,7 +34,7 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
     A `Shard` says rank and world alone here: nothing is padded or dropped.
     """
 
-    def __init__(self, view: InPlace, *, shuffle: bool, seed: int, shard: Shard | None, window: int) -> None:
+    def __init__(self, view: Viewed, *, shuffle: bool, seed: int, shard: Shard | None, window: int) -> None:
         if window < 1:
             raise ValueError(f"window is a number of blocks, at least 1, got {window}")
         self.view, self.shuffle, self.seed, self.window = view, shuffle, seed, window

@@ -78,6 +78,11 @@ class InPlace:
         return self.kept.weights
 
     @property
+    def scores(self) -> Mapping[str, np.ndarray]:
+        """Scores of kept rows by name (`score_el2n`), float32; of a manifest alone, a saved file has none."""
+        return self.kept.scores
+
+    @property
     def places(self) -> pl.DataFrame:
         """Where each kept row lies: `shard`, the name of its file, and `row` in it, from 0."""
         names = pl.Series(list(self.reader.shards), dtype=pl.String)
@@ -180,6 +185,23 @@ class InPlace:
         return chosen.select(
             range(rows[0], rows[-1] + 1) if len(rows) and rows[-1] - rows[0] == len(rows) - 1 else rows
         )
+
+    def add_column(self, name: str, values: np.ndarray | None = None) -> int:
+        """Add a column of float32 to a Lance data set, null at rows that are not kept; returns its new version.
+
+        `values`, one for each kept row, are the score of that name if they are left out. Raises SourceError for data of
+        another format and a column that is there.
+        """
+        from secateur.pipelines.in_place.lance import Lance
+
+        if not isinstance(self.reader, Lance):
+            raise SourceError(f"a column is added to data of Lance alone, and this is {self.reader.kind}")
+        if values is None and name not in self.scores:
+            raise SourceError(f"there is no score {name!r} of kept rows: {', '.join(self.scores) or 'there is none'}")
+        held = np.asarray(self.scores[name] if values is None else values, np.float32)
+        if held.shape != (len(self),):
+            raise SourceError(f"{name}: one value for each of {len(self)} kept rows is needed, got {list(held.shape)}")
+        return self.reader.add_column(name, held, self.reader.starts[self.kept.shard] + self.kept.row)
 
     @property
     def bytes_read(self) -> tuple[int, int] | None:
