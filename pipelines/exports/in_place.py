@@ -7,6 +7,8 @@ from pydantic import Field
 
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected
+from secateur.pipelines.files.addresses import is_url
+from secateur.pipelines.files.objects import waits
 from secateur.pipelines.in_place.found import known_files, of_told, reader_of, view_of
 from secateur.pipelines.in_place.kept import Kept
 from secateur.pipelines.in_place.view import InPlace
@@ -29,7 +31,7 @@ def in_place(selected: Selected, path: Path, *, data: Data = "", key: Key = "") 
     """
     view = view_of(selected.manifest, data, key=key) if data else of_study(selected)
     with known_files(view.reader.data):
-        view.write(path, selected.target)
+        view.write(path, None if waits(selected.target) else selected.target)
     if view.advice:
         selected.warn(view.advice)
     selected.progress(len(view), len(view))
@@ -42,9 +44,12 @@ def of_study(selected: Selected) -> InPlace:
             "rows stay in the files of the data: name these (--set data=PATH), or their study (--study)"
         )
     above = (selected.folder, selected.folder.parent, Path.cwd())
-    files = []
+    files = list[str]()
     for file in selected.located.files:
-        found = [path for folder in above if (path := folder / file.name).exists()]
+        if is_url(file.name):
+            files.append(file.name)
+            continue
+        found = [str(path) for folder in above if (path := folder / file.name).exists()]
         if not found:
             raise ManifestError(f"there is no file {file.name}: name the data (--set data=PATH)")
         files.append(found[0])

@@ -22,6 +22,20 @@ URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 BLOCK = 1 << 22
 """Bytes of an object that are read at once."""
 
+CHANGES = (
+    "ETag",
+    "etag",
+    "LastModified",
+    "last_modified",
+    "mtime",
+    "created",
+    "generation",
+    "md5Hash",
+    "md5",
+    "crc32c",
+)
+"""What clients of stores call what changes with an object."""
+
 Options = Mapping[str, Any]
 Address = str | Path
 
@@ -48,6 +62,15 @@ def shown(address: Address) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def refuse_secret(address: Address) -> None:
+    """Raise AddressError for a URL with a user, a password or a query: it would be shown and written."""
+    if shown(address) != str(address):
+        raise AddressError(
+            f"{shown(address)} is given with a user, a password or a query: leave credentials to what the store's "
+            "client reads (its environment variables, its own files)"
+        )
+
+
 @dataclass(frozen=True)
 class Stored:
     """A file at a path, or an object that `store`, a file system of fsspec, has at its path; `name` is shown."""
@@ -65,9 +88,13 @@ class Stored:
     def version(self) -> str:
         """What the store says of an object that changes whenever it does, by which an unchanged one is not read again.
 
-        Empty of a file.
+        Empty of a file, and where the store says nothing of the kind.
         """
-        return "" if self.store is None else str(self.store.ukey(self.path))
+        if self.store is None:
+            return ""
+        told = self.store.info(self.path)
+        known = {name: str(told[name]) for name in CHANGES if told.get(name) is not None}
+        return xxhash.xxh3_128_hexdigest(repr(sorted(known.items())).encode()) if known else ""
 
     def digest(self) -> str:
         """XXH3-128 of its bytes, 32 hexadecimal digits; a file that nobody has written since is not read again."""

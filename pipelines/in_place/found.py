@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.files.addresses import Address, AddressError, Options, folder_of, is_url, shown
+from secateur.pipelines.files.addresses import Address, AddressError, Options, folder_of, is_url, refuse_secret, shown
 from secateur.pipelines.files.contents import remembered
 from secateur.pipelines.in_place.contract import Data, Reader
 from secateur.pipelines.in_place.kept import Kept, refuse_changed, rows_in, told_in
@@ -58,6 +58,9 @@ def view_of(
     verify: bool = True,
 ) -> InPlace:
     """See `secateur.in_place`."""
+    for address in (kept, *([data] if isinstance(data, str | Path) else data or ())):
+        if isinstance(address, str):
+            refuse_secret(address)
     if isinstance(kept, str | Path) and not is_manifest(kept):
         if key:
             raise SourceError("key: a saved file says which rows are kept by their numbers: leave it out")

@@ -12,6 +12,9 @@ import numpy as np
 
 from secateur.pipelines.data.lazy import pa, pl
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.files.addresses import is_url, refuse_secret
+from secateur.pipelines.files.objects import Upload
+from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.in_place.contract import Item, Reader, TableReader
 from secateur.pipelines.in_place.kept import Kept, Told, seals_of, written
 
@@ -229,30 +232,33 @@ class InPlace:
             "where they are read often, write them as parquet"
         )
 
-    def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
+    def save(self, path: Path | str, *, overwrite: bool = False) -> Path | str:
         """Write which rows are kept, not the rows: at most 8 bytes a row and 64 kB, and 150 bytes for each shard.
 
-        Raises FileExistsError where something stands at `path`, unless `overwrite` is set.
+        `path` may be a URL. Raises FileExistsError where something stands there, unless `overwrite` is set.
         """
-        from secateur.pipelines.files.whole_files import new_file
-
+        if is_url(path):
+            refuse_secret(path)
+            with Upload(str(path), overwrite=overwrite) as partial:
+                self.write(partial, None)
+            return path
         target = Path(path)
         with new_file(target, overwrite=overwrite) as partial:
             self.write(partial, target)
         return target
 
-    def write(self, partial: Path, target: Path) -> None:
-        """Write the file at a partial name; from `target`'s folder the data are found again."""
+    def write(self, partial: Path, target: Path | None) -> None:
+        """Write the file at a partial name; from `target`'s folder the data are found again, None of an object."""
         folder = self.reader.data.folder
-        if any(
-            folder.store is None and Path(folder.at(name).path).resolve() == target.resolve()
-            for name in self.reader.shards
-        ):
-            raise SourceError(f"{target} is one of the files that rows are kept of: name another")
+        if folder.store is None:
+            paths = [Path(folder.at(name).path).resolve() for name in self.reader.shards]
+            if target is None:
+                raise SourceError(f"{folder.address} are files here: an object cannot say where they are; write a file")
+            if target.resolve() in paths:
+                raise SourceError(f"{target} is one of the files that rows are kept of: name another")
         shards, besides = seals_of(self.reader, self.kept)
-        told = self.told.model_copy(
-            update={"shards": shards, "besides": besides, "data": folder.seen_from(target.absolute().parent)}
-        )
+        where = folder.seen_from((target or Path()).absolute().parent)
+        told = self.told.model_copy(update={"shards": shards, "besides": besides, "data": where})
         written(self.kept, told, self.reader, partial)
 
     def __repr__(self) -> str:
