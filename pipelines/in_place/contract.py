@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,8 @@ from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.files.addresses import Address, Folder, Options
 
 Item = Mapping[str, Any]
+ITEMS = 4096
+"""Rows of a batch that is made of items."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,47 @@ class Reader(ABC):
     def __getstate__(self) -> dict[str, Any]:
         """Without what is open: a worker of a loader opens its own."""
         return {"data": self.data}
+
+
+class ItemReader(Reader):
+    """A reader of dicts, one for each row, of a format without a list of rows to read: a thin data set over its own."""
+
+    @abstractmethod
+    def item(self, shard: int, row: int) -> Item:
+        """One row as the format's own reader gives it."""
+
+    def read(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> Sequence[Item]:
+        """See `Reader.read`."""
+        items = [self.item(shard, row) for row in rows.tolist()]
+        return items if columns is None else [{name: item[name] for name in columns} for item in items]
+
+    def _all(self) -> Iterator[Item]:
+        for shard, count in enumerate(self.rows.tolist()):
+            for row in range(count):
+                yield self.item(shard, row)
+
+    def keys(self, name: str) -> Sequence[Any]:
+        """See `Reader.keys`: all rows are read."""
+        found = []
+        for item in self._all():
+            if name not in item:
+                raise SourceError(
+                    f"{self.data.folder.address}: there is no column {name!r} of ids; there are "
+                    f"{', '.join(map(repr, item))}"
+                )
+            found.append(item[name])
+        return found
+
+    def as_file(self) -> SourceFile:
+        """See `Reader.as_file`: all rows are read."""
+        from secateur.pipelines.manifests.given import Blocks
+
+        def tables(names: Sequence[str]) -> Iterator[pa.Table]:
+            items = self._all()
+            while some := list(islice(items, ITEMS)):
+                yield pa.table({name: pa.array([item[name] for item in some]) for name in names})
+
+        return Blocks(self.data.folder.address, list(next(self._all(), {})), tables)
 
 
 class TableReader(Reader):
