@@ -108,7 +108,11 @@ class Stored:
 
     def open(self) -> Any:
         """A stream of its bytes that can seek."""
-        return open(self.path, "rb") if self.store is None else self.store.open(self.path, "rb")
+        if self.store is None:
+            return open(self.path, "rb")
+        # A process that was forked has the parent's store, whose threads are not there: fsspec makes it one of its own.
+        store = type(self.store)(*self.store.storage_args, **self.store.storage_options)
+        return store.open(self.path, "rb")
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ rows of a shard. What is kept, the loaders and the checks are the same for every
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.files.addresses import Address, Folder, Options
 
 Item = Mapping[str, Any]
+Open = TypeVar("Open")
 ITEMS = 4096
 """Rows of a batch that is made of items."""
 
@@ -44,6 +46,7 @@ class Reader(ABC):
 
     def __init__(self, data: Data) -> None:
         self.data = data
+        self._open: dict[tuple[int, int], Any] = {}
 
     @classmethod
     @abstractmethod
@@ -89,9 +92,19 @@ class Reader(ABC):
         """Where each shard begins if all are read one after another, int64 `[shards + 1]`."""
         return np.concatenate([[0], np.cumsum(self.rows)]).astype(np.int64)
 
+    def opened(self, shard: int, anew: Callable[[], Open]) -> Open:
+        """What this process has open of a shard. One that was forked shares the place in its parent's files, and would
+        move it: each opens its own.
+        """
+        mine = (os.getpid(), shard)
+        if mine not in self._open:
+            self._open[mine] = anew()
+        found: Open = self._open[mine]
+        return found
+
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is open: a worker of a loader opens its own."""
-        return {"data": self.data}
+        """Without what is open."""
+        return {"data": self.data, "_open": {}}
 
 
 class ItemReader(Reader):

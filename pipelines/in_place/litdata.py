@@ -54,7 +54,6 @@ class Litdata(ItemReader):
     def besides(self) -> Sequence[str]:
         return [INDEX]
 
-    @cached_property
     def _data_set(self) -> Any:
         try:
             from litdata import StreamingDataset
@@ -63,5 +62,5 @@ class Litdata(ItemReader):
         return StreamingDataset(self.data.folder.path)
 
     def item(self, shard: int, row: int) -> Item:
-        found = self._data_set[int(self.starts[shard]) + row]
+        found = self.opened(0, self._data_set)[int(self.starts[shard]) + row]
         return found if isinstance(found, dict) else {"item": found}

@@ -33,13 +33,6 @@ class Mds(ItemReader):
 
     kind: ClassVar[str] = "mds"
 
-    def __init__(self, data: Data) -> None:
-        super().__init__(data)
-        self._open: dict[int, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.data, "_open": {}}
-
     @classmethod
     def found(cls, data: Address | Sequence[Address], options: Options | None) -> Data | None:
         """A folder whose index.json lists shards."""
@@ -71,19 +64,20 @@ class Mds(ItemReader):
         return [INDEX]
 
     def item(self, shard: int, row: int) -> Item:
-        if shard not in self._open:
-            try:
-                from streaming.base.format import reader_from_json
-            except ImportError as error:
-                raise SourceError(
-                    f"{self.data.folder.address} is of MDS: pip install mosaicml-streaming, in an environment of its "
-                    f"own, for it needs older numpy and transformers ({error})"
-                ) from error
-            reader = reader_from_json(self.data.folder.path, None, self._told[shard])
-            try:
-                reader.validate(allow_unsafe_types=False)
-            except ValueError as error:
-                raise SourceError(f"{self.data.folder.address}: {error}") from error
-            self._open[shard] = reader
-        found: Item = self._open[shard][row]
+        found: Item = self.opened(shard, lambda: self._reader(shard))[row]
         return found
+
+    def _reader(self, shard: int) -> Any:
+        try:
+            from streaming.base.format import reader_from_json
+        except ImportError as error:
+            raise SourceError(
+                f"{self.data.folder.address} is of MDS: pip install mosaicml-streaming, in an environment of its own, "
+                f"for it needs older numpy and transformers ({error})"
+            ) from error
+        reader = reader_from_json(self.data.folder.path, None, self._told[shard])
+        try:
+            reader.validate(allow_unsafe_types=False)
+        except ValueError as error:
+            raise SourceError(f"{self.data.folder.address}: {error}") from error
+        return reader

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from secateur.pipelines.data.lazy import pa, pq
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import ROWS, SourceFile
-from secateur.pipelines.files.addresses import Address, Options, folder_of, found_files
+from secateur.pipelines.files.addresses import Address, Options, Stored, folder_of, found_files
 from secateur.pipelines.in_place.contract import Data, TableReader
 
 
@@ -22,13 +22,6 @@ class Parquet(TableReader):
 
     kind: ClassVar[str] = "parquet"
     random: ClassVar[bool] = False
-
-    def __init__(self, data: Data) -> None:
-        super().__init__(data)
-        self._open: dict[int, pq.ParquetFile] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.data, "_open": {}}
 
     @classmethod
     def found(cls, data: Address | Sequence[Address], options: Options | None) -> Data | None:
@@ -96,13 +89,13 @@ class Parquet(TableReader):
                 yield pa.Table.from_batches([batch])
 
     def _file(self, shard: int) -> pq.ParquetFile:
-        if shard not in self._open:
-            stored = self.data.folder.at(self.shards[shard])
-            try:
-                source = stored.path if stored.store is None else stored.open()
-                self._open[shard] = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
-            except (pa.ArrowException, OSError) as error:
-                raise SourceError(
-                    f"{stored.name} is not a readable Parquet file: {' '.join(str(error).split())}"
-                ) from error
-        return self._open[shard]
+        return self.opened(shard, lambda: self._opened(self.data.folder.at(self.shards[shard])))
+
+    def _opened(self, stored: Stored) -> pq.ParquetFile:
+        try:
+            source = stored.path if stored.store is None else stored.open()
+            return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(
+                f"{stored.name} is not a readable Parquet file: {' '.join(str(error).split())}"
+            ) from error

@@ -42,10 +42,9 @@ class Webdataset(Reader):
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         self._known: dict[int, Samples] = {}
-        self._open: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"data": self.data, "_known": self._known, "_open": {}}
+        return {**super().__getstate__(), "_known": self._known}
 
     @classmethod
     def found(cls, data: Address | Sequence[Address], options: Options | None) -> Data | None:
@@ -97,13 +96,12 @@ class Webdataset(Reader):
     def read(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> Sequence[Item]:
         """Samples as `__key__`, `__url__` and bytes by ending; `columns` are endings."""
         samples, stored = self.samples(shard), self.data.folder.at(self.shards[shard])
-        if shard not in self._open:
-            self._open[shard] = stored.open()
+        stream = self.opened(shard, stored.open)
         found = []
         for row in rows.tolist():
             start, stop = samples.starts[row : row + 2].tolist()
-            self._open[shard].seek(start)
-            members = members_in(self._open[shard].read(stop - start), samples.keys[row], stored.name)
+            stream.seek(start)
+            members = members_in(stream.read(stop - start), samples.keys[row], stored.name)
             chosen = members if columns is None else {name: members[name] for name in columns if name in members}
             found.append({"__key__": samples.keys[row], "__url__": stored.name, **chosen})
         return found

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import tarfile
 from collections.abc import Callable
@@ -97,7 +98,8 @@ def test_bytes_of_dropped_samples_are_not_read(shards: Path) -> None:
             asked.append(size or 0)
             return super().read(size)
 
-    view.reader._open[0] = Counted((shards / "shard-0.tar").read_bytes())  # type: ignore[attr-defined]
+    counted = Counted((shards / "shard-0.tar").read_bytes())
+    view.reader.opened(0, lambda: counted)
     assert view[0]["json"] == b'{"row": 38}'
     assert sum(asked) <= 14 * 512  # a header, and one more for its time, of each of three members; 5 blocks in them
 
@@ -113,6 +115,17 @@ def test_each_sample_once_over_processes_and_workers(shards: Path, world: int, w
             loader: Any = DataLoader(stream, batch_size=None, num_workers=workers)
             found += [item["__key__"] for item in loader]
         assert sorted(found) == sorted(item["__key__"] for item in view)
+
+
+def test_a_forked_worker_does_not_move_its_parents_place(shards: Path) -> None:
+    view = sc.in_place(range(40), shards)
+    assert view[3]["json"] == b'{"row": 3}'
+    stream = view.reader.opened(0, lambda: None)
+    assert stream is not None
+    before = os.lseek(stream.fileno(), 0, os.SEEK_CUR)
+    [last] = list(DataLoader(view, batch_size=None, sampler=[39], num_workers=1))
+    assert last["json"] == b'{"row": 39}'
+    assert os.lseek(stream.fileno(), 0, os.SEEK_CUR) == before
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")

@@ -127,6 +127,8 @@ def test_rows_in_place_and_their_file_on_s3(tmp_path: Path, bucket: Any) -> None
     again = sc.in_place(saved)
     assert again.table(["x"])["x"].to_pylist() == table["x"][[0, 59, 60, 119]].to_list()
     assert [item["shop"] for item in again.stream()] == ["a", "b", "a", "b"]
+    forked = DataLoader(again, batch_size=2, num_workers=1)  # the parent has the objects open, and a client of its own
+    assert [shop for batch in forked for shop in batch["shop"]] == ["a", "b", "a", "b"]
     assert sc.select("s3://bucket/rows", score="x", keep=5)["x"].to_list() == pytest.approx(
         table["x"].nlargest(5).sort_index().to_list()
     )
