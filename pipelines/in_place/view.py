@@ -50,9 +50,8 @@ class InPlace:
     @classmethod
     def of(cls, reader: Reader, kept: Kept, columns: Sequence[str] | None = None) -> InPlace:
         """Kept rows that no file says yet."""
-        return cls(
-            reader, kept, Told(kind=reader.kind, data="", version=reader.data.version, shards=(), **kept.of), columns
-        )
+        told = {"kind": reader.kind, "data": "", "version": reader.data.version, "shards": (), **kept.of}
+        return cls(reader, kept, Told.model_validate(told), columns)
 
     def __len__(self) -> int:
         return len(self.kept)

@@ -74,7 +74,7 @@ class Webdataset(Reader):
             try:
                 with stored.open() as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                     while (member := archive.next()) is not None:
-                        archive.members = []  # it would keep all of them
+                        archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
                         found = MEMBER.match(member.name) if member.isreg() and not META.match(member.name) else None
                         if found is None:
                             continue

@@ -11,6 +11,7 @@ APART = {
     # Old enough to import without the libraries of CUDA that a build of torch for CPUs lacks.
     "mds": ("mosaicml-streaming==0.13.0", "torchvision==0.16.2", "boto3", "botocore", "s3transfer", "jmespath",
             "Brotli", "zstd", "python-snappy", "cramjam", "catalogue"),
+    "lance": ("pylance==14.0.2", "lance-namespace==0.13.0", "lance-namespace-urllib3-client==0.13.0"),
     "litdata": ("litdata==0.2.76", "obstore", "tifffile", "boto3", "botocore", "s3transfer", "jmespath"),
 }  # fmt: skip
 """Packages of each kind, of which nothing that they depend on is installed besides."""
