@@ -7,7 +7,7 @@ import typer
 from secateur.pipelines.commands.shell import AsJson, Epoch, ManifestPath, bar, caution, find_samples_study, say, tell
 
 FORMATS = (
-    "indices, text, bitmap (row numbers); in_place (the same, with seals of the data); card (a README); "
+    "indices, text, bitmap, in_place (row numbers); card (a README); "
     "parquet, csv, jsonl, datasets, imagefolder, webdataset, hub (samples); "
     "trl, axolotl, llama_factory (fine-tuning data)"
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +95,18 @@ class InPlace:
     def bounds(self) -> np.ndarray:
         """Where kept rows of each block that has some begin among all kept rows, and where the last end, int64."""
         numbers = np.full(len(self), -1, np.int64)
-        for shard in np.unique(self.kept.shard).tolist():
-            mine = self.kept.shard == shard
+        for shard, mine in self._by_shard():
             starts = self.reader.blocks(shard)
             numbers[mine] = np.searchsorted(starts, self.kept.row[mine], side="right") - 1
         changes = (np.diff(numbers) != 0) | (np.diff(self.kept.shard) != 0)
         edges = [0, *(np.flatnonzero(changes) + 1).tolist(), *([len(self)] if len(self) else [])]
         return np.array(edges, np.int64)
+
+    def _by_shard(self) -> Iterator[tuple[int, slice]]:
+        """Each shard that holds kept rows, and where these are among all."""
+        shards, starts = np.unique(self.kept.shard, return_index=True)
+        for shard, (start, stop) in zip(shards.tolist(), pairwise([*starts.tolist(), len(self)]), strict=True):
+            yield shard, slice(start, stop)
 
     def _items(self, block: int, places: np.ndarray) -> Sequence[Item]:
         """Items of one block at places among all kept rows, in any order."""
@@ -213,10 +219,10 @@ class InPlace:
         if not isinstance(self.reader, Parquet):
             return None
         read, own = 0, 0.0
-        for shard in np.unique(self.kept.shard).tolist():
+        for shard, mine in self._by_shard():
             starts, sizes = self.reader.blocks(shard), self.reader.sizes(shard)
             rows = np.diff(starts)
-            kept = np.histogram(self.kept.row[self.kept.shard == shard], bins=starts)[0] if len(rows) else rows
+            kept = np.diff(np.searchsorted(self.kept.row[mine], starts)) if len(rows) else rows
             read += int(sizes[kept > 0].sum())
             own += float((sizes * kept / np.maximum(rows, 1)).sum())
         return read, round(own)
