@@ -238,7 +238,7 @@ class InPlace:
         )
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path | str:
-        """Write which rows are kept, not the rows: at most 8 bytes a row and 64 kB, and 150 bytes for each shard.
+        """Write which rows are kept, not the rows: at most 8 bytes a row and 64 kB in all but very many small shards, whose names and digests are in it.
 
         `path` may be a URL. Raises FileExistsError where something stands there, unless `overwrite` is set.
         """
