@@ -26,8 +26,7 @@ Key = Annotated[
 def in_place(selected: Selected, path: Path, *, data: Data = "", key: Key = "") -> None:
     """Which rows stay, where they are: numbers of rows and seals of their files, which `secateur.in_place` opens.
 
-    At most 8 bytes a row and 64 kB are written, and 150 bytes for each file that holds a kept row. A file that changes
-    afterwards is refused by name.
+    At most 8 bytes a row and 64 kB are written. A file that changes afterwards is refused by name.
     """
     view = view_of(selected.manifest, data, key=key) if data else of_study(selected)
     with known_files(view.reader.data):

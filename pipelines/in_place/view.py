@@ -238,9 +238,11 @@ class InPlace:
         )
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path | str:
-        """Write which rows are kept, not the rows: at most 8 bytes a row and 64 kB in all but very many small shards, whose names and digests are in it.
+        """Write which rows are kept, not the rows: at most 8 bytes a row and 64 kB.
 
-        `path` may be a URL. Raises FileExistsError where something stands there, unless `overwrite` is set.
+        110 bytes and the name of each shard that holds kept rows are among them: more than 500 shards of which fewer
+        than 25 rows are kept each may take more. `path` may be a URL. Raises FileExistsError where something stands
+        there, unless `overwrite` is set.
         """
         if is_url(path):
             refuse_secret(path)
