@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.audits.contract import TARGET, TEST, TRAIN, AuditRows
 from secateur.pipelines.audits.memory import hashes_of
+from secateur.pipelines.audits.of_own_task import own_task_rows
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.scan import SplitRows
@@ -30,7 +32,12 @@ def study_rows(study: Study | Choice, base: Path, cache: Path) -> AuditRows:
 
     Raises SourceError for everything that bad data can be.
     """
-    return chosen_from(study, base, cache) if isinstance(study, Choice) else trained_on(study, base, cache)
+    if isinstance(study, Choice):
+        return chosen_from(study, base, cache)
+    if study.task.own:
+        alive = TemporaryDirectory(prefix="secateur-")
+        return replace(own_task_rows(study.name, study.own_task(), Path(alive.name)), alive=alive)
+    return trained_on(study, base, cache)
 
 
 def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
