@@ -368,8 +368,15 @@ def test_pictures_go_to_all_three_programs(tmp_path: Path) -> None:
         folder = tmp_path / "train" / f"digit {label}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((images[row].reshape(8, 8) * 15).astype(np.uint8)).save(folder / f"{row:03}.bmp")
-    found = sc.audit(tmp_path / "train", progress=False)
+        if row in (1, 2):  # a benchmark whose path may be no name of a file
+            (tmp_path / "eval" / "v1.5").mkdir(parents=True, exist_ok=True)
+            near = Image.open(folder / f"{row:03}.bmp").resize((16, 16), Image.Resampling.BICUBIC)
+            near.save(tmp_path / "eval" / "v1.5" / f"{row}.png")
+    found = sc.audit(tmp_path / "train", against=tmp_path / "eval" / "v1.5", progress=False)
     found.save(tmp_path / "audit")
+    assert len(found.lines.filter(pl.col("finding") == "near leaked")) == 2
+    pairs = check_studio(tmp_path / "audit" / "label_studio", "pairs")
+    assert sum(task["data"]["finding"] == "near leaked" for task in pairs) == 2
     tasks = check_studio(tmp_path / "audit" / "label_studio", "labels")
     for task in tasks:
         place = task["data"]["sample"].removeprefix("/data/local-files/?d=")
