@@ -140,7 +140,7 @@ def is_picture(value: Any) -> bool:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "uif" or value.ndim not in (2, 3):
         return False
     if value.ndim == 2:
-        return value.dtype == np.uint8 and min(value.shape) >= SMALLEST
+        return bool(value.dtype == np.uint8 and min(value.shape) >= SMALLEST)
     return channels_first(value) or (value.shape[2] in (1, 3, 4) and min(value.shape[:2]) >= SMALLEST)
 
 

@@ -56,7 +56,7 @@ class Audit:
 
     @cached_property
     def labels(self) -> pl.DataFrame:
-        """The lines of labels that may be wrong, the likeliest first: `given`, `suggested` and `score`."""
+        """The lines of labels that may be wrong, the likeliest first: `given`, `suggested`, `disputed`, `score`."""
         return self.lines.filter(pl.col("finding") == "wrong labels")
 
     @property

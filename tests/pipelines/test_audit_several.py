@@ -21,7 +21,7 @@ from secateur.trainers.judging.by_cleanlab import classes_by_cleanlab, label_set
 from secateur.trainers.judging.wrong_labels import wrong_label_sets
 from tests.support.planted import TOPICS, WORDS
 
-ROWS, WRONG = 600, 40
+ROWS, WRONG, FEW = 600, 40, 150
 """Rows, the first ones of which have one label too many or too few."""
 NAMES = sorted(TOPICS)
 Tickets = tuple[list[str], np.ndarray, np.ndarray]
@@ -186,15 +186,16 @@ def test_cleanlab_is_asked_for_and_must_be_there(tickets: Tickets, monkeypatch: 
         sc.audit("there is no such file.csv", by="cleanlab")
     done = CliRunner().invoke(app, ["audit", "nowhere.csv", "--by", "cleanlab"])
     assert isinstance(done.exception, ImportError)
-    assert sc.audit(numbers, **asked).summary["wrong_labels"]["train"]["labelled"] == 80
+    table = pl.DataFrame({"body": tickets[0][:80], "label": np.where(tickets[1][:80, 0], "yes", "no")})
+    assert sc.audit(table, near=False, progress=False).summary["wrong_labels"]["train"]["labelled"] == 80
 
 
 def test_what_alone_gives_one_label_of_several(tickets: Tickets) -> None:
     """A column that is a label by another name, a word that stands in all texts with a label, and neither."""
-    texts, labels, _ = tickets
+    texts, labels = tickets[0][:FEW], tickets[1][:FEW]
     rng = np.random.default_rng(0)
     features = pl.DataFrame(
-        {"x": rng.normal(size=ROWS), "code": np.where(labels[:, 1], "d7", "d9"), "z": labels[:, 2] * 2.5}
+        {"x": rng.normal(size=FEW), "code": np.where(labels[:, 1], "d7", "d9"), "z": labels[:, 2] * 2.5}
     )
     table = features.with_columns(topics=pl.Series(as_lists(labels)))
     found = sc.audit(table, features=["x", "code", "z"], label="topics", near=False, progress=False)
