@@ -122,7 +122,7 @@ def how_of(study: Study | Choice) -> How:
 
 def asked(study: Study | Choice, rows: AuditRows, store: Store) -> tuple[AuditRows, How, str]:
     """Rows with notes of who judges them, how they are audited by what the models say, and which models these are."""
-    how = how_of(study)
+    how = replace(how_of(study), near=not rows.whole)
     if isinstance(study, Choice):
         return rows, how, ""
     models, made_of = models_of(study, store, rows), identity_of(study, store)

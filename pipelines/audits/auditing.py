@@ -24,13 +24,14 @@ from secateur.pipelines.audits.overlap import contaminated, overlaps_in, summed
 from secateur.pipelines.audits.own_predictions import fit_to
 from secateur.pipelines.audits.suspects import (
     Suspects,
+    judge_of,
     suspects_in,
     suspicious,
     why_not,
     worth_of_leaks,
     worth_to,
-    wrongly_labelled,
 )
+from secateur.pipelines.audits.wrongly_labelled import wrongly_labelled
 
 Say = Callable[[str], None]
 """Told what is being done."""
@@ -46,6 +47,8 @@ class How:
 
     near: bool = True
     labels: bool = True
+    by: str | None = None
+    """Who judges labels by predictions, as `check_judge` has it."""
     seed: int = 0
     batch_size: int = BATCH
     epochs: int = 1
@@ -180,6 +183,8 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     how = how or How()
     if how.own is not None:
         fit_to(how.own, rows)
+    if rows.task is not None:
+        judge_of(rows, how.by)  # which may refuse
     say("comparing rows")
     copies = joined([exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])])
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
@@ -188,7 +193,7 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     if not unlooked:
         say("looking at labels")
         cheap = Cheap(rows)
-        suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
+        suspects = suspects_in(rows, copies, cheap, how.own, how.by, seed=how.seed)
         of_study = worth_to(rows, copies, how.tested, how.tested_by)
         worth = of_study or worth_of_leaks(rows, copies, cheap, seed=how.seed)
         unlooked = suspects[TRAIN].cannot_say

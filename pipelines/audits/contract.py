@@ -23,6 +23,8 @@ from secateur.trainers.tasks.contract import Task
 
 TRAIN, TEST, TARGET, BENCHMARK = range(4)
 """Numbers of the parts; those of benchmarks count on from there."""
+WHOLE = "whole"
+"""The kind of rows of which nothing but equality is known."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class AuditRows:
     task: Task | None = None
     targets: Shaped[np.ndarray, "n ..."] | None = None
     label_names: tuple[str, ...] = ()
+    unlabelled: str = ""
+    """Why no labels are known, where more is to be said of it."""
     pictures: Path | None = None
     """The folder that paths of pictures are said from, where pictures are files."""
     bases: Mapping[int, Path] = field(default_factory=dict)
@@ -61,6 +65,8 @@ class AuditRows:
     """Place among `files` of the first file of a part, where its shards count their files by themselves."""
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen: what it found among them is not told again."""
+    whole: bool = False
+    """Whether rows are compared for equality alone; the text of each is what people are shown of it."""
     besides: pl.DataFrame | None = field(default=None, repr=False)
     """Columns of the training rows that could be features and were guessed to be none, in their order."""
     alive: Any = field(default=None, repr=False)
@@ -71,8 +77,8 @@ class AuditRows:
 
     @property
     def kind(self) -> str:
-        """`text`, `image` or `features`."""
-        return self.columns[TRAIN].kind
+        """`text`, `image`, `features` or `WHOLE`."""
+        return WHOLE if self.whole else self.columns[TRAIN].kind
 
     @cached_property
     def starts(self) -> Mapping[int, int]:

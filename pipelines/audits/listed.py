@@ -34,7 +34,8 @@ ORDER = (
 SCHEMA = {
     "finding": pl.String, "importance": pl.Int64, "count": pl.Int64, "group": pl.Int64, "group_rows": pl.Int64,
     "stays": pl.Boolean, "split": pl.String, "file": pl.String, "row": pl.Int64, "path": pl.String, "id": pl.String,
-    "given": pl.String, "suggested": pl.String, "score": pl.Float64, "measure": pl.String, "similarity": pl.Float64,
+    "given": pl.String, "suggested": pl.String, "disputed": pl.String, "score": pl.Float64, "measure": pl.String,
+    "similarity": pl.Float64,
     "other_split": pl.String, "other_file": pl.String, "other_row": pl.Int64, "other_path": pl.String,
     "other_given": pl.String, "to_mark": pl.Boolean, "at": pl.Int64, "other_at": pl.Int64, "text": pl.String,
     "other_text": pl.String,

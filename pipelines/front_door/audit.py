@@ -16,6 +16,7 @@ from markupsafe import Markup
 from secateur.pipelines.audits.auditing import Audited, How, audited
 from secateur.pipelines.audits.marking import precisions, read_marks
 from secateur.pipelines.audits.own_predictions import read_predictions
+from secateur.pipelines.audits.suspects import check_judge
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
 from secateur.pipelines.front_door.held import names_of
 from secateur.pipelines.front_door.progress import bars
@@ -55,7 +56,7 @@ class Audit:
 
     @cached_property
     def labels(self) -> pl.DataFrame:
-        """The lines of labels that may be wrong, the likeliest first: `given`, `suggested` and `score`."""
+        """The lines of labels that may be wrong, the likeliest first: `given`, `suggested`, `disputed`, `score`."""
         return self.lines.filter(pl.col("finding") == "wrong labels")
 
     @property
@@ -130,6 +131,7 @@ def audit(
     near: bool = True,
     seed: int = 0,
     probabilities: Any = None,
+    by: str | None = None,
     progress: bool = True,
 ) -> Audit:
     """Look for leaks, copies, wrong labels and oddities in `data`.
@@ -146,7 +148,8 @@ def audit(
 
     `probabilities` of your own, `[n, classes]` in the order of the classes, or a .npy file of them, judge the training
     labels in the place of a cheap model: of a model that did not learn from the row, or wrong labels look right to it.
-    Of several labels they are those of each, of numbers predictions `[n, k]`.
+    Of several labels they are those of each, of numbers predictions `[n, k]`. `by` is who ranks and counts wrong labels
+    by predictions: "cleanlab", which must be installed, instead of the audit.
 
     Raises ValueError for data that cannot be read, and columns that there are not.
 
@@ -155,6 +158,7 @@ def audit(
     >>> sc.audit(rows, text="body", label="label", progress=False).findings[0]["text"]
     '1 group of equal train rows, 1 more than needed'
     """
+    check_judge(by)
     wish = Wish(labels=names_of(label), text=text, image=image, features=names_of(features), task=task)
     several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]
     given = Given(data, test, target, several, wish, group, key, unlabelled, charset)
@@ -164,7 +168,7 @@ def audit(
     with bars(progress) as display, in_words_of_a_call(folder):
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
-        how = How(near=near, labels=not unlabelled, seed=seed, own=own)
+        how = How(near=near, labels=not unlabelled, by=by, seed=seed, own=own)
         inputs = [path.resolve() for path in paths_in([data, test, target, *several, probabilities])]
         return Audit(audited(rows, how, say=display.stage), inputs)
 
