@@ -14,6 +14,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int16, Int64, Shaped
 
 from secateur.pipelines.audits.seen import Seen, seen
+from secateur.pipelines.audits.vectors import Vectors
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import Hashes
 from secateur.pipelines.data.scan import CONTENT, FAULT, FILE, INPUT, ROW, SplitRows, words_of
@@ -63,6 +64,8 @@ class AuditRows:
     """Rows that an earlier audit has seen: what it found among them is not told again."""
     besides: pl.DataFrame | None = field(default=None, repr=False)
     """Columns of the training rows that could be features and were guessed to be none, in their order."""
+    vectors: Vectors | None = field(default=None, repr=False)
+    """Of the rows, where somebody names what makes them."""
     alive: Any = field(default=None, repr=False)
     """Keeps a temporary folder of the shards."""
 
