@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64, Int64
 
-from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.audits.contract import TARGET, TRAIN, AuditRows
 from secateur.pipelines.audits.joined import Joined
 from secateur.pipelines.audits.listed import BY_EMBEDDINGS, Found
 from secateur.pipelines.audits.nearly import EMBEDDINGS
@@ -82,12 +82,21 @@ def shared(rows: AuditRows, copies: Joined) -> Iterator[Found]:
         name, its = rows.names[later], rows.names[first]
         several = f"{many(len(found), f'{name} row')} of {len(rows.splits[later]):,}"
         text = (
-            f"{several} also in {its}: results on {name} and {its} are of the same rows"
+            f"{several} also in {its}: {meaning(first, later)}"
             if place == 0
             else f"{several} nearly the same as a row of {its}{in_words(copies, place)}{parts_in(rows, found, other)}"
         )
         more = told(copies, place, pairs.similarity[chosen].astype(np.float64))
         yield Found(kind_of("shared", "near shared", copies, place), name, text, found, other=other, more=more)
+
+
+def meaning(first: int, later: int) -> str:
+    """Why it matters that two parts beside training share rows, of which `later` has the larger number."""
+    if later == TARGET:
+        return "what is chosen to be like the target cannot be judged by these test rows"
+    if first == TARGET:
+        return "what is chosen to be like the target cannot be judged by this benchmark"
+    return "results on both rest on the same rows"
 
 
 def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:

@@ -40,8 +40,8 @@ class Memory:
     """`part` and `content_hash`."""
     near: tuple[Copies, ...]
     looks: Mapping[str, np.ndarray]
-    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails, and `vectors` with
-    which rows are `given` one, where there are any; of rows that could be read, in their order."""
+    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails, and `vectors`
+    with which rows are `given` one, where there are any; of rows that could be read, in their order."""
     predicted: Float32[np.ndarray, "n width"] | None
     """What models that did not learn from a row said of its label, NaN where nothing; None where nobody looked."""
     told: Mapping[str, Any]
@@ -91,14 +91,9 @@ class Memory:
         places; empty where they do. Of a network one new row is asked."""
         before, now = self.told["vectors"], rows.vectors
         if before is None or now is None:
-            none = before is None and now is None
-            return (
-                ""
-                if none
-                else f"embeddings are of {now.name}, before of none"
-                if now
-                else "there are no embeddings now"
-            )
+            if now:
+                return f"embeddings are of {now.name}, before of none"
+            return "there are no embeddings now" if before else ""
         if before["made_of"] != now.made_of:
             return f"embeddings are of {now.name}, before of {before['name']}, or of another version of it"
         known = places[rows.sound[places]]
@@ -124,7 +119,7 @@ def hashes_of(rows: AuditRows) -> pl.DataFrame:
 
 
 def looks_of(audit: Audited) -> dict[str, np.ndarray]:
-    """What near copies are told by, of the rows that can be read; of tables, whose columns are at hand, vectors alone."""
+    """What near copies are told by, of the rows that can be read; of tables vectors alone: columns are at hand."""
     rows = audit.rows
     sound = np.flatnonzero(rows.sound)
     found: dict[str, np.ndarray] = {}

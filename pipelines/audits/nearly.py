@@ -1,4 +1,4 @@
-"""Near copies of an audit's rows, by the measures of what they hold, and by vectors of them where somebody names any."""
+"""Near copies of an audit's rows, by the measures of what they hold, and by vectors of them where there are any."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def of_these(study: Study | Choice, store: Store, rows: AuditRows) -> bool:
 
 
 def with_encoder(settings: EmbeddingSettings, values: Shaped[np.ndarray, "n d"], rows: AuditRows) -> Vectors:
-    """Vectors of training rows as the study has them, and of others by its encoder, as exact as the study keeps them."""
+    """Vectors of training rows as the study has them, and of others by its encoder, as exact as the study's are."""
     made = of_encoder(settings, rows.kind)
 
     def make(some: AuditRows, asked: Int64[np.ndarray, " q"]) -> Made:

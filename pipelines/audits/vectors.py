@@ -1,4 +1,4 @@
-"""Vectors of an audit's rows, by which near copies are found beside words, looks and columns: brought, or of an encoder.
+"""Vectors of an audit's rows, by which near copies are found beside words, looks and columns: of a user or an encoder.
 
 Of parts that nobody has vectors of, rows are compared by the other measures alone.
 """
@@ -55,7 +55,7 @@ class Vectors:
         somewhere = np.concatenate([block.any(axis=1) for block in blocks])
         for fine, fault in ((finite, "NaN or infinite"), (somewhere, "zero throughout, which no cosine is of,")):
             if len(wrong := np.flatnonzero(given & ~fine)):
-                refuse(self.name, rows, asked, wrong, fault)
+                refuse(self.name, rows, asked[wrong], int(given.sum()), fault)
         return values, given
 
     @property
@@ -68,8 +68,8 @@ class Vectors:
         for number, (count, said) in self.counts.items():
             if count != (size := len(rows.splits[number])):
                 raise SourceError(
-                    f"embeddings: {said} has {count:,} rows, and {rows.names[number]} has {size:,}: give one vector for "
-                    "each row, in the order of the rows"
+                    f"embeddings: {said} has {count:,} rows, and {rows.names[number]} has {size:,}: give one vector "
+                    "for each row, in the order of the rows"
                 )
         if self.held:
             self.of_sound(rows)
@@ -81,15 +81,13 @@ class Vectors:
         return self.kept["sound"]
 
 
-def refuse(
-    name: str, rows: AuditRows, asked: Int64[np.ndarray, " q"], wrong: Int64[np.ndarray, " k"], fault: str
-) -> None:
+def refuse(name: str, rows: AuditRows, wrong: Int64[np.ndarray, " k"], of: int, fault: str) -> None:
     """Raise SourceError that counts rows and names the first."""
-    places = rows.at(asked[wrong[:SHOWN]])
+    places = rows.at(wrong[:SHOWN])
     named = ", ".join(f"row {one['row']} of {one['file']}" for one in places.iter_rows(named=True))
     more = ", …" if len(wrong) > SHOWN else ""
     raise SourceError(
-        f"embeddings: {name} are {fault} for {len(wrong):,} of {len(asked):,} rows ({named}{more}): make these vectors "
+        f"embeddings: {name} are {fault} for {len(wrong):,} of {of:,} rows ({named}{more}): make these vectors "
         "again, or leave the rows out of the data"
     )
 
@@ -151,7 +149,7 @@ def of_encoder(settings: EmbeddingSettings, kind: str) -> Vectors:
     return Vectors(f"encoder {settings.encoder}", made_of, make)
 
 
-def pictures_of(rows: AuditRows, some: Int64[np.ndarray, " q"]) -> list[Shaped[np.ndarray, "h w 3"]]:
+def pictures_of(rows: AuditRows, some: Int64[np.ndarray, " q"]) -> list[Shaped[np.ndarray, "_ _ 3"]]:
     """Pictures in colour, uint8, of their own sizes; deep ones in the range of their own values."""
     from secateur.pipelines.audits.seen import scaled
     from secateur.trainers.modalities.decoding import DEEP, decode_image

@@ -1,6 +1,6 @@
 """Vectors by which an audit compares rows: files of the caller's own, a column, or a pretrained model.
 
-They are named as `embeddings` of a study are: `{"file": …}`, `{"column": …}` and `{"encoder": …}`, or by the name alone.
+They are named as `embeddings` of a study are, `{"file": …}`, `{"column": …}` and `{"encoder": …}`, or by name alone.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def opened_array(given: Any) -> tuple[Shaped[np.ndarray, "m d"], str]:
     found = np.asarray(given) if not isinstance(given, np.ndarray) else given
     if found.ndim != 2 or found.dtype.kind not in "fiu":
         raise SourceError(
-            f"embeddings: {said} holds {found.dtype} of shape {list(found.shape)}; numbers [rows, dimensions] are needed"
+            f"embeddings: {said} holds {found.dtype} of shape {list(found.shape)}, and numbers [rows, dimensions] are "
+            "needed"
         )
     return found, said
 
@@ -160,11 +161,11 @@ def named_model(asked: AskedVectors, there: Sequence[str], kind: str) -> Vectors
     """Vectors of a pretrained model by its name or folder."""
     from secateur.trainers.passes.embeddings import EmbeddingSettings
 
-    settings = EmbeddingSettings.model_validate(asked.settings or {"kind": "encoder", "encoder": asked.name})
-    try:
-        return of_encoder(settings, kind)
-    except ValueError as error:
-        if asked.column is False or isinstance(error, SourceError):
-            raise
-        near = did_you_mean(str(asked.name), there)
-        raise SourceError(f"embeddings: no column of the data is called {asked.name!r}; {near}{error}") from error
+    name = str(asked.name)
+    near = "" if asked.column is False or Path(name).is_dir() else did_you_mean(name, there)
+    if near:  # and nobody looks for it on the hub
+        raise SourceError(
+            f"embeddings: the data have no column {name!r}; {near}or name a model by its folder, or as AUTHOR/{name}"
+        )
+    settings = EmbeddingSettings.model_validate(asked.settings or {"kind": "encoder", "encoder": name})
+    return of_encoder(settings, kind)

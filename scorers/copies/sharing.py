@@ -68,7 +68,7 @@ def candidates(keys: UInt64[np.ndarray, "b m"], band: int, sides: Sequence[Sides
     yield from across(order[::-1], sorted_keys[::-1], sides)
 
 
-def across(order: Int64[np.ndarray, " m"], keys: UInt64[np.ndarray, " m"], sides: Sequence[Sides]) -> Iterator[Pair]:
+def across(order: Int64[np.ndarray, " b"], keys: UInt64[np.ndarray, " b"], sides: Sequence[Sides]) -> Iterator[Pair]:
     """Each set with the last one before it, in its bucket, of the other side."""
     places = np.arange(len(order))
     for own, wanted in sides:

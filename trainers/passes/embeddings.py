@@ -149,7 +149,7 @@ def of_encoder(
     encoder = loaded_encoder(settings, device)
     if texts is None:
         see = picture_reader(settings, encoder, device)
-        return lambda rows: np.concatenate([see(data.inputs[part]) for part in in_batches(rows, settings.batch_size)])
+        return lambda rows: np.concatenate([see([*data.inputs[part]]) for part in in_batches(rows, settings.batch_size)])
     read = text_reader(settings, encoder, device)
     return lambda rows: read([texts[row] for row in rows.tolist()])
 
@@ -193,7 +193,7 @@ def text_reader(
 
 def picture_reader(
     settings: EmbeddingSettings, encoder: Any, device: torch.device
-) -> Callable[[Sequence[Shaped[np.ndarray, "h w c"]]], Float32[np.ndarray, "b d"]]:
+) -> Callable[[Sequence[Shaped[np.ndarray, "_ _ _"]]], Float32[np.ndarray, "b d"]]:
     """Vectors of pictures, uint8 `[h, w, c]` of any sizes: image features where the encoder has a method for them
     (CLIP), else its pooled output, else the class token."""
     from transformers import AutoImageProcessor
@@ -201,7 +201,7 @@ def picture_reader(
     processor = load_pretrained(AutoImageProcessor, str(settings.encoder), settings.revision)
 
     @torch.no_grad()
-    def see(pictures: Sequence[Shaped[np.ndarray, "h w c"]]) -> Float32[np.ndarray, "b d"]:
+    def see(pictures: Sequence[Shaped[np.ndarray, "_ _ _"]]) -> Float32[np.ndarray, "b d"]:
         parts = []
         for start in range(0, len(pictures), settings.batch_size):
             some = pictures[start : start + settings.batch_size]
