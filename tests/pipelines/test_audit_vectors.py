@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import secateur as sc
 from secateur.pipelines.commands.main import app
-from secateur.trainers.modalities.texts import train_tokenizer
 from secateur.trainers.passes import embeddings
 from secateur.trainers.passes.embeddings import EmbeddingSettings
+from tests.support import tiny_encoder
 from tests.support.planted import WORDS, nearly, sentence
 
 SIZES = {"train": 200, "test": 60, "target": 40, "bench": 50}
@@ -251,17 +251,7 @@ def test_twenty_are_drawn_of_all_rows_of_a_finding_and_stand_in_the_table(
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of an encoder of texts with random weights."""
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    folder = str(tmp_path_factory.mktemp("bert"))
-    words = train_tokenizer([WORDS], vocabulary=200)
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )  # fmt: skip
-    BertModel(config).eval().save_pretrained(folder)
-    return folder
+    return tiny_encoder.saved(tmp_path_factory.mktemp("bert"), WORDS)
 
 
 @pytest.fixture

@@ -149,7 +149,8 @@ def of_encoder(
     encoder = loaded_encoder(settings, device)
     if texts is None:
         see = picture_reader(settings, encoder, device)
-        return lambda rows: np.concatenate([see([*data.inputs[part]]) for part in in_batches(rows, settings.batch_size)])
+        size = settings.batch_size
+        return lambda rows: np.concatenate([see([*data.inputs[part]]) for part in in_batches(rows, size)])
     read = text_reader(settings, encoder, device)
     return lambda rows: read([texts[row] for row in rows.tolist()])
 
