@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64, Shaped
 
-from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.audits.contract import TRAIN, AuditRows, Made, Vectors
 from secateur.pipelines.audits.memory import hashes_of
-from secateur.pipelines.audits.vectors import Made, Vectors, brought, of_encoder
+from secateur.pipelines.audits.vectors import brought, of_encoder
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.own_scores import OwnVectors

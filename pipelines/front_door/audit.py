@@ -171,10 +171,8 @@ def audit(
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
         how = How(near=near, labels=not unlabelled, seed=seed, own=own)
-        inputs = [
-            path.resolve() for path in paths_in([data, test, target, *several, probabilities, *files_in(embeddings)])
-        ]
-        return Audit(audited(rows, how, say=display.stage), inputs)
+        inputs = paths_in([data, test, target, *several, probabilities, *files_in(embeddings)])
+        return Audit(audited(rows, how, say=display.stage), [path.resolve() for path in inputs])
 
 
 def rows_in_hand(data: Sequence[Any]) -> bool:

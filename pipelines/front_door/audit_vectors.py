@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from secateur.pipelines.audits.contract import Vectors
 from secateur.pipelines.audits.reading import PartFiles
-from secateur.pipelines.audits.vectors import Vectors, brought, of_encoder
+from secateur.pipelines.audits.vectors import brought, of_encoder
 from secateur.pipelines.data.own_vectors import lists_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.studies.rejections import did_you_mean

@@ -14,10 +14,10 @@ from PIL import Image
 
 from secateur.pipelines.assets.audit import remembered_in
 from secateur.pipelines.audits.auditing import Audited, How, audited
-from secateur.pipelines.audits.contract import AuditRows
+from secateur.pipelines.audits.contract import AuditRows, Vectors
 from secateur.pipelines.audits.later import audited_later
 from secateur.pipelines.audits.memory import Memory, looks_of, memory_of
-from secateur.pipelines.audits.vectors import Vectors, brought
+from secateur.pipelines.audits.vectors import brought
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
 from secateur.pipelines.studies.draft import Wish
 from secateur.scorers.copies import word_sets
