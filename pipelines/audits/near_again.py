@@ -55,7 +55,7 @@ class Asked:
     @property
     def new(self) -> Int64[np.ndarray, " k"]:
         """New rows, by their numbers in the audit."""
-        return self.sound[self.fresh]
+        return np.asarray(self.sound[self.fresh])
 
 
 def near_again(

@@ -106,7 +106,8 @@ def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     for number, one in enumerate(given.against):
         parts[BENCHMARK + number] = beside(benchmark(one, number, given, folder, parts), draft, columns, folder)
     asked = given.embeddings
-    vectors = asked and vectors_for(asked, parts, draft.profile.columns or columns.inputs, columns.kind)
+    there = draft.profile.columns or columns.inputs
+    vectors = vectors_for(asked, parts, there, columns.kind) if asked else None
     notes = [f"{guess.what}: {guess.value} ({guess.why})" for guess in draft.guesses]
     task = draft.goal.task if columns.labels else None
     name = str(given.data) if isinstance(given.data, str | Path) else IN_HAND["train"]

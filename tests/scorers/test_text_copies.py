@@ -97,6 +97,24 @@ def test_a_cluster_of_150_is_found_whole() -> None:
     assert 0 < found.spread[7] < found.threshold + 0.3
 
 
+def test_a_cluster_over_three_parts_beside_training_has_pairs_of_each_two() -> None:
+    """150 copies of one text, more than are all paired, and the same by comparing every two of them."""
+    random = np.random.default_rng(3)
+    base = sentences(400, [12], seed=4)
+    texts = [" ".join(words) for words in base + [edited(base[7], 1, random) for _ in range(149)]]
+    part = random.integers(0, 4, len(texts)).astype(np.int16)
+    found = find(texts, part)
+    sets, rows = word_sets(words_of(pl.Series(texts))), [7, *range(400, 549)]
+    left, right = (side.ravel() for side in np.meshgrid(rows, rows, indexing="ij"))
+    alike = sets.similarity(left, right)
+    near = (alike >= found.threshold) & (part[left] > 0) & (part[right] > 0) & (part[left] != part[right])
+    expected = {(int(row), int(of)) for row, of in zip(left[near], part[right[near]], strict=True)}
+    pairs = {(int(row), int(of)) for row, of in zip(found.between[:, 0], part[found.between[:, 1]], strict=True)}
+    assert pairs == expected
+    assert len(pairs) > 200
+    np.testing.assert_allclose(found.between_similarity, sets.similarity(*found.between.T), rtol=1e-6)
+
+
 def test_equal_and_missing_and_wordless_texts() -> None:
     texts = ["Hello, World!", "hello world", None, None, "?!", "?!", "...", "", "other words here"]
     found = find(texts, [0, 1, 0, 1, 0, 0, 1, 0, 0])
