@@ -47,19 +47,27 @@ def by_embeddings(answer: dict[str, Any], kind: str) -> list[int]:
     return sorted(row for rows in found for _, row in rows)
 
 
-def test_vectors_of_the_user_are_made_first_and_remembered(tmp_path: Path) -> None:
-    topics(tmp_path, copies=0, leaks=0, wrong=0)
-    train = pl.read_csv(tmp_path / "train.csv")
+def chosen(folder: Path) -> tuple[Path, np.ndarray]:
+    """A study that trains nothing, and vectors of its 600 rows and two more: rows 400 and 601 are near 7 and 9."""
+    topics(folder, copies=0, leaks=0, wrong=0)
     values = np.random.default_rng(0).normal(size=(602, 8)).astype(np.float32)
-    values[400] = values[7] * 1.001 + 0.001
-    values[601] = values[9] * 1.001 + 0.001
-    path = written(tmp_path, CHOSEN)
-    np.save(tmp_path / "vectors.npy", values[:600])
-    first = audited(path)
-    assert by_embeddings(first, "near duplicates") == [7, 400]
-    assert first["measures"][-1]["duplicates"] == 1
-    assert "near copies: also by embeddings (The array vectors.npy)" in first["notes"]
-    new = pl.read_csv(tmp_path / "test.csv")[:2]
+    values[400], values[601] = (values[row] * 1.001 + 0.001 for row in (7, 9))
+    np.save(folder / "vectors.npy", values[:600])
+    return written(folder, CHOSEN), values
+
+
+def test_vectors_of_the_user_are_made_ahead_of_the_audit_and_compared(tmp_path: Path) -> None:
+    answer = audited(chosen(tmp_path)[0])
+    assert by_embeddings(answer, "near duplicates") == [7, 400]
+    assert answer["measures"][-1]["duplicates"] == 1
+    assert "near copies: also by embeddings (The array vectors.npy)" in answer["notes"]
+
+
+@pytest.mark.nightly
+def test_a_recurring_audit_remembers_vectors(tmp_path: Path) -> None:
+    path, values = chosen(tmp_path)
+    audited(path)
+    train, new = pl.read_csv(tmp_path / "train.csv"), pl.read_csv(tmp_path / "test.csv")[:2]
     pl.concat([train, new]).write_csv(tmp_path / "train.csv")
     np.save(tmp_path / "vectors.npy", values)
     second = audited(path)
@@ -68,6 +76,12 @@ def test_vectors_of_the_user_are_made_first_and_remembered(tmp_path: Path) -> No
     assert any(note.startswith("2 rows are new since the last audit") for note in second["notes"])
     looks = np.load(Store(tmp_path / "home/assets").load(("choices", "audit_memory")) / "looks.npz")
     np.testing.assert_array_equal(looks["vectors"], values)
+    values[3] *= -1
+    np.save(tmp_path / "vectors.npy", values)
+    third = audited(path)
+    assert (
+        "near copies: all rows are compared again: embeddings of 1 known rows are others than before" in third["notes"]
+    )
 
 
 @pytest.mark.nightly

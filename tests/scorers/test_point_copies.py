@@ -147,9 +147,9 @@ def test_nothing_is_between_training_and_one_other_part() -> None:
     assert table_copies(numbers, part)[0].between.shape == (0, 2)
 
 
-@pytest.mark.parametrize(("kind", "rows"), [("equal", 20_000), ("clustered", 12_000)])
+@pytest.mark.parametrize(("kind", "rows"), [("equal", 20_000), ("clustered", 8_000)])
 def test_memory_grows_with_rows_and_not_with_pairs(kind: str, rows: int) -> None:
-    """Half of the rows are one cluster: 50 million pairs of them, or 18 million, of 16 bytes each."""
+    """Half of the rows are one cluster: 50 million pairs of them, or 8 million, of 16 bytes each."""
     numbers = np.random.default_rng(1).normal(size=(rows, 4)).astype(np.float32)
     numbers[: rows // 2] = np.random.default_rng(0).normal(size=(rows // 2, 4)) * (1e-3 if kind == "clustered" else 0)
     part = (np.arange(rows) % 3).astype(np.int16)

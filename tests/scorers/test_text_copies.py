@@ -211,11 +211,11 @@ def one_word_edits(texts: list[str], count: int) -> tuple[list[str], np.ndarray]
 
 
 def of_templates() -> list[str]:
-    return [" ".join(words) for words in sentences(4000, [10, 12, 14], seed=9)]
+    return [" ".join(words) for words in sentences(2000, [10, 12, 14], seed=9)]
 
 
 def of_banking77(folder: Path) -> list[str]:
-    """4,000 distinct texts of words alone, so that 5-grams and our words are cut alike."""
+    """2,000 distinct texts of words alone, so that 5-grams and our words are cut alike."""
     texts = (
         pl.read_parquet(folder / "banking77" / "train.parquet")["text"]
         .str.to_lowercase()
@@ -226,7 +226,7 @@ def of_banking77(folder: Path) -> list[str]:
         .list.filter(pl.element() != "")
         .list.join(" ")
         .unique(maintain_order=True)
-        .head(4000)
+        .head(2000)
         .to_list()
     )
 
