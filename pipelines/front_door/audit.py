@@ -18,6 +18,7 @@ from secateur.pipelines.audits.marking import precisions, read_marks
 from secateur.pipelines.audits.own_predictions import read_predictions
 from secateur.pipelines.audits.suspects import check_judge
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
+from secateur.pipelines.front_door.audit_vectors import asked_vectors, files_in
 from secateur.pipelines.front_door.held import names_of
 from secateur.pipelines.front_door.progress import bars
 from secateur.pipelines.front_door.read_whole import in_words_of_a_call
@@ -132,6 +133,7 @@ def audit(
     seed: int = 0,
     probabilities: Any = None,
     by: str | None = None,
+    embeddings: Any = None,
     progress: bool = True,
 ) -> Audit:
     """Look for leaks, copies, wrong labels and oddities in `data`.
@@ -151,7 +153,10 @@ def audit(
     Of several labels they are those of each, of numbers predictions `[n, k]`. `by` is who ranks and counts wrong labels
     by predictions: "cleanlab", which must be installed, instead of the audit.
 
-    Raises ValueError for data that cannot be read, and columns that there are not.
+    `embeddings` compare rows as well: an array or .npy file `[n, d]` of the training rows, a mapping of them by the
+    name of the part, a column of lists that all parts have, or the name or folder of a pretrained encoder.
+
+    Raises ValueError for data that cannot be read, columns that there are not, and vectors that do not go with rows.
 
     >>> import secateur as sc
     >>> rows = [{"body": f"row number {i % 9}", "label": "even" if i % 2 else "odd"} for i in range(10)]
@@ -161,7 +166,8 @@ def audit(
     check_judge(by)
     wish = Wish(labels=names_of(label), text=text, image=image, features=names_of(features), task=task)
     several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]
-    given = Given(data, test, target, several, wish, group, key, unlabelled, charset)
+    vectors = asked_vectors(embeddings, near=near)
+    given = Given(data, test, target, several, wish, group, key, unlabelled, charset, vectors)
     own = None if probabilities is None else read_predictions(probabilities)
     alive = tempfile.TemporaryDirectory(prefix="secateur-")
     folder = Path(alive.name).resolve()
@@ -169,8 +175,8 @@ def audit(
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
         how = How(near=near, labels=not unlabelled, by=by, seed=seed, own=own)
-        inputs = [path.resolve() for path in paths_in([data, test, target, *several, probabilities])]
-        return Audit(audited(rows, how, say=display.stage), inputs)
+        inputs = paths_in([data, test, target, *several, probabilities, *files_in(embeddings)])
+        return Audit(audited(rows, how, say=display.stage), [path.resolve() for path in inputs])
 
 
 def rows_in_hand(data: Sequence[Any]) -> bool:
