@@ -182,7 +182,7 @@ def shares(view: InPlace, world: int, workers: int, epoch: int, **how: Any) -> l
     return found
 
 
-@pytest.mark.parametrize(("world", "workers"), [(1, 0), (2, 0), (3, 0), (2, 2)])
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (3, 0), pytest.param(2, 2, marks=pytest.mark.nightly)])
 def test_each_row_once_over_processes_and_workers(tmp_path: Path, world: int, workers: int) -> None:
     write_rows(tmp_path)
     rows = [row for row in range(COUNT) if row % 7 in (0, 3)]
@@ -196,7 +196,7 @@ def test_each_row_once_over_processes_and_workers(tmp_path: Path, world: int, wo
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.nightly)])
 def test_a_stream_goes_on_where_it_was_stopped(tmp_path: Path, workers: int) -> None:
     write_rows(tmp_path)
     view = sc.in_place(range(0, COUNT, 2), tmp_path / "rows", columns=["id"])
