@@ -148,11 +148,9 @@ def audit(
     labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at. Without `near`
     equal rows alone are copies. `charset` is the encoding of CSV files that are not UTF-8, such as latin-1.
 
-    `probabilities` of your own, `[n, classes]` in the order of the classes, or a .npy file of them, judge the training
-    labels in the place of a cheap model: of a model that did not learn from the row, or wrong labels look right to it.
-    Of several labels they are those of each, of numbers predictions `[n, k]`. `by` is who ranks and counts wrong labels
-    by predictions: "cleanlab", which must be installed, instead of the audit.
-
+    `probabilities` `[n, classes]` in the order of the classes (of several labels each one's, of numbers predictions
+    `[n, k]`), or a .npy file of them, judge training labels in the place of a cheap model. They must be of a model that
+    did not learn from the row. With `by` "cleanlab", which must be installed, cleanlab ranks and counts wrong labels.
     `embeddings` compare rows as well: an array or .npy file `[n, d]` of the training rows, a mapping of them by the
     name of the part, a column of lists that all parts have, or the name or folder of a pretrained encoder.
 
@@ -169,14 +167,13 @@ def audit(
     vectors = asked_vectors(embeddings, near=near)
     given = Given(data, test, target, several, wish, group, key, unlabelled, charset, vectors)
     own = None if probabilities is None else read_predictions(probabilities)
-    alive = tempfile.TemporaryDirectory(prefix="secateur-")
-    folder = Path(alive.name).resolve()
+    folder = Path((alive := tempfile.TemporaryDirectory(prefix="secateur-")).name).resolve()
     with bars(progress) as display, in_words_of_a_call(folder):
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
-        how = How(near=near, labels=not unlabelled, by=by, seed=seed, own=own)
-        inputs = paths_in([data, test, target, *several, probabilities, *files_in(embeddings)])
-        return Audit(audited(rows, how, say=display.stage), [path.resolve() for path in inputs])
+        found = audited(rows, How(near=near, labels=not unlabelled, by=by, seed=seed, own=own), say=display.stage)
+    inputs = paths_in([data, test, target, *several, probabilities, *files_in(embeddings)])
+    return Audit(found, [path.resolve() for path in inputs])
 
 
 def rows_in_hand(data: Sequence[Any]) -> bool:
