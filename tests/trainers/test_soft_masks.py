@@ -98,9 +98,7 @@ def test_the_mask_and_its_gradient_are_the_formulas(
 
 @pytest.mark.parametrize(("form", "pruned"), [("unstructured", 5), ("n_of_m", 3)])
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_gradient_through_the_threshold_is_that_of_finite_differences(
-    form: str, pruned: int, absolute: bool
-) -> None:
+def test_a_gradient_through_the_threshold_is_that_of_finite_differences(form: str, pruned: int, absolute: bool) -> None:
     weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
     size, values, units = 4 if form == "n_of_m" else 24, weight.detach().numpy(), places((3, 8), form, 4)
     mask, held = (

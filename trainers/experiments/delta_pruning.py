@@ -95,8 +95,8 @@ class DeltaPruning(Experiment):
     `random` is DARE: a random share of each tensor's delta, divided by the share; `unscaled` is the same mask without
     the division. `q_labels` and `q_outputs` divide it by one q found on validation labels or by the last hidden layer,
     `q_layers` (the authors' rule), `q_least_bound` (the minimum of their formula), `q_moments` and `q_gradient` (learnt
-    from the change of the outputs) by one for each layer. `magnitude` and `wanda` keep the highest scores instead. `small` and `adam_r` are DARE after fine-tuning at a
-    smaller rate or with AdamR, `…_q_outputs` the same with a q.
+    from the change of the outputs) by one for each layer. `magnitude` and `wanda` keep the highest scores instead.
+    `small` and `adam_r` are DARE after fine-tuning at a smaller rate or with AdamR, `…_q_outputs` the same with a q.
     """
 
     version = "2"

@@ -100,7 +100,7 @@ def strangers_in(name: str, names: Sequence[str], test: Data) -> dict[str, np.nd
 
 
 def read_arrays(path: Path, strangers: Sequence[str] = ()) -> tuple[Data, Data, dict[str, Data]]:
-    """The splits that an experiment wrote, and its `shuffled`, `mixed` and further inputs, whose labels mean nothing."""
+    """The splits that an experiment wrote, and its `shuffled`, `mixed` and other inputs, whose labels mean nothing."""
     train, test = splits_in(path)
     with np.load(path, allow_pickle=False) as file:
         strange = {name: beside(test, file[name]) for name in ("shuffled", "mixed", *strangers)}

@@ -13,9 +13,9 @@ class SoftMask(nn.Module):
     Units are compared within groups: the weights of a layer, M of its inputs in a row, or its filters by their L2 norm.
     The threshold t is found anew in each forward pass. A gradient goes through it only with `through`: to the two units
     that it lies between, half of it each. None goes through τ, which is `temperature` itself where it is `absolute`,
-    else so many times the layer's t² (its mean over groups). A temperature of 0, or `hard`, makes the mask 0 or 1: a gradient then reaches only what stays. Where t² is 0, because what is to
-    go is 0 already, the mask is what it tends to: sigmoid(-1 / temperature) of zeros, 1 of the others. While nothing is
-    to go the weight is used as is.
+    else so many times the layer's t² (its mean over groups). A temperature of 0, or `hard`, makes the mask 0 or 1: a
+    gradient then reaches only what stays. Where t² is 0, because what is to go is 0 already, the mask is what it tends
+    to: sigmoid(-1 / temperature) of zeros, 1 of the others. While nothing is to go the weight is used as is.
 
     What changes in a run are buffers, int64, so that states of the model hold them: `pruned` and `final` units of each
     group that go now and at the end (-1 before that is decided), and whether it is `hard` now.

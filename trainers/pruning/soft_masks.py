@@ -46,8 +46,8 @@ def with_soft_masks(
 ) -> nn.Module:
     """A copy with a `SoftMask` on each weight that can be pruned, to be given to `train` as `start`.
 
-    With `through` gradients also go through the threshold. By filters the last layer is left alone: its rows are the outputs. Raises ValueError for a temperature below 0, and
-    for a model that the form does not fit.
+    With `through` gradients also go through the threshold. By filters the last layer is left alone: its rows are the
+    outputs. Raises ValueError for a temperature below 0, and for a model that the form does not fit.
     """
     if temperature < 0:
         raise ValueError(f"a temperature is at least 0, not {temperature}")
