@@ -140,18 +140,16 @@ def table(claim: Claim, studies: Mapping[str, PruningStudy]) -> str:
     heads = [f"{name.replace('_', ' ')}{', %' if metrics[name].percent else ''}" for name in claim.metrics]
     labelled = ["learning rate"] if len(studies) > 1 else []
     columns = [*labelled, "kept", "arm", *heads, *(["against"] if claim.against else [])]
-    lines, seconds = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"], 0.0
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for label, told in studies.items():
-        outcomes = outcomes_of(told)
-        lines += rows_of(claim, metrics, outcomes, [label] if labelled else [])
-        seconds += sum(one.seconds for each in outcomes.values() for one in each)
-    count = first.seeds
-    return (
-        "\n".join(lines)
-        + f"\n\n{count} seed{'s' * (count > 1)}, means ± half-widths of 95% t-intervals, paired t-tests Holm-corrected "
-        f"within a budget. torch {torch.__version__.partition('+')[0]}, {torch.get_num_threads()} CPU thread"
-        f"{'s' * (torch.get_num_threads() > 1)}; {seconds:,.0f} seconds for all trials."
+        lines += rows_of(claim, metrics, outcomes_of(told), [label] if labelled else [])
+    count, threads = first.seeds, torch.get_num_threads()
+    made = (
+        f"{count} seed{'s' * (count > 1)}; means ± half-widths of 95% t-intervals, paired t-tests, p-values "
+        f"Holm-corrected within a budget. torch {torch.__version__.partition('+')[0]} on {threads} CPU "
+        f"thread{'s' * (threads > 1)}."
     )
+    return "\n".join([*lines, "", made])
 
 
 def grey(table: pl.DataFrame, size: int) -> np.ndarray:
