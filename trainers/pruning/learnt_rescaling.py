@@ -95,7 +95,7 @@ def q_by_gradient(
         for delta in kept:
             missed = outputs(divided(base, delta, learnt, keep)) - intended
             squares = missed.gather(1, highest).square().mean() / len(kept)
-            squares.backward()
+            squares.backward()  # type: ignore[no-untyped-call]
             loss += float(squares.detach())
         if not math.isfinite(loss):
             raise ValueError(f"outputs are NaN or infinite at q {found}: the fine-tuned model's own must be finite")

@@ -68,7 +68,8 @@ class SoftMask(nn.Module):
     def sizes(self, weight: torch.Tensor) -> torch.Tensor:
         """Magnitudes of units, `[groups, size]`, whose gradient is 0 at 0, where that of a square root is infinite."""
         if self.form == "channel":
-            return torch.linalg.vector_norm(weight.flatten(1), dim=1)[None]
+            norms: torch.Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+            return norms[None]
         return self.grouped(weight.abs())
 
     def spread(self, units: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
