@@ -26,7 +26,7 @@ def fast_gradient_sign(model: nn.Module, data: Data, step: float, span: tuple[fl
     >>> with torch.no_grad():
     ...     _ = model.weight.copy_(torch.tensor([[1.0, -1.0], [0.0, 0.0]]))
     >>> data = Data(np.array([[5, 250]], dtype=np.uint8), np.array([0]), 2)
-    >>> fast_gradient_sign(model, data, 8, (0, 255)).inputs
+    >>> fast_gradient_sign(model, data, 8.0, (0.0, 255.0)).inputs
     array([[  0., 255.]], dtype=float32)
     """
     if step < 0:
