@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from secateur.pipelines.studies.files import load_study
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -252,7 +254,7 @@ def test_every_claim_has_studies_with_its_arms_and_metrics_and_a_place_on_its_pa
     from secateur.pipelines.studies.files import find_study
 
     listed = {name for claim in claims.CLAIMS.values() for name in claim.studies.values()}
-    assert listed == {path.stem for path in claims.STUDIES.glob("*.yaml")}
+    assert listed == {path.stem for path in claims.STUDIES.glob("*.yaml") if "kind: pruning" in path.read_text()}
     for name, claim in claims.CLAIMS.items():
         page = (claims.ROOT / claim.page).read_text()
         assert page.count(f"<!-- claim: {name} -->") == page.count(f"<!-- end of claim: {name} -->") == 1
@@ -328,3 +330,41 @@ def test_pictures_that_are_no_clothes_are_grey_and_of_their_size(benchmarks, rea
     small = np.asarray(Image.open(io.BytesIO(stored)).convert("L").resize((28, 28), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(found["cifar10"][0, ..., 0], small)
     assert found["digits"].max() == 255
+
+
+def test_the_grid_of_teachers_goes_on_and_tabulates_whole_seeds(benchmarks, pictures, capsys, monkeypatch):
+    import distillation_grid as grid
+
+    for name, value in {"ALPHAS": (0.5, 1.0), "KEEPS": (0.3,), "WIDTHS": (4, 16), "STEPS": {0.3: 4}}.items():
+        monkeypatch.setattr(grid, name, value)
+    runs, page = pictures / "runs.jsonl", pictures / "page.md"
+    page.write_text("<!-- weight, width and share -->\n<!-- end of weight, width and share -->\n")
+    asked = ["--runs", str(runs), "--data", str(pictures), "--rows", "60", "--write", str(page)]
+    grid.main([*asked, "--seeds", "1", "--minutes", "0"])
+    assert "0 of 22 trainings of the first seed" in capsys.readouterr().out
+    grid.main([*asked, "--seeds", "2"])
+    lines = runs.read_text().splitlines()
+    assert len(lines) == 2 * 22
+    table = page.read_text()
+    assert all(table.count(f"| {name} |") == 2 for name in ["random", *grid.CLEVER])
+    plain = [json.loads(line)[5] for line in lines if json.loads(line)[:4] == ["random", 0.2, 0.3, 0.0]]
+    taught = [json.loads(line)[5] for line in lines if json.loads(line)[:4] == ["teacher 4", 0.2, 0.3, 0.5]]
+    assert f"| random, teacher of width 4, alpha 0.5 | {100 * (np.mean(taught) - np.mean(plain)):+.1f} ± " in table
+    runs.write_text("\n".join(lines[:-1]) + '\n["teacher 16", 0.2')
+    grid.main([*asked, "--seeds", "2"])
+    assert runs.read_text().splitlines()[:-1] == lines[:-1]
+    assert json.loads(runs.read_text().splitlines()[-1]) == json.loads(lines[-1]), "the same training, the same number"
+    assert page.read_text() == table
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_studies_of_the_benchmarks_load(path):
+    study = load_study(path)
+    assert study.name == path.stem
+
+
+def test_the_two_proxies_are_compared_in_one_study_but_for_their_length():
+    long, short = (load_study(BENCHMARKS / "studies" / f"cifar10_{which}_proxy.yaml") for which in ("long", "short"))
+    assert (long.proxy.epochs, short.proxy.epochs) == (30, 5)
+    same = {"name": "", "description": "", "proxy": long.proxy}
+    assert long.model_copy(update=same) == short.model_copy(update=same)
