@@ -1,11 +1,13 @@
 """The long benchmarks run from end to end on a few images, so that the machine that has the time finds them whole."""
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -244,6 +246,90 @@ def test_a_fine_tuned_model_is_pruned_by_every_arm_and_nothing_is_done_twice(ben
     monkeypatch.setattr(script, "BASE", phrases / "nowhere")
     script.main(asked)
     assert "SKIPPED, no language model" in capsys.readouterr().out
+
+
+def test_every_claim_has_studies_with_its_arms_and_metrics_and_a_place_on_its_page(benchmarks):
+    import claims
+
+    from secateur.pipelines.studies.files import find_study
+
+    listed = {name for claim in claims.CLAIMS.values() for name in claim.studies.values()}
+    assert listed == {path.stem for path in claims.STUDIES.glob("*.yaml") if "kind: pruning" in path.read_text()}
+    for name, claim in claims.CLAIMS.items():
+        page = (claims.ROOT / claim.page).read_text()
+        assert page.count(f"<!-- claim: {name} -->") == page.count(f"<!-- end of claim: {name} -->") == 1
+        assert f"python benchmarks/claims.py {name}" in page
+        for each in claim.studies.values():
+            told = find_study(str(claims.STUDIES / f"{each}.yaml")).study
+            assert set(claim.metrics) <= {metric.name for metric in told.metrics}
+            assert {*claim.against, *claim.against.values()} <= {*told.arms}
+
+
+def test_a_claim_is_measured_by_its_studies_and_its_table_written_between_the_markers(
+    benchmarks, tmp_path, monkeypatch, capsys
+):
+    import claims
+    from scipy import stats
+
+    study = {
+        "kind": "pruning", "name": "small_tickets", "experiment": "weight_refits", "seeds": 2,
+        "settings": {"width": 8, "epochs": 2, "batch_size": 256},
+        "arms": ["random", "ticket", "ticket_redrawn"], "keep": [0.5],
+    }  # fmt: skip
+    (tmp_path / "small_tickets.yaml").write_text(json.dumps(study))
+    claim = claims.Claim("page.md", {"": "small_tickets"}, ["accuracy"], {"ticket": "ticket_redrawn"})
+    for name, value in {"ROOT": tmp_path, "STUDIES": tmp_path, "CLAIMS": {"small": claim}}.items():
+        monkeypatch.setattr(claims, name, value)
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- claim: small -->\n<!-- end of claim: small -->\nafter\n")
+    claims.main(["small", "--write"])
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+
+    def found(arm):
+        place = tmp_path / "home" / "assets" / "small_tickets" / "pruned" / f"{arm}@0.5"
+        return [100 * json.loads(path.read_text())["metrics"]["accuracy"] for path in sorted(place.glob("*.json"))]
+
+    ticket, other = found("ticket"), found("ticket_redrawn")
+    assert len(ticket) == 2
+    change, p_value = np.mean(np.subtract(ticket, other)), stats.ttest_rel(ticket, other).pvalue
+    line = next(line for line in text.splitlines() if line.startswith("| 0.5 | ticket |"))
+    assert f"| {np.mean(ticket):.1f} ± " in line
+    assert f"{change:+.1f} (p {p_value:.2g}), ticket_redrawn |" in line
+    assert "| 1 | dense |" in text
+    made = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "home" / "assets").rglob("pruned/*/*.json"))
+    capsys.readouterr()
+    claims.main(["small"])
+    assert capsys.readouterr().out.strip() in text
+    assert made == sorted(
+        (path, path.stat().st_mtime_ns) for path in (tmp_path / "home" / "assets").rglob("pruned/*/*.json")
+    )
+    with pytest.raises(SystemExit):
+        claims.main(["large"])
+    assert "no claim is called 'large'; there are small" in capsys.readouterr().err
+
+
+def test_pictures_that_are_no_clothes_are_grey_and_of_their_size(benchmarks, real_data, tmp_path, monkeypatch):
+    if not all((real_data / name).is_dir() for name in ("fashion_mnist", "cifar10")):
+        pytest.skip(f"no fashion_mnist and cifar10 at {real_data}: set SECATEUR_DATA to run this test")
+    import claims
+
+    for name, value in {"DATA": real_data, "TRAINED_ON": 50, "TESTED_ON": 30, "STRANGERS": 20}.items():
+        monkeypatch.setattr(claims, name, value)
+    claims.write_fashion(tmp_path / "new" / "fashion.npz")
+    from secateur.trainers.experiments.pruning_data import split_of, strangers_in
+
+    train, test = split_of(str(tmp_path / "new" / "fashion.npz"))
+    assert (train.inputs.shape, test.inputs.shape, train.inputs.dtype) == ((50, 28, 28, 1), (30, 28, 28, 1), np.uint8)
+    found = strangers_in(str(tmp_path / "new" / "fashion.npz"), ["cifar10", "digits", "noise"], test)
+    assert {name: len(values) for name, values in found.items()} == {"cifar10": 20, "digits": 1797, "noise": 20}
+    stored = pl.read_parquet(real_data / "cifar10" / "test.parquet", n_rows=1)["image"][0]["bytes"]
+    small = np.asarray(Image.open(io.BytesIO(stored)).convert("L").resize((28, 28), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(found["cifar10"][0, ..., 0], small)
+    assert found["digits"].max() == 255
 
 
 def test_the_grid_of_teachers_goes_on_and_tabulates_whole_seeds(benchmarks, pictures, capsys, monkeypatch):

@@ -17,6 +17,7 @@ from secateur.pipelines.manifests.masks import Masks
 from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.pages.report import build_report
 from secateur.pipelines.runs.outcomes import outcomes_in
+from secateur.pipelines.runs.resumption import snapshots_of
 from secateur.pipelines.storage.ledger import Ledger, digest_of, machine_parts
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -56,10 +57,12 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
         chosen = declared.settings(**config.model_dump())  # type: ignore[attr-defined]
         settings, named = chosen.model_dump(mode="json"), contents_of(chosen)
 
-        def prepare(trial: Trial) -> None:
+        def prepare(trial: Trial, made_of: str) -> None:
+            experiment = declared(**settings)
+            experiment.snapshots = snapshots_of(secateur_store, study.name, f"prepared/{trial}", made_of)
             told, started = secateur_progress.start(context, f"preparing {trial.title}", part=True), time.perf_counter()
             with secateur_store.folder(key, trial) as folder, naming(f"what all arms of {trial.title} share"):
-                declared(**settings).prepare(trial.seed, folder, told)
+                experiment.prepare(trial.seed, folder, told)
             record = {"settings": settings, "named": named, "seconds": time.perf_counter() - started}
             secateur_store.save(key_of(study, "prepared_record"), record, trial)
 
@@ -67,7 +70,7 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
             parts = {"experiment": study.experiment, "version": declared.version, "settings": settings, "named": named}
             made_of = digest_of(**parts, seed=trial.seed, **machine_parts())
             beside = key_of(study, "prepared_record")
-            Ledger(secateur_store).once(key, trial, made_of, partial(prepare, trial), beside=[beside])
+            Ledger(secateur_store).once(key, trial, made_of, partial(prepare, trial, made_of), beside=[beside])
             record = secateur_store.load(beside, trial)
             context.add_asset_metadata(
                 {

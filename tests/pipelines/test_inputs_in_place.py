@@ -54,6 +54,7 @@ NO_INPUTS = {
     "search space.models": f"{OF_COLUMNS} {OF_TEXTS} columns.image",  # one reader reads all sources
     "pruning": "name description metric experiment settings arms",  # settings are those of the experiments
     "grokking_tickets": "operation network",
+    "random_pruning": "strangers",  # arrays of its data
     "head_pruning": "revision needle question",
     "prompt_pruning": "revision template verbalisers protect stop",
 }

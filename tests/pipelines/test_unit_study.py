@@ -244,6 +244,29 @@ def test_a_killed_run_goes_on_with_the_trials_that_are_missing(
     } | {("whole", 1.0, seed) for seed in (0, 1)}
 
 
+def test_what_is_prepared_goes_on_after_a_kill_from_the_state_that_it_saved(
+    written: Callable[..., StudyFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, plain, states = written(seeds=2), Toy.prepare, list[Any]()
+
+    def long(self: Toy, seed: int, folder: Path, progress: Progress) -> None:
+        assert self.snapshots is not None
+        states.append((seed, self.snapshots.read({"seed": seed})))
+        if len(states) == 2:
+            self.snapshots.write({"seed": seed}, {"done": 7})
+            raise KeyboardInterrupt
+        plain(self, seed, folder, progress)
+        self.snapshots.finish()
+
+    monkeypatch.setattr(Toy, "prepare", long)
+    with dg.DagsterInstance.ephemeral() as instance:
+        with pytest.raises(BaseException):  # noqa: B017, PT011 (an interrupt, or what dagster makes of it)
+            run_study(file, tmp_path / "store", instance)
+        run_study(file, tmp_path / "store", instance)
+    first, second, again = states
+    assert (first, second, again) == ((0, None), (1, None), (1, {"done": 7}))
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [

@@ -115,7 +115,8 @@ def test_what_is_judged_is_base_plus_kept_delta_over_q(prepared):
     assert result.outcome.metrics["accuracy"] == pytest.approx((guesses == digits.test.targets).mean(), abs=0.003)
 
 
-def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepared, monkeypatch):
+@pytest.mark.parametrize("arm", ["q_labels", "q_gradient"])
+def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepared, monkeypatch, arm):
     experiment, folder = prepared
     seen, splits = [], []
     from secateur.trainers.experiments import delta_pruning
@@ -132,7 +133,7 @@ def test_the_search_never_sees_the_mask_that_is_judged_nor_the_test_split(prepar
 
     monkeypatch.setattr(delta_pruning, "random_entries", watch)
     monkeypatch.setattr(delta_pruning, "evaluate", count)
-    experiment.run("q_labels", 0.1, 0, folder, quiet)
+    experiment.run(arm, 0.1, 0, folder, quiet)
     assert len(set(seen)) == experiment.draws
     assert experiment.seed_of(mask_selectors("delta")["random_entries"], 0) not in seen
     assert splits.count(len(read_digits().test)) == 1

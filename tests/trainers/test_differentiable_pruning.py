@@ -57,6 +57,13 @@ def test_the_same_cell_is_the_same_again(prepared: Path) -> None:
     assert warm.outcome.metrics["soft_accuracy"] != one.outcome.metrics["soft_accuracy"]
 
 
+def test_gradients_through_the_threshold_train_another_network(prepared: Path) -> None:
+    held, through = run("pdp", 0.1, prepared).kept, run("pdp_through", 0.1, prepared).kept
+    assert held is not None
+    assert through is not None
+    assert any((mask != through.groups[name]).any() for name, mask in held.groups.items())
+
+
 @pytest.mark.parametrize("arm", ["random", "one_shot", "gradual", "pdp"])
 def test_forms_keep_whole_groups_valid(prepared: Path, arm: str) -> None:
     grouped = run(arm, 0.25, prepared, form="n_of_m", m=8).kept

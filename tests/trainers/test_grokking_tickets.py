@@ -14,6 +14,7 @@ from secateur.trainers.experiments import grokking_tickets
 from secateur.trainers.experiments.contract import experiment_named
 from secateur.trainers.experiments.grokking_tickets import GrokkingTickets, course_mean, with_norms
 from secateur.trainers.judging.outcome import Outcome
+from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import train
 from secateur.trainers.models.modular_networks import ProductMlp
 from secateur.trainers.pruning.held_masks import apply, maskable
@@ -80,6 +81,27 @@ def test_it_is_found_by_its_name() -> None:
     assert experiment_named("grokking_tickets") is GrokkingTickets
     assert next(iter(GrokkingTickets.arms)) == GrokkingTickets.baseline == "random"
     assert not set(GrokkingTickets.arms) & set(GrokkingTickets.references)
+
+
+def test_a_dense_run_that_was_killed_goes_on_to_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
+    """In another folder, behind the moment when it memorised."""
+
+    def stop(done: int, steps: int) -> None:
+        if done == 250:
+            raise KeyboardInterrupt
+
+    experiment, steps = GrokkingTickets(**TINY), []  # type: ignore[arg-type]
+    experiment.snapshots = Snapshots(tmp_path / "snapshots", steps=100)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        experiment.prepare(0, tmp_path / "first", stop)
+    assert (tmp_path / "first" / "memorised.safetensors").exists()
+    experiment.prepare(0, tmp_path / "second", lambda done, _: steps.append(done))
+    assert steps[0] == 210
+    written = {path.name: path.read_bytes() for path in prepared.iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "second").iterdir()} == written
+    assert not (tmp_path / "snapshots").exists()
 
 
 def masks_of(experiment: GrokkingTickets, arm: str, prepared: Path, seed: int = 0) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from secateur.scorers.networks.magnitude import magnitude
 from secateur.selectors.masks.global_mask import global_mask
@@ -140,3 +141,73 @@ def test_no_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
 def test_a_network_without_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="from 1"):
         normalised_mlp((4,), 2, width=0)
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of a bar, lying or standing, and noise and blank ones that are neither."""
+    random, folder = np.random.default_rng(0), tmp_path_factory.mktemp("bars")
+    labels = np.arange(240) % 2
+    pictures = random.integers(0, 100, (240, 8, 8, 1)).astype(np.uint8)
+    for picture, label in zip(pictures, labels, strict=True):
+        place = random.integers(1, 7)
+        picture[slice(None) if label else place, place if label else slice(None)] = 255
+    strange = {"noise": random.integers(0, 256, (50, 8, 8, 1)).astype(np.uint8), "blank": pictures[:30] // 9}
+    splits = (pictures[:200], labels[:200], pictures[200:], labels[200:])
+    np.savez(folder / "bars.npz", **dict(zip(NAMES, splits, strict=True)), **strange, flat=np.zeros((3, 8, 8)))
+    return folder / "bars.npz"
+
+
+def test_a_convolutional_network_is_judged_on_strangers_and_under_attack(bars: Path, tmp_path: Path) -> None:
+    experiment = RandomPruning(
+        data=str(bars), model="cnn", widths=(2, 4), epochs=6, batch_size=32, strangers=("noise", "blank"),
+        attacks=(1, 64),
+    )  # fmt: skip
+    experiment.prepare(0, tmp_path, silent)
+    trial = experiment.trial("erk", 0.5, 0)
+    units = experiment.units(trial, tmp_path)
+    assert {name: len(data) for name, data in units.strange.items()} == {
+        "shuffled": 40, "mixed": 40, "noise": 50, "blank": 30
+    }  # fmt: skip
+    result = experiment.outcome(trial, units, experiment.masks(trial, units), silent)
+    told = result.outcome.metrics
+    assert set(told) == {metric.name for metric in experiment.metrics}
+    assert told["accuracy"] > 0.9
+    assert told["accuracy_attacked_by_64"] < told["accuracy_attacked_by_1"] <= told["accuracy"]
+    assert set(result.outcome.facts["widths"]["2"]) == set(told) - {"accuracy_width_2"}
+
+    class Upright(torch.nn.Module):
+        """Tells bars by how the columns differ: what an attack of each size does to it is known."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(0.05))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            margin = self.scale * (inputs.float().flatten(1)[:, 0] - 100.0)
+            return torch.stack([-margin, margin], dim=1)
+
+    few = units.test.inputs[:, 0, 0, 0].astype(np.float64)
+    span = units.train.inputs.min(), units.train.inputs.max()
+    found = experiment.attacked(Upright(), units)
+    for step in experiment.attacks:
+        size = step / 255 * (float(span[1]) - float(span[0]))
+        moved = few + size * np.where(units.test.targets == 1, -1, 1)
+        right = (np.clip(moved, *span) > 100.0) == (units.test.targets == 1)
+        assert found[f"accuracy_attacked_by_{step}"] == pytest.approx(right.mean())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"strangers": ["rain"]}, "lacks rain, which strangers names; it has inputs, labels"),
+        ({"strangers": ["flat"]}, r"flat float64\[3, 8, 8\] does not fit test_inputs uint8\[40, 8, 8, 1\]"),
+        ({"strangers": ["noise"], "data": "digits"}, "digits bring no array 'noise': name a .npz"),
+        ({"strangers": ["test_inputs"]}, "'test_inputs' is the name of another array"),
+    ],
+)
+def test_strangers_that_do_not_fit_are_refused(
+    bars: Path, tmp_path: Path, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        RandomPruning(**{"data": str(bars), **settings}).prepare(0, tmp_path, silent)  # type: ignore[arg-type]

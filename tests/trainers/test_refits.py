@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -207,6 +208,28 @@ def test_weights_are_inherited_or_drawn_anew(channels: tuple[Refits, Path], weig
         assert norm.running_mean.abs().max() == 0  # type: ignore[union-attr,operator]
         assert tuned.get_submodule("1.2").running_mean.abs().max() > 0  # type: ignore[union-attr,operator]
         assert torch.equal(scratch.get_buffer("0.mean"), tuned.get_buffer("0.mean"))
+
+
+def test_a_ticket_starts_where_the_big_network_started(weights: tuple[Refits, Path]) -> None:
+    """At the very weights that training makes the big network of; a redraw has their distribution and other values."""
+    experiment, folder = weights
+    big, initial, data = load(folder), load(folder), splits_in(folder / "data.npz")[0]
+    initial.load_state_dict(load_file(folder / "initial.safetensors"))
+    again = train(data, experiment.config, seed=0, start=initial).model
+    assert all(torch.equal(weight, big.get_parameter(name)) for name, weight in again.named_parameters())
+    _, kept = run(weights, "ticket", 0.5)
+    assert same(kept, run(weights, "ticket_redrawn", 0.5)[1])
+    rewound, redrawn_ticket = start(weights, "ticket"), start(weights, "ticket_redrawn")
+    for name, weight in initial.named_parameters():
+        mask = torch.from_numpy(kept.groups[name]) if name in kept.groups else torch.ones_like(weight, dtype=torch.bool)
+        assert torch.equal(rewound.get_parameter(name), weight.where(mask, torch.zeros(())))
+        other = redrawn_ticket.get_parameter(name)
+        assert bool((other[mask] == weight[mask]).any()) == (weight.ndim == 1 and not name.startswith("1.10"))
+    drawn = redrawn_ticket.get_parameter("1.1.weight").detach()[torch.from_numpy(kept.groups["1.1.weight"])]
+    assert float(drawn.std()) == pytest.approx((2 / 64) ** 0.5, rel=0.2)  # of the whole fan-in, as before training
+    apply(initial, kept)
+    with pytest.raises(ValueError, match="another model"):
+        apply(big, kept)
 
 
 def test_drawn_weights_vary_by_how_many_stay() -> None:

@@ -96,6 +96,62 @@ def test_the_mask_and_its_gradient_are_the_formulas(
     assert gradient.numpy() == pytest.approx(m + 2 * values**2 / scale * m * (1 - m), rel=1e-10)
 
 
+@pytest.mark.parametrize(("form", "pruned"), [("unstructured", 5), ("n_of_m", 3)])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_gradient_through_the_threshold_is_that_of_finite_differences(form: str, pruned: int, absolute: bool) -> None:
+    weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
+    size, values, units = 4 if form == "n_of_m" else 24, weight.detach().numpy(), places((3, 8), form, 4)
+    mask, held = (
+        SoftMask(size, form=form, m=4, temperature=0.3, absolute=absolute, through=through) for through in (True, False)
+    )
+    tau = 0.3
+    if not absolute:  # τ follows from t², and is no part of what is differentiated
+        borders = [np.sort([abs(values[p]) for p in group])[pruned - 1 : pruned + 1].mean() for group in units]
+        tau *= float(np.mean(np.square(borders)))
+    gradients = []
+    for each in (mask, held):
+        each.pruned.fill_(pruned)
+        assert each(weight).detach().numpy() == pytest.approx(by_hand(values, units, pruned, tau, True) * values)
+        gradients.append(torch.autograd.grad(each(weight).sum(), weight)[0].numpy())
+    for place in np.ndindex(3, 8):
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = values.copy()
+            moved[place] += step
+            ends.append(float((by_hand(moved, units, pruned, tau, True) * moved).sum()))
+        assert gradients[0][place] == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5, abs=1e-7)
+    assert int((np.abs(gradients[0] - gradients[1]) > 1e-9).sum()) == 2 * len(units)  # the two beside each threshold
+
+
+def test_a_gradient_through_the_norm_at_the_threshold_is_that_of_finite_differences() -> None:
+    weight = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    mask = SoftMask(5, form="channel", m=4, temperature=0.5, absolute=True, through=True)
+    mask.pruned.fill_(2)
+
+    def total(values: np.ndarray) -> float:
+        norms = np.linalg.norm(values.reshape(5, -1), axis=1)
+        border = np.sort(norms)[1:3].mean()
+        return float((values.reshape(5, -1).sum(1) / (1 + np.exp(-(norms**2 - border**2) / 0.5))).sum())
+
+    (gradient,) = torch.autograd.grad(mask(weight).sum(), weight)
+    values = weight.detach().numpy()
+    for place in np.ndindex(*values.shape):
+        moved = [values.copy(), values.copy()]
+        moved[0][place] += 1e-6
+        moved[1][place] -= 1e-6
+        assert float(gradient[place]) == pytest.approx((total(moved[0]) - total(moved[1])) / 2e-6, rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("form", ["unstructured", "n_of_m", "channel"])
+def test_zeros_beside_a_threshold_give_gradients_through_it_that_are_numbers(form: str) -> None:
+    weight = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 2.0, 3.0]], requires_grad=True)
+    size = {"unstructured": 12, "n_of_m": 4, "channel": 3}[form]
+    mask = SoftMask(size, form=form, m=4, temperature=1.0, absolute=False, through=True)
+    mask.pruned.fill_(1 if form == "channel" else size // 2)
+    (gradient,) = torch.autograd.grad(mask(weight).sum(), weight)
+    assert torch.isfinite(gradient).all()
+
+
 def test_a_filter_has_one_mask_by_its_norm_and_the_gradient_goes_through_the_norm() -> None:
     weight = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
     mask = SoftMask(5, form="channel", m=4, temperature=0.5, absolute=False)

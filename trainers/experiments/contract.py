@@ -24,6 +24,7 @@ from secateur.selectors.contract import MaskSelector, mask_selectors
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.contract import Progress
 from secateur.trainers.judging.outcome import Outcome
+from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.tasks.contract import Metric
 
@@ -86,6 +87,8 @@ class Experiment(ABC):
     settings: ClassVar[type[BaseModel]]
     version: ClassVar[str] = "1"
     """Changes whenever outcomes would: trials that were made before are then made again."""
+    snapshots: Snapshots | None = None
+    """Where a long training of `prepare` saves its state, so that the same call goes on with it after a kill."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -41,6 +41,7 @@ from secateur.trainers.pruning.delta_rescaling import (
     q_by_search,
 )
 from secateur.trainers.pruning.kept import Kept
+from secateur.trainers.pruning.learnt_rescaling import layer_of, q_by_gradient
 from secateur.trainers.tasks.contract import Metric
 
 State = dict[str, "torch.Tensor"]
@@ -53,6 +54,8 @@ SPLIT: Final = 0
 """Seed of the split into training, validation and test samples: the same in every run."""
 DRAW, SEARCHED = 1, 2
 """Words that tell the seed of the mask that is judged from those that q is searched with."""
+LEARNT_ON: Final = 256
+"""Samples whose outputs q is learnt from."""
 ETAS: Final = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -91,9 +94,9 @@ class DeltaPruning(Experiment):
 
     `random` is DARE: a random share of each tensor's delta, divided by the share; `unscaled` is the same mask without
     the division. `q_labels` and `q_outputs` divide it by one q found on validation labels or by the last hidden layer,
-    `q_layers` (the authors' rule), `q_least_bound` (the minimum of their formula) and `q_moments` by one for each
-    layer. `magnitude` and `wanda` keep the highest scores instead. `small` and `adam_r` are DARE after fine-tuning at a
-    smaller rate or with AdamR, `…_q_outputs` the same with a q.
+    `q_layers` (the authors' rule), `q_least_bound` (the minimum of their formula), `q_moments` and `q_gradient` (learnt
+    from the change of the outputs) by one for each layer. `magnitude` and `wanda` keep the highest scores instead.
+    `small` and `adam_r` are DARE after fine-tuning at a smaller rate or with AdamR, `…_q_outputs` the same with a q.
     """
 
     version = "2"
@@ -113,6 +116,7 @@ class DeltaPruning(Experiment):
         "q_layers": drawn("layers"),
         "q_least_bound": drawn("least_bound"),
         "q_moments": drawn("moments"),
+        "q_gradient": drawn("gradient"),
         "magnitude": Arm("delta_magnitude", "highest_entries", {"rescaled": "no"}),
         "wanda": Arm("delta_wanda", "highest_entries", {"rescaled": "no"}),
         "small": drawn("share", SMALL),
@@ -291,19 +295,35 @@ class Pruning:
         q = {name: self.uniform(layers[name.replace("bias", "weight")].q)[name] for name in self.deltas}
         return q, FoundQ(mean, at_bound)
 
+    def by_gradient(self, seed: int) -> tuple[Divisors, FoundQ]:
+        """A q for each layer, learnt from how the outputs for some inputs change; no labels. FoundQ has their mean."""
+        inputs, draws = self.calibration[:LEARNT_ON], self.draws_of(seed)
+
+        def outputs(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            self.samples += len(inputs)
+            return torch.func.functional_call(self.model, dict(parameters), (inputs,))  # type: ignore[no-any-return]
+
+        learnt = q_by_gradient(outputs, self.base, self.deltas, draws, self.keep)
+        q = {name: self.uniform(learnt.q[layer_of(name)])[name] for name in self.deltas}
+        return q, FoundQ(float(np.mean(list(learnt.q.values()))), learnt.still_falling)
+
     def uniform(self, q: float) -> Divisors:
         """One q for every tensor, made up for rounding."""
         return {name: made_up(q, self.keep, self.budgets[name], size) for name, size in self.entries.items()}
 
     def over_draws(self, seed: int, divisors: Divisors, measure: Callable[[], float]) -> float:
         """A measure of the pruned model, its mean over masks that are not the one judged, less the oddest."""
-        seeds = [derive_seed(seed, SEARCHED, draw) for draw in range(self.draws)]
-        self.searched = self.searched or [random_entries(self.shapes, self.keep, seed=each) for each in seeds]
         values = []
-        for masks in self.searched:
+        for masks in self.draws_of(seed):
             self.apply(masks, divisors)
             values.append(measure())
         return mean_without_farthest(values)
+
+    def draws_of(self, seed: int) -> list[Masks]:
+        """The masks that q is chosen over, drawn once."""
+        seeds = [derive_seed(seed, SEARCHED, draw) for draw in range(self.draws)]
+        self.searched = self.searched or [random_entries(self.shapes, self.keep, seed=each) for each in seeds]
+        return self.searched
 
     def accuracy(self) -> float:
         """On validation samples, which fine-tuning has not seen."""
@@ -345,5 +365,6 @@ RESCALINGS: Final[Mapping[str, Callable[[Pruning, int], tuple[Divisors, FoundQ]]
     "layers": Pruning.by_bounds,
     "least_bound": Pruning.by_least_bounds,
     "moments": Pruning.by_moments,
+    "gradient": Pruning.by_gradient,
 }
 """Divisors by tensor and the q behind them, by what an arm is `rescaled` by."""

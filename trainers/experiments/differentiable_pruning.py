@@ -6,7 +6,7 @@ Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -57,6 +57,7 @@ class DifferentiablePruning(Experiment):
     and the arms of PDP prune further in every step until the ramp ends, to the same shares of the layers: `gradual`
     with hard masks on a cubic ramp, `pdp` and `pdp_fixed` with soft ones on a linear ramp, τ a multiple of each layer's
     t² or the paper's 1e-4. `pdp_tuned` is `pdp` whose masks are hard in the last epochs, to fine-tune what stays.
+    `pdp_through` is `pdp` with gradients that also go through the threshold t, to the two weights that it lies between.
     `accuracy` is that of hard masks, `soft_accuracy` of the network before they were hardened.
     """
 
@@ -70,6 +71,7 @@ class DifferentiablePruning(Experiment):
         "pdp": Arm(settings={"soft": True}),
         "pdp_fixed": Arm(settings={"soft": True, "temperature": FIXED_TEMPERATURE, "absolute": True}),
         "pdp_tuned": Arm(settings={"soft": True, "fine_tune": True}),
+        "pdp_through": Arm(settings={"soft": True, "through": True}),
     }
     references: ClassVar[Arms] = {"dense": Arm(settings={"at_once": True, "whole": True})}
     metrics = (ACCURACY, Metric("soft_accuracy", percent=True))
@@ -172,8 +174,8 @@ class DifferentiablePruning(Experiment):
     ) -> tuple[nn.Module, nn.Module, Kept, int]:
         """The hardened network, the one with masks as it was trained, what is kept, and the samples it took."""
         temperature = trial.setting("temperature", self.temperature)
-        absolute = trial.setting("absolute", False)
-        start = with_soft_masks(dense, form=self.form, m=self.m, temperature=temperature, absolute=absolute)
+        how: dict[str, Any] = {"temperature": temperature, "absolute": trial.setting("absolute", False)}
+        start = with_soft_masks(dense, form=self.form, m=self.m, **how, through=trial.setting("through", False))
         ties, seed = derive_seed(trial.seed, TIES), derive_seed(trial.seed, SECOND)
         schedule = PruningSchedule(
             trial.keep,

@@ -36,6 +36,7 @@ from secateur.trainers.experiments.modular_addition import (
 from secateur.trainers.experiments.random_pruning import refuse_moved
 from secateur.trainers.judging.evaluation import evaluate
 from secateur.trainers.judging.outcome import Outcome
+from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models.registry import build, networks
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
@@ -134,7 +135,8 @@ class GrokkingTickets(Experiment):
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
         """Train the dense network; write its weights at the moments that tickets are read from, and its curve.
 
-        Raises RuntimeError where it does not memorise or does not generalise: there is no ticket then.
+        With `snapshots` a run that was killed goes on, into another empty folder. Raises RuntimeError where it does not
+        memorise or does not generalise: there is no ticket then.
         """
         trained_on, tested_on = split_pairs(self.operation, self.modulus, self.fraction, seed=seed)
         np.savez(folder / "split.npz", allow_pickle=False, train=trained_on, test=tested_on)
@@ -143,7 +145,7 @@ class GrokkingTickets(Experiment):
         save_weights(start, folder / "initial.safetensors")
         watch = DenseWatch(self, data, folder, progress)
         config = self.config.model_copy(update={"steps": self.dense_steps})
-        trained = self.follow(start, data["train"], config, watch, seed)
+        trained = self.follow(start, data["train"], config, watch, seed, snapshots=self.snapshots)
         save_weights(trained.model, folder / "final.safetensors")
         for name, moment in watch.moments.items():
             if moment is None:
@@ -214,6 +216,7 @@ class GrokkingTickets(Experiment):
         watch: Watch,
         seed: int,
         held: AfterStep | None = None,
+        snapshots: Snapshots | None = None,
     ) -> Trained:
         """Train on whole batches, looked at before the first step and along the way."""
         watch.look(copy.deepcopy(start), 0)
@@ -225,6 +228,7 @@ class GrokkingTickets(Experiment):
             after_step=held,
             objective=float64_cross_entropy,
             checkpoint=watch,
+            snapshots=snapshots,
         )
 
     def metrics_of(self, curve: Mapping[str, Any], start: nn.Module, trained: nn.Module) -> dict[str, float]:
@@ -297,6 +301,7 @@ class DenseWatch(Watch):
         self.experiment, self.folder = experiment, folder
         self.moments: dict[str, int | None] = {"memorised": None, "transition": None, "generalised": None}
         self.tickets: list[np.ndarray] = []
+        self.saved: dict[str, dict[str, torch.Tensor]] = {}
 
     def look(self, model: nn.Module, step: int) -> None:
         """As `Watch`; the first look at or above each level is its moment."""
@@ -307,11 +312,28 @@ class DenseWatch(Watch):
         for name, (values, level) in levels.items():
             if self.moments[name] is None and values[-1] >= level:
                 self.moments[name] = step
-                save_weights(model, self.folder / f"{name}.safetensors")
+                self.save(name, model.state_dict())
         if step == self.experiment.steps:
-            save_weights(model, self.folder / "course.safetensors")
+            self.save("course", model.state_dict())
         masks = largest(model, self.experiment.norm_keep, 0)
         self.tickets.append(np.packbits(np.concatenate([mask.reshape(-1) for mask in masks.values()])))
+
+    def save(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
+        """Write weights, and hold them for snapshots."""
+        self.saved[name] = {key: value.detach().cpu().clone() for key, value in weights.items()}
+        safetensors.save_file(self.saved[name], self.folder / f"{name}.safetensors")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known so far, for snapshots."""
+        tickets = torch.from_numpy(np.stack(self.tickets))
+        return {**self.curve, "moments": self.moments, "tickets": tickets, "saved": self.saved}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was known, in a folder that lacks what was written."""
+        self.steps, self.train, self.test = (list(state[name]) for name in self.curve)
+        self.moments, self.tickets = dict(state["moments"]), list(state["tickets"].numpy())
+        for name, weights in state["saved"].items():
+            self.save(name, weights)
 
     def overlap(self) -> list[float]:
         """Share of the last ticket that is in the ticket of each look; `norm_keep` of it by chance."""

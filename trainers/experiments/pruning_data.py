@@ -1,5 +1,6 @@
 """Small data sets that networks are pruned on, and inputs that are of none of their classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from pydantic import Field
 
 from secateur.scorers.settings import PATHS
 from secateur.trainers.contract import Data
+from secateur.trainers.judging.evaluation import beside
 
 DataName = Annotated[str, PATHS, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
 """What `split_of` takes, as a setting of an experiment."""
@@ -74,9 +76,32 @@ def outliers(test: Data) -> dict[str, np.ndarray]:
     return {"shuffled": shuffled, "mixed": mixed.astype(test.inputs.dtype)}
 
 
-def read_arrays(path: Path) -> tuple[Data, Data, dict[str, Data]]:
-    """The splits that an experiment wrote, and its `shuffled` and `mixed` inputs, whose labels mean nothing."""
+def strangers_in(name: str, names: Sequence[str], test: Data) -> dict[str, np.ndarray]:
+    """Inputs of no class that an `.npz` file brings besides its splits, as arrays of these names.
+
+    Raises ValueError where it lacks one, and for one that is empty or has another shape or type than the test inputs.
+    """
+    if not names:
+        return {}
+    if name == "digits":
+        raise ValueError(f"strangers: digits bring no array {names[0]!r}: name a .npz in data that has it")
+    with np.load(name, allow_pickle=False) as file:
+        missing = [each for each in names if each not in file]
+        if missing:
+            raise ValueError(f"{name} lacks {', '.join(missing)}, which strangers names; it has {', '.join(file)}")
+        found = {each: file[each] for each in names}
+    for each, values in found.items():
+        if not len(values) or values.shape[1:] != test.inputs.shape[1:] or values.dtype != test.inputs.dtype:
+            raise ValueError(
+                f"{name}: {each} {values.dtype}{list(values.shape)} does not fit test_inputs "
+                f"{test.inputs.dtype}{list(test.inputs.shape)}"
+            )
+    return found
+
+
+def read_arrays(path: Path, strangers: Sequence[str] = ()) -> tuple[Data, Data, dict[str, Data]]:
+    """The splits that an experiment wrote, and its `shuffled`, `mixed` and other inputs, whose labels mean nothing."""
     train, test = splits_in(path)
     with np.load(path, allow_pickle=False) as file:
-        strange = {name: Data(file[name], test.targets, test.task.width) for name in ("shuffled", "mixed")}
+        strange = {name: beside(test, file[name]) for name in ("shuffled", "mixed", *strangers)}
     return train, test, strange

@@ -26,9 +26,18 @@ from secateur.selectors.masks.layer_ratios import densities_in
 from secateur.trainers.contract import Data, Progress, TrainingConfig
 from secateur.trainers.experiments.contract import ACCURACY, Arm, Arms, ArmTrial, Experiment, Result
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
-from secateur.trainers.experiments.pruning_data import DataName, outliers, read_arrays, split_of, write_splits
+from secateur.trainers.experiments.pruning_data import (
+    NAMES,
+    DataName,
+    outliers,
+    read_arrays,
+    split_of,
+    strangers_in,
+    write_splits,
+)
+from secateur.trainers.judging.attacks import fast_gradient_sign
 from secateur.trainers.judging.comparison import summarise
-from secateur.trainers.judging.evaluation import outputs_of
+from secateur.trainers.judging.evaluation import evaluate, outputs_of
 from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.loop.batch_statistics import measured_again
 from secateur.trainers.loop.train import train
@@ -54,6 +63,7 @@ class RandomPruning(Experiment):
 
     `random` keeps the same share of every layer. `er`, `erk`, `uniform_plus` and `erk_plus` go by the layers' shapes;
     `snip`, `grasp`, `synflow` and `magnitude` take the shares of those methods' masks, and draw new masks with them.
+    Besides accuracy: calibration, how well the largest softmax tells what is of no class, and accuracy under attack.
     """
 
     unit = "weight"
@@ -87,10 +97,24 @@ class RandomPruning(Experiment):
         batch_size: BatchSize = 64,
         learning_rate: Annotated[float, Field(gt=0)] = 0.1,
         weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
+        strangers: Annotated[
+            Sequence[str], Field(description="arrays of data's .npz with inputs of no class, told apart by AUROC")
+        ] = (),
+        attacks: Annotated[
+            Sequence[Annotated[int, Field(ge=1, le=255)]],
+            Field(description="steps of FGSM on test inputs, in 255ths of the range of training inputs"),
+        ] = (),
     ) -> None:
         self.data, self.widths = data, tuple(widths)
-        others = (Metric(f"accuracy_width_{width}", percent=True) for width in self.widths[:-1])
-        self.metrics = (*type(self).metrics, *others)
+        self.strangers, self.attacks = tuple(strangers), tuple(attacks)
+        if taken := {"shuffled", "mixed", *NAMES} & {*self.strangers}:
+            raise ValueError(f"strangers: {taken.pop()!r} is the name of another array of the data: rename yours")
+        self.metrics = (
+            *type(self).metrics,
+            *(Metric(f"auroc_against_{name}") for name in self.strangers),
+            *(Metric(f"accuracy_attacked_by_{step}", percent=True) for step in self.attacks),
+            *(Metric(f"accuracy_width_{width}", percent=True) for width in self.widths[:-1]),
+        )
         self.config = TrainingConfig(
             model=model,
             epochs=epochs,
@@ -106,12 +130,13 @@ class RandomPruning(Experiment):
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
         """Write the split, the same for every seed, and test inputs that are of no class."""
         train_split, test_split = split_of(self.data)
-        write_splits(folder / "data.npz", train_split, test_split, **outliers(test_split))
+        strange = outliers(test_split) | strangers_in(self.data, self.strangers, test_split)
+        write_splits(folder / "data.npz", train_split, test_split, **strange)
         progress(1, 1)
 
     def units(self, trial: ArmTrial, prepared: Path) -> Networks:
         """An untrained network of each width, and the data."""
-        train_split, test_split, strange = read_arrays(prepared / "data.npz")
+        train_split, test_split, strange = read_arrays(prepared / "data.npz", self.strangers)
         xavier = trial.setting("weights") == "xavier"
         networks = {}
         for width in self.widths:
@@ -138,7 +163,8 @@ class RandomPruning(Experiment):
             trained = train(units.train, network.config, seed=trial.seed, start=network.start, after_step=held)
             if kept is not None:
                 refuse_moved(trained.model, kept)
-            metrics[width] = judged(measured_again(trained.model.cpu(), units.train), units.test, units.strange)
+            model = measured_again(trained.model.cpu(), units.train)
+            metrics[width] = judged(model, units.test, units.strange) | self.attacked(model, units)
             samples += trained.samples_seen
             progress(number + 1, len(self.widths))
         others = {f"accuracy_width_{width}": metrics[width]["accuracy"] for width in self.widths[:-1]}
@@ -147,6 +173,15 @@ class RandomPruning(Experiment):
             "layers": {} if kept is None else densities_in(kept.groups),
         }
         return Result(Outcome(metrics=metrics[self.widths[-1]] | others, samples_seen=samples, facts=facts), kept)
+
+    def attacked(self, model: nn.Module, units: Networks) -> dict[str, float]:
+        """Accuracy on test inputs after one step of FGSM against this very model, for each size of the step."""
+        span = float(units.train.inputs.min()), float(units.train.inputs.max())
+        found = {}
+        for step in self.attacks:
+            moved = fast_gradient_sign(model, units.test, step / 255 * (span[1] - span[0]), span)
+            found[f"accuracy_attacked_by_{step}"] = evaluate(model, moved)["accuracy"]
+        return found
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
         """Accuracy against width, a picture for each budget."""

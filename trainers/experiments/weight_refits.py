@@ -7,21 +7,28 @@ al. 2015 (arXiv 1506.02626).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from secateur.scorers.contract import Count
-from secateur.scorers.lazy import nn
+from secateur.scorers.lazy import nn, safetensors
 from secateur.selectors.draws.keyed_permutation import derive_seed
+from secateur.trainers.contract import Progress
 from secateur.trainers.experiments.contract import Arm, Arms, ArmTrial
-from secateur.trainers.experiments.pruning_data import DataName
-from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, NetworkName, refuse_moved
+from secateur.trainers.experiments.pruning_data import DataName, splits_in
+from secateur.trainers.experiments.random_pruning import NETWORK, BatchSize, NetworkName, fresh, refuse_moved
 from secateur.trainers.experiments.refitting import SCRATCH, BigNetwork, Pruned, Rate, Refits, arms_of, redrawn
 from secateur.trainers.judging.network_costs import masked_macs, parameters_of
 from secateur.trainers.pruning.held_masks import apply, kept_weights, maskable
 from secateur.trainers.pruning.kept import Kept
+
+
+def ticket_of(rewound: bool) -> Arm:
+    """The largest weights of the trained network, `rewound` to their values before training or drawn again."""
+    return Arm("magnitude", "global_mask", {"least": 1, "inherit": False, "plan": "whole", "rewound": rewound})
 
 
 class MaskedNetwork(BigNetwork):
@@ -38,14 +45,18 @@ class WeightRefits(Refits):
     the whole config, or from scratch at equal epochs (`scratch_e`) or equal work (`scratch_b`).
 
     `random` keeps as many weights of each layer, drawn blindly, and has `fine_tune_tuned`'s config; `scratch_shuffled`
-    trains the same random masks from scratch. Work counts the weights that stay.
+    trains the same random masks from scratch. Work counts the weights that stay. `ticket` sets what stays back to the
+    weights before the big network's training (Frankle & Carbin 2019, arXiv 1803.03635), `ticket_redrawn` to another
+    draw of them from the same distribution; both have the whole config.
     """
 
     unit = "weight"
+    version = "2"
     claim = "Of single weights inherited values count: where few stay, training from scratch is behind fine-tuning."
     arms: ClassVar[Arms] = {
         **arms_of(Arm("magnitude", "global_mask", {"least": 1}), Arm("magnitude", "shuffled_mask", {"least": 1})),
         "scratch_shuffled": Arm("magnitude", "shuffled_mask", {"least": 1, "inherit": False, "plan": "whole"}),
+        **{name: ticket_of(rewound) for name, rewound in (("ticket", True), ("ticket_redrawn", False))},
     }
     network = MaskedNetwork
 
@@ -65,14 +76,23 @@ class WeightRefits(Refits):
         )
         self.method = method
 
+    def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
+        """Besides, write the weights before training, which masks of `ticket` are applied to: `initial.safetensors`."""
+        super().prepare(seed, folder, progress)
+        start = fresh(self.config, splits_in(folder / "data.npz")[0], seed)
+        safetensors.save_file(start.state_dict(), folder / "initial.safetensors")
+
     def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
-        """The masked network. Where weights are inherited the mask is of these weights, else of any such network."""
-        big, inherit = units.model, trial.setting("inherit")
-        macs = masked_macs(big, units.example, masks)
-        kept = kept_weights(big, masks, of_these_weights=inherit and not self.draws_units(trial))
-        if not inherit:
-            redrawn(big, derive_seed(trial.seed, SCRATCH), masks)
-        return Pruned(big, kept, macs, parameters_of(big) - kept.of + kept.count, apply(big, kept))
+        """The masked network. A mask of inherited or rewound weights is of these weights, else of any such network."""
+        model, inherit, rewound = units.model, trial.setting("inherit"), trial.setting("rewound")
+        macs, anew = masked_macs(model, units.example, masks), derive_seed(trial.seed, SCRATCH)
+        if rewound is not None:
+            model = fresh(self.config, units.train, trial.seed if rewound else anew)
+        elif not inherit:
+            redrawn(model, anew, masks)
+        of_these = bool(inherit or rewound) and not self.draws_units(trial)
+        kept = kept_weights(model, masks, of_these_weights=of_these)
+        return Pruned(model, kept, macs, parameters_of(model) - kept.of + kept.count, apply(model, kept))
 
     def check(self, model: nn.Module, kept: Kept) -> None:
         """Raise RuntimeError where a pruned weight moved."""

@@ -36,12 +36,18 @@ UNDECIDED = -1
 
 
 def with_soft_masks(
-    model: nn.Module, *, form: Form = "unstructured", m: int = 4, temperature: float = 1.0, absolute: bool = False
+    model: nn.Module,
+    *,
+    form: Form = "unstructured",
+    m: int = 4,
+    temperature: float = 1.0,
+    absolute: bool = False,
+    through: bool = False,
 ) -> nn.Module:
     """A copy with a `SoftMask` on each weight that can be pruned, to be given to `train` as `start`.
 
-    By filters the last layer is left alone: its rows are the outputs. Raises ValueError for a temperature below 0, and
-    for a model that the form does not fit.
+    With `through` gradients also go through the threshold. By filters the last layer is left alone: its rows are the
+    outputs. Raises ValueError for a temperature below 0, and for a model that the form does not fit.
     """
     if temperature < 0:
         raise ValueError(f"a temperature is at least 0, not {temperature}")
@@ -55,7 +61,8 @@ def with_soft_masks(
         if form == "n_of_m" and (m < 2 or shape[1] % m):
             raise ValueError(f"{name} has {shape[1]} inputs, not groups of {m}: change m (from 2) or the width")
         size = {"unstructured": weights[name].numel(), "n_of_m": m, "channel": shape[0]}[form]
-        mask = soft_mask.SoftMask(size, form=form, m=m, temperature=temperature, absolute=absolute)
+        how: dict[str, Any] = {"form": form, "m": m, "temperature": temperature, "absolute": absolute}
+        mask = soft_mask.SoftMask(size, **how, through=through)
         prefix, _, own = name.rpartition(".")
         nn.utils.parametrize.register_parametrization(masked.get_submodule(prefix), own, mask.to(weights[name].device))
     return masked
