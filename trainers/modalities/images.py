@@ -94,6 +94,7 @@ class ImageEncoder:
     def shape(self) -> tuple[int, ...]:
         return (self.height, self.width, self.channels)
 
+    sparse = False
     dtype = np.dtype(np.uint8)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> UInt8[np.ndarray, "b height width channels"]:
@@ -122,7 +123,7 @@ class ImageEncoder:
             image = image.resize((self.width, self.height), Image.Resampling.BILINEAR)
         return np.asarray(image).reshape(self.height, self.width, self.channels)
 
-    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """Least and greatest value of the training images that have no range of their own."""
         return {f"range of {VALUES[mode]}": list(ends) for mode, ends in self.ranges.items()}
 
