@@ -62,7 +62,7 @@ def rows_within(work: float, data: Data, kind: Kind) -> int:
     """How many rows a yardstick of these samples may read so that it takes `work` multiplications at most, within the
     caps; `work` below what LEAST_ROWS take does not count."""
     columns = min(MOST_COLUMNS, int(np.prod(data.inputs.shape[1:])))
-    some = data.take(slice(LEAST_ROWS)).inputs
+    some = data.take(np.arange(min(LEAST_ROWS, len(data)))).inputs
     stored = len(some.values) if isinstance(some, SparseRows) else np.count_nonzero(some) if kind == "text" else 0
     read = stored / len(some) if kind == "text" else columns
     each = ROUNDS * data.task.width * (columns * OPERATIONS if kind == "features" else 2 * read)
