@@ -22,7 +22,14 @@ from jaxtyping import Bool, Int64, UInt64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, content_hashes_of, input_hashes, label_text
+from secateur.pipelines.data.identity import (
+    Hashes,
+    content_hashes_of,
+    hashes_of_pictures,
+    input_hashes,
+    label_text,
+    seen_in,
+)
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, cells_at, with_nulls
 from secateur.pipelines.files.whole_files import new_file, write_bytes
@@ -264,11 +271,15 @@ def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
         empty = pa.nulls(len(cells), pa.binary())
         cut = pa.StructArray.from_arrays([empty, cells.field("path")], fields=list(types.PICTURE))
         table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cut)
+        from secateur.trainers.modalities.seen_pictures import KEPT
+
+        table = table.drop_columns(list(KEPT))
     return table
 
 
 def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Table, Hashes, pl.Series]:
-    """A batch with its gaps and pictures, the hashes of its inputs, and their faults String `[n]`."""
+    """A batch with its gaps and pictures, the hashes of its inputs, and their faults String `[n]`; of pictures also
+    what was seen of them (`seen_pictures.KEPT`)."""
     table = with_nulls(table, columns)
     if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
         cells = cells_at(table[columns.image], base)
@@ -276,7 +287,14 @@ def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Tab
     for name in columns.texts if columns.kind in ("messages", "completion") else ():
         cells = pa.chunked_array([canonical_json(table[name], every=columns.kind == "messages")])
         table = table.set_column(table.schema.get_field_index(name), name, cells)
-    return table, *input_hashes(table, columns)
+    if columns.image is None:
+        return table, *input_hashes(table, columns)
+    from secateur.trainers.modalities.seen_pictures import columns_of
+
+    pictures = list(seen_in(table[columns.image]))
+    for name, values in columns_of(pictures).items():
+        table = table.append_column(name, values)
+    return table, *hashes_of_pictures(pictures)
 
 
 def canonical_json(cells: pa.ChunkedArray, *, every: bool) -> pa.Array:

@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from secateur.trainers.contract import TrainingConfig, kind_read_by
 from secateur.trainers.modalities.images import ImageEncoder, ImageEncoding
-from secateur.trainers.modalities.rows import Batches, batches_of
+from secateur.trainers.modalities.rows import Batches, Stored, batches_of
 from secateur.trainers.modalities.sequences import SequenceEncoder, SequenceEncoding
 from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
 from secateur.trainers.modalities.texts import TextEncoding, TokenEncoder
@@ -59,6 +59,10 @@ class Encoder(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Columns that it reads."""
+
+    @property
+    def spared(self) -> tuple[str, ...]:
+        """Columns that spare it work where rows have them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -208,7 +212,8 @@ def blocks_of(encoder: Encoder, rows: "Batches | datasets.Dataset", start: int =
     holds one. Sparse ones come by the batch in which they are read.
     """
     size = 1 << 30 if encoder.sparse else max(1, BLOCK // (math.prod(encoder.shape) * encoder.dtype.itemsize or 1))
-    for table in batches_of(rows, encoder.names):
+    held = rows.schema.names if isinstance(rows, Stored) else ()
+    for table in batches_of(rows, [*encoder.names, *(name for name in encoder.spared if name in held)]):
         for first in range(0, table.num_rows, size):
             part = table.slice(first, size)
             yield start, encoder.encode_batch(part, start)

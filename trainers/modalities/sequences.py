@@ -162,7 +162,7 @@ class SequenceEncoder:
     def shape(self) -> tuple[int, ...]:
         return (2, self.length)
 
-    sparse = False
+    sparse, spared = False, ()
     dtype = np.dtype(np.int32)
 
     def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:

@@ -133,7 +133,7 @@ class TableEncoder:
         sizes = self.categories
         return (sum(size - UNKNOWN - 1 if size else 1 for size in sizes) if self.kind == "one_hot" else len(sizes),)
 
-    sparse = False
+    sparse, spared = False, ()
     dtype = np.dtype(np.float32)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Float32[np.ndarray, "b columns"]:

@@ -178,7 +178,7 @@ class TokenEncoder:
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
 
-    sparse = False
+    sparse, spared = False, ()
     dtype = np.dtype(np.int32)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Int32[np.ndarray, "b length"]:

@@ -38,7 +38,7 @@ class TfidfEncoder:
     terms: tuple[str, ...]
     idf: Float32[np.ndarray, " terms"]
 
-    sparse = True
+    sparse, spared = True, ()
     dtype = np.dtype(np.float32)
 
     @classmethod
