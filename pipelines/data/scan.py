@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 INPUT, CONTENT, FAULT, FILE, ROW = (f"secateur:{name}" for name in ("input", "content", "fault", "file", "row"))
 SHARD_ROWS, SHARD_BYTES = 1 << 18, 1 << 26
 """Rows, or bytes, of the source behind which a shard ends."""
+PICTURE_ROWS, PICTURE_BYTES = 1 << 11, 1 << 23
+"""Encoded pictures that are hashed at once, unless the source gives more of them."""
 HASH: Final = pa.binary(16)
 
 Divide = Callable[[pa.Table, Hashes], Mapping[str, Bool[np.ndarray, " n"]]]
@@ -187,6 +189,8 @@ def scanned(
         done = json.loads(state.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     batches = source_batches(files, wanted, done["file"], done["row"])
+    if columns.image is not None:
+        batches = larger(batches)
     following = next(batches, None)
     while following is not None:
         with ExitStack() as stack:
@@ -226,6 +230,22 @@ def source_batches(
                 yield place, row, table
                 row += table.num_rows
         row = 0
+
+
+def larger(batches: Iterator[tuple[int, int, pa.Table]]) -> Iterator[tuple[int, int, pa.Table]]:
+    """Batches of pictures with those behind them, as long as these are few and small: each costs a fixed effort."""
+    held: list[pa.Table] = []
+    place = first = 0
+    for of, start, table in batches:
+        rows, size = sum(map(len, held)) + len(table), sum(part.nbytes for part in held) + table.nbytes
+        if held and (of != place or rows > PICTURE_ROWS or size > PICTURE_BYTES):
+            yield place, first, pa.concat_tables(held)
+            held = []
+        if not held:
+            place, first = of, start
+        held.append(table)
+    if held:
+        yield place, first, pa.concat_tables(held)
 
 
 def divided(
