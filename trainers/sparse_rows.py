@@ -76,7 +76,7 @@ class SparseRows:
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "..."]:
         if isinstance(rows, int | np.integer):
-            return self.take(np.array([rows])).dense()[0]
+            return np.asarray(self.take(np.array([rows])).dense()[0])
         return self.take(rows).dense()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Shaped[np.ndarray, "n width"]:

@@ -42,7 +42,7 @@ class Held:
         self.inputs = data.inputs if isinstance(data.inputs, SparseRows) else np.asarray(data.inputs)
         self.held = self.places = None
         if device.type != "cpu":
-            self.held = copied(self.inputs, rows.numpy(), device)
+            self.held = copied(np.asarray(data.inputs), rows.numpy(), device)
             if len(rows) < len(data):
                 places = torch.zeros(len(data), dtype=torch.int64)
                 places[rows] = torch.arange(len(rows))

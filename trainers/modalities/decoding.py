@@ -136,9 +136,9 @@ def image_bytes(cell: Any) -> bytes | None:
 def loses_bits(opened: Image.Image) -> bool:
     """Whether Pillow would cut the values of a picture to 8 bits, from its header."""
     # The parameters of Pillow's decoders name the layout of the values, and the largest one of a PPM.
-    if opened.format == "PNG" and [tile[3] for tile in opened.tile] == [opened.mode]:
-        return False
     details = [tile[3] for tile in getattr(opened, "tile", ())]
+    if opened.format == "PNG" and details == [opened.mode]:  # the usual case, for this is asked of every picture
+        return False
     layouts = [str(part) for held in details for part in (held if isinstance(held, tuple | list) else (held,))]
     deep = any(";16" in part or (part.isdecimal() and int(part) > 255 and opened.format == "PPM") for part in layouts)
     return deep and mode_of(opened) not in DEEP
