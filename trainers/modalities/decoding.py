@@ -80,6 +80,8 @@ def decoded(cell: Any) -> Image.Image | str:
         if loses_bits(opened):
             return f"{name} has colours of 16 bits, of which 8 would be lost: save it with 8 bits, or in grey"
         opened.load()
+        if opened.format == "PNG" and not opened.info and opened.mode in ("L", "RGB"):
+            return opened  # as it is: nothing is said of how it is turned, and nothing is transparent
         picture = plain(opened)
         reason = unusable(opened, picture)
     except BOMBS:
@@ -147,9 +149,7 @@ def loses_bits(opened: Image.Image) -> bool:
 def plain(opened: Image.Image) -> Image.Image:
     """A loaded picture upright, opaque and in one of the four modes."""
     picture: Image.Image = opened
-    # A PNG that says nothing beside its pixels says nothing of how it is turned; to ask takes as long as to decode it.
-    silent = opened.format == "PNG" and not opened.info
-    if not silent and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
     mode = mode_of(picture)
     if mode in DEEP:
