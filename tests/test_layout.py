@@ -40,6 +40,7 @@ ROOMS = {
     "trainers": (
         "processes",
         "augmentation",
+        "sparse_rows",
         "tasks",
         "contract",
         "models",

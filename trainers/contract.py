@@ -15,6 +15,7 @@ from secateur.scorers.given import refuse_no_array
 from secateur.scorers.lazy import nn, torch
 from secateur.scorers.settings import CODE, PATHS, Settings
 from secateur.trainers.augmentation import Augmentation
+from secateur.trainers.sparse_rows import SparseRows
 from secateur.trainers.tasks.classification import as_task
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Rows, Split
@@ -50,12 +51,13 @@ class Data:
 
     `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, int32 `[n, length]` for
     token ids and `[n, 2, length]` for ids with their roles (`tasks/token_roles.py`), float32 `[n, columns]` for the
-    rest. `targets` are int64 `[n]`, 0 … classes-1, of classification, float64 `[n, k]` of regression, bool
-    `[n, labels]` of several labels. `task` is the learning problem, of which a number is short for classification into
-    so many classes; one that has not seen targets is fitted to these, so give test samples the `task` of the training
-    samples. `model_settings` is what the encoding tells networks of the inputs, as JSON-able values: `kind` (numbers,
-    tokens, sequences or codes; numbers if absent) and whatever a model's factory asks for by a parameter of that name
-    (`vocabulary`, `padding_id`, `categories`). Raises ValueError for what is no array.
+    rest, or `SparseRows` of such, which networks get dense, batch by batch. `targets` are int64 `[n]`, 0 … classes-1,
+    of classification, float64 `[n, k]` of regression, bool `[n, labels]` of several labels. `task` is the learning
+    problem, of which a number is short for classification into so many classes; one that has not seen targets is fitted
+    to these, so give test samples the `task` of the training samples. `model_settings` is what the encoding tells
+    networks of the inputs, as JSON-able values: `kind` (numbers, tokens, sequences or codes; numbers if absent) and
+    whatever a model's factory asks for by a parameter of that name (`vocabulary`, `padding_id`, `categories`). Raises
+    ValueError for what is no array.
 
     A task of the user's own has `Rows` as inputs and no targets beside them but strata, int64 `[n]`, see `Data.of` and
     `trainers/tasks/own.py`.
@@ -68,12 +70,12 @@ class Data:
 
     def __init__(
         self,
-        inputs: Shaped[np.ndarray, "n ..."] | Rows,
+        inputs: Shaped[np.ndarray, "n ..."] | Rows | SparseRows,
         targets: Shaped[np.ndarray, "n ..."],
         task: Task | int,
         model_settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(inputs, Rows):
+        if not isinstance(inputs, Rows | SparseRows):
             refuse_no_array("Data", "inputs", inputs, columns=True)
         refuse_no_array("Data", "targets", targets)
         object.__setattr__(self, "inputs", inputs)
@@ -92,7 +94,8 @@ class Data:
 
     def take(self, rows: Shaped[np.ndarray, " m"]) -> Data:
         """The same data at a keep mask or at row numbers."""
-        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
+        some = self.inputs.take(rows) if isinstance(self.inputs, SparseRows) else self.inputs[rows]
+        return replace(self, inputs=some, targets=self.targets[rows])
 
     def network_inputs(self, device: torch.device | None = None) -> Any:
         """The inputs of all these samples as a network is called with them, on the device."""

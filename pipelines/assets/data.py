@@ -47,6 +47,7 @@ from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.modalities import encoding as encodings
+from secateur.trainers.sparse_rows import inputs_at, open_inputs
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Split
 from secateur.trainers.tasks.token_roles import token_counts
@@ -167,8 +168,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
         encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
-    facts = encoding_facts(encoder, loaded)
-    report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
+    inputs: dict[str, Path] = {}
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
         if columns.id:
@@ -176,14 +176,16 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
             check_ids(rows.column(columns.id), say, f"columns.id, {split} split")
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
         with loaded.placing(split):
-            write_inputs(inputs := folder / f"{prefix}inputs.npy", encoder, rows)
-        counts = token_counts(np.load(inputs, mmap_mode="r")) if study.modality == "sequence" else None
+            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
+        counts = token_counts(np.load(inputs[split], mmap_mode="r")) if study.modality == "sequence" else None
         strata = task.strata(targets)
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
         link_shards(rows, folder / "rows" / split)
     if APART in loaded.rows:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
-    test_inputs = np.load(folder / "test_inputs.npy", mmap_mode="r")
+    facts = encoding_facts(encoder, loaded, inputs)
+    report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
+    test_inputs = open_inputs(inputs["test"])
     judging = known_of_inputs(study, task, judging, test_inputs, loaded.test_targets, loaded.targets)
     return Prepared(
         revision=loaded.revision,
@@ -336,11 +338,11 @@ def outputs_of(
     metadata = told_of(findings) | {"revision": made.revision}
     yield dg.Output(made.source, "source", metadata=metadata, data_version=whole)
     for prefix in ("", "test_"):
-        inputs = np.load(made.folder / f"{prefix}inputs.npy", mmap_mode="r")
+        path = inputs_at(made.folder / f"{prefix}inputs.npy")
+        inputs = open_inputs(path)
         metadata = {"revision": made.revision, "shape": str(inputs.shape), "dtype": str(inputs.dtype)}
         metadata |= tidy(made.facts)
-        name = f"{prefix}inputs"
-        yield dg.Output(made.folder / f"{name}.npy", name, metadata=metadata, data_version=version)
+        yield dg.Output(path, f"{prefix}inputs", metadata=metadata, data_version=version)
     yield dg.Output(
         None, "encoder", metadata={"path": dg.MetadataValue.path(encoder)} | tidy(made.facts), data_version=version
     )

@@ -29,6 +29,7 @@ from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import load_checkpoints
 from secateur.trainers.passes.last_layer import last_layer_factors
 from secateur.trainers.processes import device_of_choice
+from secateur.trainers.sparse_rows import inputs_at, open_inputs
 from secateur.trainers.tasks.registry import task_from
 
 INPUTS, TARGETS = "inputs.npy", "targets.npy"
@@ -40,7 +41,7 @@ Told = Callable[[int, int], None]
 
 def target_data(folder: Path, source: Mapping[str, Any]) -> Data:
     """The rows of the target as networks take them; without targets of their own these are 0."""
-    inputs, path = np.load(folder / INPUTS, mmap_mode="r"), folder / TARGETS
+    inputs, path = open_inputs(inputs_at(folder / INPUTS)), folder / TARGETS
     task = task_from(source["task"])
     targets = np.load(path) if path.exists() else np.zeros(len(inputs), np.int64)
     return Data(inputs, targets, task, source.get("model_settings", {}))

@@ -43,6 +43,7 @@ from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.models import registry as models
 from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.processes import device_of_choice
+from secateur.trainers.sparse_rows import inputs_at
 
 
 def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
@@ -134,7 +135,7 @@ def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.
     source, settings, columns = loaded["source"], study.embeddings, study.read_columns
     pool = data_of(loaded["inputs"], loaded["samples"], source)
     stored = StoredTarget(loaded["target"])
-    data = target_data(stored.folder, source) if (stored.folder / INPUTS).exists() else None
+    data = target_data(stored.folder, source) if inputs_at(stored.folder / INPUTS).exists() else None
     texts = pool_texts = None
     if columns.texts:
         pool_texts, texts = texts_in(study, loaded, store)

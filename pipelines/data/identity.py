@@ -16,8 +16,9 @@ from the typed, decoded value before any fitted encoding:
 So a hash is the same for Parquet, CSV and JSON lines that hold the same values, in any order of rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -29,6 +30,9 @@ from jaxtyping import Bool, UInt64
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.types import canonical, is_list, series_of, shown_type
 from secateur.trainers.modalities.spellings import one_spelling, text_of_number
+
+if TYPE_CHECKING:
+    from secateur.trainers.modalities.seen_pictures import SeenPicture
 
 MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
 """Kind of a cell: the first byte of its canonical form, before a word of 8 bytes."""
@@ -282,22 +286,21 @@ def hex_of(hashes: Hashes) -> pa.Array:
 
 def image_hashes(cells: pa.ChunkedArray) -> tuple[Hashes, pl.Series]:
     """Hashes of pictures as they are decoded, and their faults."""
-    from secateur.trainers.modalities.decoding import image_bytes, image_or_fault
+    return hashes_of_pictures(list(seen_in(cells)))
 
-    # Picture by picture, so that memory holds one, decoded.
-    digests, faults = bytearray(), []
-    for row in range(len(cells)):
-        cell = cells[row].as_py()
-        picture = image_or_fault(cell)
-        if isinstance(picture, str):
-            data = image_bytes(cell)
-            record = b"no image" if data is None else b"raw image" + data
-        else:
-            record = f"image {picture.mode} {picture.width} {picture.height} ".encode() + picture.tobytes()
-        digests += xxhash.xxh3_128_digest(record)
-        faults.append(picture if isinstance(picture, str) else None)
+
+def seen_in(cells: pa.ChunkedArray) -> "Iterator[SeenPicture]":
+    """What pictures show, in their order; memory holds as many decoded ones as are decoded at once."""
+    from secateur.trainers.modalities.seen_pictures import seen_pictures
+
+    return seen_pictures(cells)
+
+
+def hashes_of_pictures(pictures: "Sequence[SeenPicture]") -> tuple[Hashes, pl.Series]:
+    """Hashes and faults of pictures."""
+    digests = b"".join(picture.digest for picture in pictures)
     hashes = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
-    return hashes, pl.Series(faults, dtype=pl.String)
+    return hashes, pl.Series([picture.fault for picture in pictures], dtype=pl.String)
 
 
 def sized(data: bytes) -> bytes:

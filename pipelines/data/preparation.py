@@ -7,7 +7,8 @@ same bytes.
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,20 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Loaded
 from secateur.pipelines.data.stored_targets import as_columns
 from secateur.pipelines.data.types import TEXT, series_of
-from secateur.pipelines.files.whole_files import write_bytes
+from secateur.pipelines.files.whole_files import new_file, write_bytes
 from secateur.trainers.modalities.encoding import Encoder, blocks_of, facts_of
+from secateur.trainers.sparse_rows import ENDING, Inputs, SparseRows, open_inputs, write_rows
 from secateur.trainers.tasks.own import Split
 
 
-def encoding_facts(encoder: Encoder, loaded: Loaded) -> dict[str, Any]:
-    """What an encoder says of both splits; SourceError that says where the user has a row that it cannot encode."""
+def encoding_facts(encoder: Encoder, loaded: Loaded, inputs: Mapping[str, Path] | None = None) -> dict[str, Any]:
+    """What an encoder says of both splits, which are written already where there are files of `inputs`; SourceError
+    that says where the user has a row that it cannot encode."""
     found: dict[str, Any] = {}
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
         with loaded.placing(split):
-            found |= facts_of(encoder, split, loaded.rows[split])
+            found |= facts_of(encoder, split, loaded.rows[split], open_inputs(inputs[split]) if inputs else None)
     return found
 
 
@@ -126,26 +129,66 @@ def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
     return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
 
 
-def write_inputs(path: Path, encoder: Encoder, rows: SplitRows) -> None:
-    """The rows as one array in an .npy file; one that was begun goes on behind the last shard that is whole in it."""
-    state, done = path.with_suffix(".json"), {"shards": 0, "bytes": 0, "rows": 0}
-    if state.is_file() and path.is_file():
-        done = json.loads(state.read_text())
-    with path.open("r+b" if done["shards"] else "wb") as file:
-        file.truncate(done["bytes"])
-        file.seek(done["bytes"])
-        if not done["shards"]:
+def write_inputs(path: Path, encoder: Encoder, rows: SplitRows) -> Path:
+    """The rows as one array in a `.npy` file, or sparse in a `.npz` of the same name (`SparseRows`); which one there is
+    now. One that was begun goes on behind the last shard that is whole in it.
+    """
+    state, whole = path.with_suffix(".json"), path.with_suffix(ENDING) if encoder.sparse else path
+    parts = [path.with_suffix(f".{name}") for name in PARTS] if encoder.sparse else [path]
+    done: dict[str, Any] = json.loads(state.read_text()) if state.is_file() else {}
+    if encoder.sparse and done.get("shards") == len(rows.shards) and whole.is_file():
+        return whole
+    if "sizes" not in done or not all(part.is_file() for part in parts):
+        done = {"shards": 0, "rows": 0, "sizes": [0 for _ in parts]}
+    with ExitStack() as stack:
+        files = [stack.enter_context(part.open("r+b" if done["shards"] else "wb")) for part in parts]
+        for file, size in zip(files, done["sizes"], strict=True):
+            file.truncate(size)
+            file.seek(size)
+        if not done["shards"] and encoder.sparse:
+            files[0].write(bytes(8))  # the first row begins at 0
+        elif not done["shards"]:
             head = {"descr": encoder.dtype.str, "fortran_order": False, "shape": (len(rows), *encoder.shape)}
-            np.lib.format.write_array_header_1_0(file, head)
+            np.lib.format.write_array_header_1_0(files[0], head)
         for shard in rows.shards[done["shards"] :]:
             for first, block in blocks_of(encoder, SplitRows((shard,)), done["rows"]):
-                file.write(np.ascontiguousarray(block).data)
+                write_block(files, block)
                 done["rows"] = first + len(block)
             done["shards"] += 1
-            if done["shards"] < len(rows.shards):
+            for file in files:
                 file.flush()
                 os.fsync(file.fileno())
-                write_bytes(state, json.dumps(done | {"bytes": file.tell()}).encode(), overwrite=True)
+            if done["shards"] < len(rows.shards):
+                save_state(state, done | {"sizes": [file.tell() for file in files]})
+        sizes = [file.tell() for file in files]
+    if encoder.sparse:
+        counts = [size // width for size, width in zip(sizes, (8, 4, 4), strict=True)]
+        with new_file(whole, overwrite=True) as partial, ExitStack() as stack:
+            write_rows(partial, [stack.enter_context(part.open("rb")) for part in parts], counts, encoder.shape[0])
+        save_state(state, done | {"sizes": sizes})
+        for part in parts:
+            part.unlink()
+    return whole
+
+
+PARTS = ("starts", "columns", "values")
+"""Endings of the files that a sparse array is written in before it is whole."""
+
+
+def save_state(path: Path, done: dict[str, Any]) -> None:
+    """How far an array has come."""
+    write_bytes(path, json.dumps(done).encode(), overwrite=True)
+
+
+def write_block(files: Sequence[Any], block: Inputs) -> None:
+    """Further rows into the file of an array, or into those of a sparse one."""
+    if isinstance(block, SparseRows):
+        before = files[1].tell() // 4
+        arrays = [np.asarray(block.starts[1:], np.int64) + before, block.columns, block.values]
+    else:
+        arrays = [block]
+    for file, array in zip(files, arrays, strict=True):
+        file.write(np.ascontiguousarray(array).data)
 
 
 def link_shards(rows: SplitRows, folder: Path) -> None:

@@ -22,7 +22,14 @@ from jaxtyping import Bool, Int64, UInt64
 
 from secateur.pipelines.data import types
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import Hashes, content_hashes_of, input_hashes, label_text
+from secateur.pipelines.data.identity import (
+    Hashes,
+    content_hashes_of,
+    hashes_of_pictures,
+    input_hashes,
+    label_text,
+    seen_in,
+)
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, cells_at, with_nulls
 from secateur.pipelines.files.whole_files import new_file, write_bytes
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
 INPUT, CONTENT, FAULT, FILE, ROW = (f"secateur:{name}" for name in ("input", "content", "fault", "file", "row"))
 SHARD_ROWS, SHARD_BYTES = 1 << 18, 1 << 26
 """Rows, or bytes, of the source behind which a shard ends."""
+PICTURE_ROWS, PICTURE_BYTES = 1 << 11, 1 << 23
+"""Encoded pictures that are hashed at once, unless the source gives more of them."""
 HASH: Final = pa.binary(16)
 
 Divide = Callable[[pa.Table, Hashes], Mapping[str, Bool[np.ndarray, " n"]]]
@@ -180,6 +189,8 @@ def scanned(
         done = json.loads(state.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     batches = source_batches(files, wanted, done["file"], done["row"])
+    if columns.image is not None:
+        batches = larger(batches)
     following = next(batches, None)
     while following is not None:
         with ExitStack() as stack:
@@ -219,6 +230,22 @@ def source_batches(
                 yield place, row, table
                 row += table.num_rows
         row = 0
+
+
+def larger(batches: Iterator[tuple[int, int, pa.Table]]) -> Iterator[tuple[int, int, pa.Table]]:
+    """Batches of pictures with those behind them, as long as these are few and small: each costs a fixed effort."""
+    held: list[pa.Table] = []
+    place = first = 0
+    for of, start, table in batches:
+        rows, size = sum(map(len, held)) + len(table), sum(part.nbytes for part in held) + table.nbytes
+        if held and (of != place or rows > PICTURE_ROWS or size > PICTURE_BYTES):
+            yield place, first, pa.concat_tables(held)
+            held = []
+        if not held:
+            place, first = of, start
+        held.append(table)
+    if held:
+        yield place, first, pa.concat_tables(held)
 
 
 def divided(
@@ -264,11 +291,15 @@ def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
         empty = pa.nulls(len(cells), pa.binary())
         cut = pa.StructArray.from_arrays([empty, cells.field("path")], fields=list(types.PICTURE))
         table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cut)
+        from secateur.trainers.modalities.seen_pictures import KEPT
+
+        table = table.drop_columns(list(KEPT))
     return table
 
 
 def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Table, Hashes, pl.Series]:
-    """A batch with its gaps and pictures, the hashes of its inputs, and their faults String `[n]`."""
+    """A batch with its gaps and pictures, the hashes of its inputs, and their faults String `[n]`; of pictures also
+    what was seen of them (`seen_pictures.KEPT`)."""
     table = with_nulls(table, columns)
     if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
         cells = cells_at(table[columns.image], base)
@@ -276,7 +307,14 @@ def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Tab
     for name in columns.texts if columns.kind in ("messages", "completion") else ():
         cells = pa.chunked_array([canonical_json(table[name], every=columns.kind == "messages")])
         table = table.set_column(table.schema.get_field_index(name), name, cells)
-    return table, *input_hashes(table, columns)
+    if columns.image is None:
+        return table, *input_hashes(table, columns)
+    from secateur.trainers.modalities.seen_pictures import columns_of
+
+    pictures = list(seen_in(table[columns.image]))
+    for name, values in columns_of(pictures).items():
+        table = table.append_column(name, values)
+    return table, *hashes_of_pictures(pictures)
 
 
 def canonical_json(cells: pa.ChunkedArray, *, every: bool) -> pa.Array:

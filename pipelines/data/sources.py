@@ -45,7 +45,7 @@ from secateur.trainers.modalities.rows import RowFault
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = "5"
+FORMAT = "6"
 """Changes with what a scan writes."""
 PLAIN = (types.NOTHING, types.BOOLEAN, types.INTEGER, types.NUMBER, types.TEXT)
 """Types of features and groups."""

@@ -25,6 +25,7 @@ from secateur.trainers.models import registry as models
 from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 from secateur.trainers.passes.scoring import score_rows
 from secateur.trainers.processes import device_of_choice
+from secateur.trainers.sparse_rows import open_inputs
 
 ROWS = 1 << 16
 """Rows of a scoring pass between two looks of its bar."""
@@ -69,9 +70,8 @@ def encoded(study: Study, loaded: Loaded, folder: Path) -> Data:
     path, rows = folder / "inputs.npy", loaded.rows["train"]
     with loaded.placing("train"):
         encoder = fit_encoder(study.resolved_encoding, rows, study.read_columns.inputs)
-        write_inputs(path, encoder, rows)
-    inputs = np.load(path, mmap_mode="r", allow_pickle=False)
-    return Data(inputs, loaded.targets, task, encoder.model_settings)
+        path = write_inputs(path, encoder, rows)
+    return Data(open_inputs(path), loaded.targets, task, encoder.model_settings)
 
 
 def train_proxy(study: Study, data: Data, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
 
 from secateur.pipelines.data.stored_targets import targets_in
 from secateur.trainers.contract import Data
+from secateur.trainers.sparse_rows import Inputs
 from secateur.trainers.tasks.own import OwnTask, Split
 from secateur.trainers.tasks.registry import task_from
 
 
-def data_of(inputs: np.ndarray, samples: pl.LazyFrame, source: dict[str, Any], split: Split = "train") -> Data:
+def data_of(inputs: Inputs, samples: pl.LazyFrame, source: dict[str, Any], split: Split = "train") -> Data:
     """Arrays and table of one split as trainers take them; the task is the one that the training rows taught."""
     task = task_from(source["task"])
     if isinstance(task, OwnTask):

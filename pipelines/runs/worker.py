@@ -39,6 +39,7 @@ from secateur.trainers.loop.snapshots import Snapshots
 from secateur.trainers.loop.trackers import TensorBoard, Tracker
 from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
+from secateur.trainers.sparse_rows import ENDING, Inputs, SparseRows, open_inputs
 from secateur.trainers.tasks.own import OwnTask, Split
 from secateur.trainers.tasks.registry import task_from
 
@@ -66,7 +67,7 @@ class DataFiles(BaseModel):
             return Data.of(task, split)
         assert self.inputs
         assert self.targets
-        inputs = np.load(self.inputs, mmap_mode="r", allow_pickle=False)
+        inputs = open_inputs(self.inputs)
         targets = np.load(self.targets, allow_pickle=False)
         if len(inputs) != len(targets):
             raise ValueError(f"{self.inputs} holds {len(inputs)} samples now, not {len(targets)}: it was made again")
@@ -82,14 +83,20 @@ def files_of(data: Data, folder: Path, prefix: str = "") -> DataFiles:
         return DataFiles(inputs=None, targets=None, task=state, model_settings=settings)
     targets, inputs = folder / f"{prefix}targets.npy", mapped_from(data.inputs)
     save_array(targets, data.targets)
-    if inputs is None:
+    if inputs is None and isinstance(data.inputs, SparseRows):
+        inputs = folder / f"{prefix}inputs{ENDING}"
+        with new_file(inputs, overwrite=True) as partial:
+            data.inputs.save(partial)
+    elif inputs is None:
         inputs = folder / f"{prefix}inputs.npy"
         save_array(inputs, data.inputs)
     return DataFiles(inputs=inputs.resolve(), targets=targets.resolve(), task=state, model_settings=settings)
 
 
-def mapped_from(array: np.ndarray) -> Path | None:
-    """The `.npy` file that an array is the memory map of, the whole of it; None where it is not one."""
+def mapped_from(array: Inputs) -> Path | None:
+    """The file that an array is the memory map of, the whole of it; None where it is not one."""
+    if isinstance(array, SparseRows):
+        return array.path
     # A view of a map is a memmap as well, and names the same file; its base is the map that it was taken from.
     if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and str(array.filename).endswith(".npy"):
         return Path(str(array.filename))
@@ -217,7 +224,7 @@ def save_outcome(trained: Trained, job: TrainingJob, folder: Path) -> dict[str, 
         "curve": [asdict(each) for each in trained.curve]
     }
     with new_folder(folder / OUTCOME, overwrite=True) as partial:
-        shape = np.load(job.data.inputs, mmap_mode="r").shape[1:] if job.data.inputs else ()
+        shape = open_inputs(job.data.inputs).shape[1:] if job.data.inputs else ()
         models.save(trained.model.cpu(), partial, job.config, shape)
         (partial / NUMBERS).write_text(json.dumps(numbers))
     return numbers

@@ -28,6 +28,7 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.processes import device_of_choice
+from secateur.trainers.sparse_rows import SparseRows
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def digestible(part: Any) -> Any:
     """A part of a digest as JSON-able data."""
     if isinstance(part, np.ndarray):
         return f"{part.dtype} {part.shape} {hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()}"
+    if isinstance(part, SparseRows):
+        return [digestible(np.asarray(array)) for array in (part.starts, part.columns, part.values)]
     return content_at(part) if isinstance(part, Path) else part
 
 

@@ -34,8 +34,9 @@ from secateur.pipelines.storage.records import (
 )
 from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.signals import BESIDE, samples_behind
+from secateur.trainers.sparse_rows import ENDING, open_inputs
 
-EXTENSIONS = (".npy", ".parquet", ".json", "")
+EXTENSIONS = (".npy", ".npz", ".parquet", ".json", "")
 # numpy parses an array's header with `ast`, whose recursion count Python 3.11 shares between threads: two that parse at
 # once may end with a SystemError (CPython issue 106905).
 HEADERS = Lock()
@@ -95,6 +96,8 @@ class Store:
             else:
                 path = place.with_name(f"{place.name}.json")
                 write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), overwrite=True)
+            for other in {*EXTENSIONS[:-1]} - {path.suffix}:  # of a value of another kind, before
+                place.with_name(place.name + other).unlink(missing_ok=True)
         return path
 
     @contextmanager
@@ -172,7 +175,7 @@ class Store:
         return bool(self.find(key, trial)) and not self.outdated(key, trial) and not self.faults(key, trial)
 
     def load(self, key: Key, trial: Trial | None = None, *, of_any_samples: bool = False) -> Any:
-        """Read back: arrays memory-mapped, tables lazy, JSON parsed, folders as their path.
+        """Read back: arrays memory-mapped, sparse ones as `SparseRows`, tables lazy, JSON parsed, folders as paths.
 
         Raises FileNotFoundError for what is not there, and StoredError for what was changed since it was written, or
         was made for other samples than the study holds now, unless it may be `of_any_samples`.
@@ -189,9 +192,9 @@ class Store:
                 f"{name} is older than {names[0]}/{samples}, which holds other rows than it was made for, or the same "
                 f"in another order: {remedy}"
             )
-        if path.suffix == ".npy":
+        if path.suffix in (".npy", ENDING):
             with HEADERS:
-                return np.load(path, mmap_mode="r", allow_pickle=False)
+                return open_inputs(path)
         if path.suffix == ".parquet":
             return pl.scan_parquet(path)
         return json.loads(path.read_text()) if path.suffix == ".json" else path

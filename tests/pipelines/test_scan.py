@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from secateur.pipelines.data import types
+from secateur.pipelines.data import preparation, types
 from secateur.pipelines.data.preparation import write_inputs
 from secateur.pipelines.data.scan import ROW
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
@@ -22,6 +22,8 @@ from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
 from secateur.trainers.modalities.encoding import encoded_rows, fit_encoder
 from secateur.trainers.modalities.tables import TableEncoding
+from secateur.trainers.modalities.texts import TextEncoding
+from secateur.trainers.sparse_rows import open_inputs
 
 COLUMNS = Columns(features=["x", "word"], label="label")
 
@@ -101,6 +103,51 @@ def test_a_killed_scan_or_encoding_goes_on_with_the_same_bytes(tmp_path: Path) -
         assert expected[name].startswith(held) if name in arrays else held == expected[name]
     assert sum(0 < len(before[name]) < len(expected[name]) for name in arrays) == len(KINDS)
     assert shards(tmp_path / "killed") == expected
+
+
+class Killed(BaseException):
+    """Stands for a signal that ends the process."""
+
+
+def test_a_sparse_encoding_that_was_killed_anywhere_goes_on_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    texts = [" ".join(f"w{number}" for number in random.integers(0, 50, row % 9)) or "none" for row in range(120)]
+    pl.DataFrame({"text": texts, "label": [0, 1] * 60}).write_parquet(tmp_path / "texts.parquet")
+    monkeypatch.setattr("secateur.pipelines.data.scan.SHARD_ROWS", 50)
+    monkeypatch.setattr("secateur.pipelines.data.source_kinds.parts.TEXTS", 30)
+    columns = Columns(text="text", label="label")
+    rows = read(tmp_path, columns, kind="parquet", train="texts.parquet", test_fraction=0.2).rows["train"]
+    encoder = fit_encoder(TextEncoding(kind="tfidf", terms=40), rows, ["text"])
+    turns, at = 0, 0
+
+    def killing(whole: Any) -> Any:
+        def call(*arguments: Any) -> None:
+            nonlocal turns
+            turns += 1
+            if turns == at:
+                for file in arguments[0] if whole is preparation.write_block else ():
+                    file.write(b"half of what was to be written")
+                raise Killed
+            whole(*arguments)
+
+        return call
+
+    doubles = {name: killing(getattr(preparation, name)) for name in ("write_block", "write_rows", "save_state")}
+    whole = write_inputs(tmp_path / "whole.npy", encoder, rows)
+    np.testing.assert_array_equal(open_inputs(whole)[:], encoded_rows(encoder, rows))
+    # Each of four blocks, the one shard before the last, the whole, and the state after it.
+    for at in range(1, 8):
+        turns, path = 0, tmp_path / f"killed-{at}.npy"
+        with monkeypatch.context() as patch:
+            for name, double in doubles.items():
+                patch.setattr(preparation, name, double)
+            with pytest.raises(Killed):
+                write_inputs(path, encoder, rows)
+        assert write_inputs(path, encoder, rows).read_bytes() == whole.read_bytes()
+        assert sorted(file.suffix for file in tmp_path.glob(f"killed-{at}.*")) == [".json", ".npz"]
+    assert write_inputs(path, encoder, rows).read_bytes() == whole.read_bytes()  # of one that was whole
 
 
 def read(folder: Path, columns: Columns = COLUMNS, **source: Any) -> Loaded:

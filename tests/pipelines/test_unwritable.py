@@ -156,7 +156,8 @@ ROUND: dict[str, tuple[str, ...]] = {
         "manifests/row_files.py", "pages/page.py", "pages/audit_folder.py fill", "runs/drift.py",
         "runs/training.py save_trained", "assets/sample_target.py write_arrays",
         "trainers/experiments/", "trainers/modalities/", "trainers/models/", "trainers/distillation/cached_logits.py",
-        "trainers/passes/layer_inputs.py", "audits/argilla.py", "audits/fiftyone.py", "audits/label_studio.py",
+        "trainers/sparse_rows.py", "trainers/passes/layer_inputs.py", "audits/argilla.py", "audits/fiftyone.py",
+        "audits/label_studio.py",
     ),
     "an ExitStack holds the block": ("data/scan.py scanned",),
     "written into memory": (

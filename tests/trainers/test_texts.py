@@ -5,17 +5,22 @@ import os
 import subprocess
 import sys
 import unicodedata
+from itertools import pairwise
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
+from secateur.trainers.modalities import tfidf
 from secateur.trainers.modalities.encoding import encoded_rows
-from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder, load_tokenizer, train_tokenizer
-from secateur.trainers.modalities.words import terms_of
+from secateur.trainers.modalities.texts import TextEncoding, TokenEncoder, load_tokenizer, train_tokenizer
+from secateur.trainers.modalities.tfidf import TfidfEncoder
+from secateur.trainers.modalities.word_blocks import split, words_in
+from secateur.trainers.modalities.words import pieces_of, terms_of
 
 TEXTS = ["My card has not arrived yet", "Where is my card?", "top-up failed, again", "Exchange rate of a card payment"]
 TOKENS, TFIDF = TextEncoding(kind="tokens", vocabulary=120), TextEncoding(kind="tfidf")
@@ -113,14 +118,83 @@ def test_tfidf_is_that_of_scikit_learn():
 
 
 def test_frequent_terms_are_found_among_more_than_the_buffer_holds(monkeypatch):
-    monkeypatch.setattr("secateur.trainers.modalities.texts.DISTINCT", 16)
-    monkeypatch.setattr("secateur.trainers.modalities.texts.BATCH", 5)
+    monkeypatch.setattr("secateur.trainers.modalities.tfidf.DISTINCT", 16)
+    monkeypatch.setattr("secateur.trainers.modalities.word_blocks.BYTES", 80)
     monkeypatch.setattr("secateur.trainers.modalities.frequencies.BLOCK", 8)
     texts = [f"once{row} often{row % 3}" for row in range(60)]
     encoder = TfidfEncoder.fit(rows(texts), "text", TextEncoding(kind="tfidf", terms=3))
-    assert encoder.vectoriser.get_feature_names_out().tolist() == ["often0", "often1", "often2"]
+    assert list(encoder.terms) == ["often0", "often1", "often2"]
     # In 20 of 60 texts.
-    np.testing.assert_allclose(encoder.vectoriser.idf_, np.log(61 / 21) + 1, rtol=1e-6)
+    np.testing.assert_allclose(encoder.idf, np.log(61 / 21) + 1, rtol=1e-6)
+
+
+def drawn_texts(seed, count, words=40, letters="abcdefgh"):
+    """Texts of words of which some are frequent, and pairs of words too; distinct counts are likely."""
+    random = np.random.default_rng(seed)
+    every = np.array([f"{letters[place % len(letters)]}{place}" for place in range(300)])
+    share = 1 / np.arange(1, 301) ** 1.1
+    drawn = random.choice(300, (count, words), p=share / share.sum())
+    lengths = random.integers(0, words + 1, count)
+    return [" ".join(every[row[:length]]) for row, length in zip(drawn, lengths, strict=True)]
+
+
+@pytest.mark.parametrize(("terms", "letters"), [(60, "abcdefgh"), (200, "äbçd\u0435f\u03b3h"), (10**6, "abcdefgh")])
+@pytest.mark.parametrize("block", [1000, 1 << 22])
+def test_terms_and_weights_are_those_of_scikit_learn_however_texts_come(terms, letters, block, monkeypatch):
+    monkeypatch.setattr("secateur.trainers.modalities.word_blocks.BYTES", block)
+    train, test = drawn_texts(0, 700, letters=letters), drawn_texts(1, 300, letters=letters)
+    count = CountVectorizer(ngram_range=(1, 2))
+    sums = np.asarray(count.fit_transform(train).sum(axis=0)).ravel()
+    # Which of equally frequent terms are kept, scikit-learn does not define: the limit is where counts differ.
+    ordered = np.sort(sums)[::-1]
+    limit = next((n for n in range(min(terms, len(sums) - 1), 0, -1) if ordered[n - 1] > ordered[n]), len(sums))
+    limit = len(sums) if terms >= len(sums) else limit
+    encoder = TfidfEncoder.fit(rows(train), "text", TextEncoding(kind="tfidf", terms=limit))
+    reference = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=limit).fit(train)
+    assert list(encoder.terms) == reference.get_feature_names_out().tolist()
+    for texts in (train, test):
+        np.testing.assert_allclose(
+            encoded_rows(encoder, rows(texts)), reference.transform(texts).toarray(), rtol=2e-6, atol=1e-7
+        )
+
+
+def test_frequent_pairs_are_found_among_more_than_the_buffer_holds(monkeypatch):
+    monkeypatch.setattr(tfidf, "PAIRS", 16)
+    monkeypatch.setattr("secateur.trainers.modalities.word_blocks.BYTES", 200)
+    random = np.random.default_rng(0)
+    noise = [" ".join(f"w{number}" for number in random.permutation(30)[:8]) for _ in range(300)]
+    texts = [f"one two {text} three four" for text in noise]
+    encoder = TfidfEncoder.fit(rows(texts), "text", TextEncoding(kind="tfidf", terms=6))
+    assert {"one two", "three four"} < set(encoder.terms)
+    np.testing.assert_allclose(encoder.idf[encoder.terms.index("one two")], 1, rtol=1e-6)
+
+
+ANY = st.lists(
+    st.sampled_from([*"abC éΑΣβ Д_0'\u2019-.天气ーกา\n", "‌", "‍", "́", "️", "हि", "न्", "ﬁ", "한", "\U0001d4b3"])
+    | st.characters(codec="utf-8"),
+    max_size=40,
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ANY, min_size=1, max_size=6), st.integers(1, 60))
+def test_words_of_many_texts_are_those_of_each(texts, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("secateur.trainers.modalities.word_blocks.BYTES", size)
+        blocks = list(split(pa.array(texts, pa.large_string())))
+    assert [text for block in blocks for text in block.to_pylist()] == texts
+    first, found, pairs = 0, [[] for _ in texts], [[] for _ in texts]
+    for block in blocks:
+        part = words_in(block)
+        words = part.words.to_pylist()
+        for place, (word, row, linked) in enumerate(zip(words, part.rows.tolist(), part.linked.tolist(), strict=True)):
+            found[first + row].append(word)
+            pairs[first + row] += [(words[place - 1], word)] if linked else []
+        first += len(block)
+    for text, own, both in zip(texts, found, pairs, strict=True):
+        spaced, sequences = pieces_of(text)
+        assert sorted(own) == sorted([*(word for words in spaced for word in words), *sequences])
+        assert sorted(both) == sorted(pair for words in spaced for pair in pairwise(words))
 
 
 PLAIN = st.text(st.sampled_from("aBcéßøŁž ABC\u0391β\u03b3Джи0123456789_'\u2019-.,!?—…\n\t "), max_size=60)

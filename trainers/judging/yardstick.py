@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from secateur.trainers.contract import Data
+from secateur.trainers.sparse_rows import SparseRows
 from secateur.trainers.tasks.own import OwnTask
 
 VERSION = "1"
@@ -61,8 +62,9 @@ def rows_within(work: float, data: Data, kind: Kind) -> int:
     """How many rows a yardstick of these samples may read so that it takes `work` multiplications at most, within the
     caps; `work` below what LEAST_ROWS take does not count."""
     columns = min(MOST_COLUMNS, int(np.prod(data.inputs.shape[1:])))
-    some = data.inputs[:LEAST_ROWS]
-    read = np.count_nonzero(some) / len(some) if kind == "text" else columns
+    some = data.take(np.arange(min(LEAST_ROWS, len(data)))).inputs
+    stored = len(some.values) if isinstance(some, SparseRows) else np.count_nonzero(some) if kind == "text" else 0
+    read = stored / len(some) if kind == "text" else columns
     each = ROUNDS * data.task.width * (columns * OPERATIONS if kind == "features" else 2 * read)
     most = min(MOST_ROWS, MOST_VALUES // columns, int(work / max(1.0, each)))
     return min(len(data), max(LEAST_ROWS, most))
@@ -105,8 +107,10 @@ def reader_of(
     of_columns = int(np.prod(data.inputs.shape[1:]))
     kept = np.sort(random.permutation(of_columns)[:MOST_COLUMNS])
 
+    sparse = isinstance(data.inputs, SparseRows)
+
     def plain(block: Data) -> Values:
-        flat = np.asarray(block.inputs).reshape(len(block), -1)
+        flat = block.inputs.csr() if sparse else np.asarray(block.inputs).reshape(len(block), -1)
         return flat if len(kept) == of_columns else flat[:, kept]
 
     if kind == "features":

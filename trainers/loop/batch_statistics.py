@@ -70,7 +70,7 @@ def seen(model: nn.Module, blocks: Any, watchers: Mapping[Any, Callable[[Any, to
     try:
         with torch.inference_mode():
             for block in blocks:
-                model(torch.as_tensor(block.inputs))
+                model(block.network_inputs())
     finally:
         for handle in handles:
             handle.remove()

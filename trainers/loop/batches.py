@@ -16,6 +16,7 @@ from secateur.scorers.lazy import torch
 from secateur.selectors.draws.keyed_permutation import derive_seed
 from secateur.trainers.augmentation import Augmentation, Views, apply_views, draw_views
 from secateur.trainers.contract import Data, moved
+from secateur.trainers.sparse_rows import Inputs, SparseRows
 
 HELD_SHARE = 0.5
 """Share of a device's memory (of a GPU's free memory) that inputs may take to be held there."""
@@ -38,10 +39,10 @@ class Held:
     """Inputs that are gathered on the device, where they are put once; on the CPU they stay where they are."""
 
     def __init__(self, data: Data, rows: torch.Tensor, device: torch.device) -> None:
-        self.inputs = np.asarray(data.inputs)
+        self.inputs = data.inputs if isinstance(data.inputs, SparseRows) else np.asarray(data.inputs)
         self.held = self.places = None
         if device.type != "cpu":
-            self.held = copied(self.inputs, rows.numpy(), device)
+            self.held = copied(np.asarray(data.inputs), rows.numpy(), device)
             if len(rows) < len(data):
                 places = torch.zeros(len(data), dtype=torch.int64)
                 places[rows] = torch.arange(len(rows))
@@ -66,6 +67,33 @@ def copied(inputs: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"], d
     for start in range(0, len(rows), COPIED_AT_ONCE):
         held[start : start + COPIED_AT_ONCE] = torch.from_numpy(inputs[rows[start : start + COPIED_AT_ONCE]])
     return held
+
+
+class HeldSparse:
+    """Sparse inputs that are put on the device once as they are, and made dense there, batch by batch."""
+
+    def __init__(self, data: Data, rows: torch.Tensor, device: torch.device) -> None:
+        part = data.inputs.take(rows.numpy())
+        self.counts, self.width, self.device = np.diff(part.starts), part.width, device
+        self.places = np.zeros(len(data), np.int64)
+        self.places[rows.numpy()] = np.arange(len(rows))
+        arrays = (part.starts, part.columns, part.values)
+        self.starts, self.columns, self.values = (torch.from_numpy(np.asarray(each)).to(device) for each in arrays)
+
+    def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[torch.Tensor]:
+        """As `Source` says; how many numbers a batch has is known on the host, so nothing waits for the device."""
+        places = self.places[ids.numpy()]
+        held = torch.from_numpy(places).to(self.device, non_blocking=True)
+        for part in parts:
+            rows, total = held[part], int(self.counts[places[part]].sum())
+            first = self.starts[rows]
+            counts = self.starts[rows + 1] - first
+            owners = torch.repeat_interleave(torch.arange(len(rows), device=self.device), counts, output_size=total)
+            before = counts.cumsum(0) - counts
+            at = torch.arange(total, device=self.device) + (first - before)[owners]
+            dense = torch.zeros(len(rows), self.width, device=self.device)
+            dense[owners, self.columns[at].long()] = self.values[at]
+            yield dense
 
 
 class Collated:
@@ -130,9 +158,9 @@ class Loaded:
             yield moved(inputs, self.device)
 
 
-def is_mapped(array: np.ndarray) -> bool:
+def is_mapped(array: Inputs) -> bool:
     """Whether an array, or what it is a view of, lies in a file."""
-    holder: object = array
+    holder: object = array.values if isinstance(array, SparseRows) else array
     while isinstance(holder, np.ndarray):
         if isinstance(holder, np.memmap):
             return True
@@ -162,13 +190,23 @@ def source_of(
     in memory already is held whatever its size. Samples of a user's own data set are read in this process, or by
     workers.
     """
-    if not isinstance(data.inputs, np.ndarray):
+    if not isinstance(data.inputs, np.ndarray | SparseRows):
         return Loaded(data, device, workers=workers) if loading == "workers" else Collated(data, device)
     if loading == "auto":
-        size = len(rows) * data.inputs.itemsize * math.prod(data.inputs.shape[1:])
+        size = bytes_of(data.inputs, len(rows))
         fits = size <= HELD_SHARE * (memory_of(device) if memory is None else memory)
         loading = "memory" if fits or (device.type == "cpu" and not is_mapped(data.inputs)) else "workers"
-    return Held(data, rows, device) if loading == "memory" else Loaded(data, device, workers=workers)
+    if loading == "workers":
+        return Loaded(data, device, workers=workers)
+    sparse = isinstance(data.inputs, SparseRows) and device.type != "cpu"
+    return HeldSparse(data, rows, device) if sparse else Held(data, rows, device)
+
+
+def bytes_of(inputs: Inputs, rows: int) -> int:
+    """About how many bytes so many rows take."""
+    if isinstance(inputs, SparseRows):
+        return inputs.nbytes * rows // max(1, len(inputs))
+    return rows * inputs.itemsize * math.prod(inputs.shape[1:])
 
 
 class StepViews:

@@ -22,6 +22,7 @@ from secateur.scorers.lazy import nn, torch
 from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import AfterStep, Data, Objective, TrainingConfig
 from secateur.trainers.models.identity import weights_of
+from secateur.trainers.sparse_rows import SparseRows
 
 NAME = "snapshot.pt"
 FORMAT = 1
@@ -135,7 +136,9 @@ def summary_of_data(data: Data, rows: torch.Tensor) -> dict[str, Any]:
     for start in range(0, len(numbers), 4096):
         block = numbers[start : start + 4096]
         digest.update(block.tobytes())
-        if isinstance(data.inputs, np.ndarray):  # what a user's own data set yields need not be the same twice
+        if isinstance(
+            data.inputs, np.ndarray | SparseRows
+        ):  # what a user's own data set yields need not be the same twice
             digest.update(np.ascontiguousarray(data.inputs[block]).tobytes())
         digest.update(np.ascontiguousarray(data.targets[block]).tobytes())
     return {

@@ -61,22 +61,29 @@ def image_or_fault(cell: Any) -> Image.Image | str:
     pixels than Pillow's limit or of several frames, and for values that Pillow would change: colours of 16 bits, whole
     numbers from 2^31 on and numbers that are infinite or not there.
     """
+    with quiet():
+        return decoded(cell)
+
+
+def decoded(cell: Any) -> Image.Image | str:
+    """As `image_or_fault`, for whoever has made Pillow `quiet`."""
     if not isinstance(cell, Image.Image) and (cell is None or (cell["bytes"] is None and not cell["path"])):
         return "image is missing"
     path = None if isinstance(cell, Image.Image) else cell["path"]
     name = f"image {path!r}" if path else "image"
     try:
-        with quiet():
-            opened = opened_image(cell)
-            if opened is None:
-                return f"{name} is not there"
-            if opened.format in MOVING and getattr(opened, "is_animated", False):
-                return f"{name} holds {opened.n_frames} frames, of which one would be read: save the one that counts"  # type: ignore[attr-defined]
-            if loses_bits(opened):
-                return f"{name} has colours of 16 bits, of which 8 would be lost: save it with 8 bits, or in grey"
-            opened.load()
-            picture = plain(opened)
-            reason = unusable(opened, picture)
+        opened = opened_image(cell)
+        if opened is None:
+            return f"{name} is not there"
+        if opened.format in MOVING and getattr(opened, "is_animated", False):
+            return f"{name} holds {opened.n_frames} frames, of which one would be read: save the one that counts"  # type: ignore[attr-defined]
+        if loses_bits(opened):
+            return f"{name} has colours of 16 bits, of which 8 would be lost: save it with 8 bits, or in grey"
+        opened.load()
+        if opened.format == "PNG" and not opened.info and opened.mode in ("L", "RGB"):
+            return opened  # as it is: nothing is said of how it is turned, and nothing is transparent
+        picture = plain(opened)
+        reason = unusable(opened, picture)
     except BOMBS:
         return f"{name} unpacks to more than {Image.MAX_IMAGE_PIXELS:,} pixels: scale it down"
     except DECODING_FAILS:
@@ -131,7 +138,10 @@ def image_bytes(cell: Any) -> bytes | None:
 def loses_bits(opened: Image.Image) -> bool:
     """Whether Pillow would cut the values of a picture to 8 bits, from its header."""
     # The parameters of Pillow's decoders name the layout of the values, and the largest one of a PPM.
-    layouts = [str(part) for tile in getattr(opened, "tile", ()) for part in np.atleast_1d(np.array(tile[3], object))]
+    details = [tile[3] for tile in getattr(opened, "tile", ())]
+    if opened.format == "PNG" and details == [opened.mode]:  # the usual case, for this is asked of every picture
+        return False
+    layouts = [str(part) for held in details for part in (held if isinstance(held, tuple | list) else (held,))]
     deep = any(";16" in part or (part.isdecimal() and int(part) > 255 and opened.format == "PPM") for part in layouts)
     return deep and mode_of(opened) not in DEEP
 

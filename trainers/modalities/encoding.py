@@ -12,12 +12,14 @@ from jaxtyping import Shaped
 
 from secateur.trainers.contract import TrainingConfig, kind_read_by
 from secateur.trainers.modalities.images import ImageEncoder, ImageEncoding
-from secateur.trainers.modalities.rows import Batches, batches_of
+from secateur.trainers.modalities.rows import Batches, Stored, batches_of
 from secateur.trainers.modalities.sequences import SequenceEncoder, SequenceEncoding
 from secateur.trainers.modalities.tables import TableEncoder, TableEncoding
-from secateur.trainers.modalities.texts import TextEncoding, TfidfEncoder, TokenEncoder
+from secateur.trainers.modalities.texts import TextEncoding, TokenEncoder
+from secateur.trainers.modalities.tfidf import TfidfEncoder
 from secateur.trainers.models.causal_model import refuse_other_tokens, vocabulary_at
 from secateur.trainers.models.registry import factory_of
+from secateur.trainers.sparse_rows import Inputs
 
 if TYPE_CHECKING:
     import datasets
@@ -59,6 +61,10 @@ class Encoder(Protocol):
         """Columns that it reads."""
 
     @property
+    def spared(self) -> tuple[str, ...]:
+        """Columns that spare it work where rows have them."""
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of a row as an array."""
 
@@ -66,11 +72,16 @@ class Encoder(Protocol):
     def dtype(self) -> "np.dtype[Any]":
         """Of the array."""
 
-    def encode_batch(self, table: "pa.Table", first: int = 0) -> Shaped[np.ndarray, "b ..."]:
+    @property
+    def sparse(self) -> bool:
+        """Whether batches are `SparseRows`."""
+
+    def encode_batch(self, table: "pa.Table", first: int = 0) -> Inputs:
         """Rows from `first` on as an array; raises ValueError that names column and row of what cannot be one."""
 
-    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
-        """What a reader should know of the encoding of these rows, such as the share of texts that are cut."""
+    def facts(self, rows: "Batches | datasets.Dataset", inputs: Inputs | None = None) -> dict[str, Any]:
+        """What a reader should know of the encoding of these rows, such as the share of texts that are cut; `inputs`
+        are the rows as encoded, where they are at hand."""
 
     def save(self, folder: Path) -> None:
         """Write what was learned, as `encoding.json` and what it needs beside it, for people to read."""
@@ -178,27 +189,31 @@ def encode(
     return Encoded(inputs, test_inputs, encoder.model_settings, facts, encoder)
 
 
-def facts_of(encoder: Encoder, split: Literal["train", "test"], rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+def facts_of(
+    encoder: Encoder,
+    split: Literal["train", "test"],
+    rows: "Batches | datasets.Dataset",
+    inputs: Inputs | None = None,
+) -> dict[str, Any]:
     """What a reader should know of the encoding of a split; names of the test rows' facts begin with "test "."""
-    return {f"{'test ' * (split == 'test')}{name}": value for name, value in encoder.facts(rows).items()}
+    return {f"{'test ' * (split == 'test')}{name}": value for name, value in encoder.facts(rows, inputs).items()}
 
 
 def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:
     """Rows as one array in memory."""
     whole = np.empty((len(rows), *encoder.shape), encoder.dtype)
     for start, block in blocks_of(encoder, rows):
-        whole[start : start + len(block)] = block
+        whole[start : start + len(block)] = np.asarray(block)
     return whole
 
 
-def blocks_of(
-    encoder: Encoder, rows: "Batches | datasets.Dataset", start: int = 0
-) -> Iterator[tuple[int, Shaped[np.ndarray, "b ..."]]]:
+def blocks_of(encoder: Encoder, rows: "Batches | datasets.Dataset", start: int = 0) -> Iterator[tuple[int, Inputs]]:
     """Consecutive rows as arrays of at most 32 MiB, each with the row that it begins at, counted from `start`; memory
-    holds one.
+    holds one. Sparse ones come by the batch in which they are read.
     """
-    size = max(1, BLOCK // (math.prod(encoder.shape) * encoder.dtype.itemsize or 1))
-    for table in batches_of(rows, encoder.names):
+    size = 1 << 30 if encoder.sparse else max(1, BLOCK // (math.prod(encoder.shape) * encoder.dtype.itemsize or 1))
+    held = rows.schema.names if isinstance(rows, Stored) else ()
+    for table in batches_of(rows, [*encoder.names, *(name for name in encoder.spared if name in held)]):
         for first in range(0, table.num_rows, size):
             part = table.slice(first, size)
             yield start, encoder.encode_batch(part, start)

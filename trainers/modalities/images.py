@@ -57,7 +57,11 @@ class ImageEncoder:
         Headers tell colour from grey; what is decoded is the first image and those whose values need a range.
         """
         from secateur.trainers.modalities.decoding import DEEP, GREY, decode_image, mode_in_header
+        from secateur.trainers.modalities.seen_pictures import modes_of
 
+        if (known := modes_of(rows)) and not known[0] & {*DEEP}:
+            height, width = encoding.size or known[1]
+            return cls(column, height, width, 3 if known[0] - {*GREY} else 1)
         size: tuple[int, int] | None = None
         modes: set[str] = set()
         ranges: dict[str, tuple[float, float]] = {}
@@ -94,21 +98,36 @@ class ImageEncoder:
     def shape(self) -> tuple[int, ...]:
         return (self.height, self.width, self.channels)
 
+    sparse = False
     dtype = np.dtype(np.uint8)
+
+    @property
+    def spared(self) -> tuple[str, ...]:
+        from secateur.trainers.modalities.seen_pictures import KEPT
+
+        return KEPT
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> UInt8[np.ndarray, "b height width channels"]:
         """Pixels of every row; RowFault for one of another depth than the training images."""
-        from secateur.trainers.modalities.decoding import decode_image
+        from secateur.trainers.modalities.decoding import decoded
+        from secateur.trainers.modalities.seen_pictures import in_order, kept_in, shown_in
 
-        depth = next(iter(self.ranges), "")
+        if not self.ranges and (kept := kept_in(table, self.shape)) is not None:
+            return kept
+        depth, cells = next(iter(self.ranges), ""), table[self.column].to_pylist()
         pixels = np.zeros((table.num_rows, *self.shape), np.uint8)
-        for row, cell in enumerate(table[self.column].to_pylist()):
-            image = decode_image(cell)
-            if image is None:
-                continue
-            if depth_of(image.mode) != depth:
-                raise other_depth(self.column, cell, first + row, depth_of(image.mode), depth)
-            pixels[row] = self.array_of(image)
+
+        def work(known: Any, cell: Any) -> Any:
+            image = decoded(cell) if known is None else known
+            if isinstance(image, str):
+                return None
+            return self.array_of(image) if depth_of(image.mode) == depth else image.mode
+
+        for row, found in enumerate(in_order(work, cells, shown_in(table))):
+            if isinstance(found, str):
+                raise other_depth(self.column, cells[row], first + row, depth_of(found), depth)
+            if found is not None:
+                pixels[row] = found
         return pixels
 
     def array_of(self, image: "Image.Image") -> UInt8[np.ndarray, "height width channels"]:
@@ -122,7 +141,7 @@ class ImageEncoder:
             image = image.resize((self.width, self.height), Image.Resampling.BILINEAR)
         return np.asarray(image).reshape(self.height, self.width, self.channels)
 
-    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """Least and greatest value of the training images that have no range of their own."""
         return {f"range of {VALUES[mode]}": list(ends) for mode, ends in self.ranges.items()}
 

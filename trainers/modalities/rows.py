@@ -35,6 +35,15 @@ class Batches(Protocol):
         """Some columns of consecutive rows, pictures undecoded."""
 
 
+@runtime_checkable
+class Stored(Batches, Protocol):
+    """Rows that may have more columns than a study names."""
+
+    @property
+    def schema(self) -> "pa.Schema":
+        """All of their columns."""
+
+
 def batches_of(rows: "Batches | datasets.Dataset", names: Sequence[str]) -> "Iterator[pa.Table]":
     """Some columns of consecutive rows, pictures undecoded."""
     if isinstance(rows, Batches):

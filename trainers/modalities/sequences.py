@@ -162,6 +162,7 @@ class SequenceEncoder:
     def shape(self) -> tuple[int, ...]:
         return (2, self.length)
 
+    sparse, spared = False, ()
     dtype = np.dtype(np.int32)
 
     def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
@@ -263,7 +264,7 @@ class SequenceEncoder:
             )
         return found
 
-    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """Length, share of the samples that are cut, tokens that are learned, and how many completions are short."""
         counts, cut = [], 0
         for sample in self.samples_of(rows):

@@ -133,6 +133,7 @@ class TableEncoder:
         sizes = self.categories
         return (sum(size - UNKNOWN - 1 if size else 1 for size in sizes) if self.kind == "one_hot" else len(sizes),)
 
+    sparse, spared = False, ()
     dtype = np.dtype(np.float32)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Float32[np.ndarray, "b columns"]:
@@ -160,7 +161,7 @@ class TableEncoder:
             place += 1 + column.marked
         return one_hot(codes, categories) if self.kind == "one_hot" and any(categories) else codes
 
-    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """How many columns of which kind, and the share of categories that training did not have."""
         described = [column for column in self.columns if isinstance(column, Category)]
         unknown = dict.fromkeys((column.name for column in described), 0)

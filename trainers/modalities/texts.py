@@ -1,7 +1,6 @@
-"""Texts as arrays: token ids int32 `[n, length]`, or TF-IDF float32 `[n, terms]`."""
+"""Texts as arrays of token ids, int32 `[n, length]`; `tfidf.py` has the other encoding that the settings name."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,18 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Int32
 from pydantic import ConfigDict, Field
 
 from secateur.scorers.settings import PATHS, Settings
-from secateur.trainers.modalities.frequencies import Frequencies
 from secateur.trainers.modalities.rows import Batches, batches_of
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
     import tokenizers
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
 PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 BATCH = 4096
@@ -30,8 +27,6 @@ LEAST, MOST = 16, 512
 CUT, WITHOUT_TERM = "share of texts cut", "share of texts without a term"
 UNSEEN = "system turns that the template leaves out"
 """Facts that a reader should know of where they are not small."""
-DISTINCT = 1 << 20
-"""Distinct terms up to which the most frequent ones are counted exactly."""
 CORPUS = 1 << 19
 """Texts that a tokenizer is trained on at most: of more texts every second, third, … one."""
 
@@ -183,6 +178,7 @@ class TokenEncoder:
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
 
+    sparse, spared = False, ()
     dtype = np.dtype(np.int32)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Int32[np.ndarray, "b length"]:
@@ -194,7 +190,7 @@ class TokenEncoder:
             ids[row, : len(encoded.ids)] = encoded.ids
         return ids
 
-    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
+    def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """Share of the texts that are cut."""
         cut = sum(was_cut for _, was_cut in self.tokens_of(rows))
         return {"length": self.length, CUT: cut / max(1, len(rows))}
@@ -204,70 +200,3 @@ class TokenEncoder:
         self.tokenizer.save(str(folder / "tokenizer.json"))
         learned = {"column": self.column, "padding_id": self.padding_id, "length": self.length}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "tokens"} | learned) + "\n")
-
-
-@dataclass(frozen=True)
-class TfidfEncoder:
-    """TF-IDF of the terms most frequent in training (`terms_of`), logarithmic counts, rows of length 1."""
-
-    column: str
-    vectoriser: "TfidfVectorizer"
-
-    @classmethod
-    def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: TextEncoding) -> "TfidfEncoder":
-        """Terms and their weights; raises ValueError where no training text holds a word."""
-        import polars as pl
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        from secateur.trainers.modalities.words import terms_of
-
-        counted, total = Frequencies(DISTINCT), 0
-        for texts in texts_of(rows, column):
-            count, holding = Counter[str](), Counter[str]()
-            for text in texts:
-                terms = terms_of(text)
-                count.update(terms)
-                holding.update(set(terms))
-            total += len(texts)
-            counts = {"value": list(count), "count": list(count.values()), "texts": [holding[term] for term in count]}
-            counted.add(pl.DataFrame(counts, {"value": pl.String, "count": pl.Int64, "texts": pl.Int64}))
-        chosen = counted.sums().head(encoding.terms).sort("value")
-        if chosen.is_empty():
-            raise ValueError(f"column {column!r}: no word in the training texts")
-        vectoriser = TfidfVectorizer(
-            analyzer=terms_of, vocabulary=chosen["value"].to_list(), sublinear_tf=True, dtype=np.float32
-        )
-        # As scikit-learn has it: one more text that holds every term.
-        vectoriser.idf_ = (np.log((1 + total) / (1 + chosen["texts"].to_numpy())) + 1).astype(np.float32)
-        return cls(column, vectoriser)
-
-    @property
-    def model_settings(self) -> dict[str, Any]:
-        return {"kind": "numbers"}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.column,)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.vectoriser.vocabulary_),)
-
-    dtype = np.dtype(np.float32)
-
-    def encode_batch(self, table: "pa.Table", first: int = 0) -> Float32[np.ndarray, "b terms"]:
-        """Weights of every row."""
-        weights: np.ndarray = self.vectoriser.transform(texts_in(table, self.column)).toarray()
-        return weights.astype(np.float32)
-
-    def facts(self, rows: "Batches | datasets.Dataset") -> dict[str, Any]:
-        """How many terms there are, and the share of the texts that hold none of them."""
-        found = (self.vectoriser.transform(texts) for texts in texts_of(rows, self.column))
-        empty = sum(int((np.diff(weights.indptr) == 0).sum()) for weights in found)
-        return {"terms": len(self.vectoriser.vocabulary_), WITHOUT_TERM: empty / max(1, len(rows))}
-
-    def save(self, folder: Path) -> None:
-        """Write `encoding.json`: terms and their inverse document frequencies."""
-        terms = self.vectoriser.get_feature_names_out().tolist()
-        learned = {"column": self.column, "terms": terms, "idf": self.vectoriser.idf_.tolist()}
-        (folder / "encoding.json").write_text(json.dumps({"encoder": "tfidf"} | learned) + "\n")

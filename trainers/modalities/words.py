@@ -16,7 +16,9 @@ CHARACTER = regex.compile(r"(?V1)\P{M}\p{M}*")
 """A letter with its marks."""
 SIGN = r"[[\w\p{N}\p{M}]--[\u200c\u200d]]"
 """Letters, digits, underscores and the marks that belong to the letters before them."""
-WORD = regex.compile(rf"(?V1)[[\w\p{{N}}]--[\p{{M}}\u200c\u200d]](?:{SIGN}|[\u200c\u200d](?={SIGN}))+")
+FIRST = r"[[\w\p{N}]--[\p{M}\u200c\u200d]]"
+"""The same without marks."""
+WORD = regex.compile(rf"(?V1){FIRST}(?:{SIGN}|[\u200c\u200d](?={SIGN}))+")
 """Two or more signs; joiners between signs, as in Persian and Hindi, are inside a word."""
 ASCII = re.compile(r"\w\w+")
 """The same words faster, of texts that are ASCII."""
@@ -29,17 +31,26 @@ def terms_of(text: str, pairs: bool = True) -> list[str]:
 
     Of the NFKC form in lower case: equal texts have equal terms, however they are encoded.
     """
+    spaced, sequences = pieces_of(text)
+    return [term for words in spaced for term in (with_pairs(words) if pairs else words)] + sequences
+
+
+def pieces_of(text: str) -> tuple[list[list[str]], list[str]]:
+    """Words of each piece of a text between runs of scripts without spaces, and the sequences of these runs."""
     if text.isascii():
-        words: list[str] = ASCII.findall(text.lower())
-        return with_pairs(words) if pairs else words
-    pieces = RUN.split(LOOKS.sub("", unicodedata.normalize("NFKC", text)).lower())
-    spaced = [WORD.findall(piece) for piece in pieces[::2]]
-    terms = [term for words in spaced for term in (with_pairs(words) if pairs else words)]
+        return [ASCII.findall(text.lower())], []
+    pieces = RUN.split(plain(text))
+    sequences = []
     for run in pieces[1::2]:
         characters = CHARACTER.findall(run)
         for length in range(1, LONGEST + 1):
-            terms += ["".join(characters[at : at + length]) for at in range(len(characters) - length + 1)]
-    return terms
+            sequences += ["".join(characters[at : at + length]) for at in range(len(characters) - length + 1)]
+    return [WORD.findall(piece) for piece in pieces[::2]], sequences
+
+
+def plain(text: str) -> str:
+    """The form of a text that counts."""
+    return unicodedata.normalize("NFKC", LOOKS.sub("", text)).lower()
 
 
 def with_pairs(words: list[str]) -> list[str]:

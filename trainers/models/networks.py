@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from secateur.trainers.contract import UNKNOWN, Data
 from secateur.trainers.models.pooling import mean_of_real, pooled
+from secateur.trainers.sparse_rows import SparseRows
 from secateur.trainers.tasks.contract import Task
 
 
@@ -41,6 +42,10 @@ class Standardise(nn.Module):
         """
         if not len(self.mean):
             return
+        if isinstance(data.inputs, SparseRows):
+            mean, variance = map(torch.from_numpy, data.inputs.moments(rows))
+            self._set(mean, variance.sqrt())
+            return
         origin = torch.as_tensor(next(data.blocks(1, rows=rows)).inputs).double().flatten(0, -2)[0]
         count, mean, squares = 0, torch.zeros_like(origin), torch.zeros_like(origin)
         for block in data.blocks(rows=rows):
@@ -49,8 +54,10 @@ class Standardise(nn.Module):
             share = len(values) / (count + len(values))
             squares += (values - here).square().sum(0) + (here - mean).square() * count * share
             count, mean = count + len(values), mean + (here - mean) * share
-        deviation = (squares / count).sqrt()
-        self.mean.copy_(origin + mean)
+        self._set(origin + mean, (squares / count).sqrt())
+
+    def _set(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        self.mean.copy_(mean)
         self.std.copy_(torch.where(deviation > 0, deviation, 1.0))
         self.mean[self.exempt], self.std[self.exempt] = 0.0, 1.0
 

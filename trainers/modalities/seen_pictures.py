@@ -1,0 +1,129 @@
+"""Pictures that are decoded once: what identifies each, and its pixels where they take little more room than its file.
+
+An encoder finds mode, size and pixels in columns beside the pictures where whoever read these put them there.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import xxhash
+from jaxtyping import UInt8
+from PIL import Image
+
+from secateur.trainers.modalities.decoding import decoded, image_bytes, quiet
+from secateur.trainers.modalities.rows import Stored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Found = TypeVar("Found")
+MODE, HEIGHT, WIDTH, PIXELS = KEPT = tuple(f"secateur:{name}" for name in ("mode", "height", "width", "pixels"))
+"""Columns of decoded pictures, null where there is none; the last one also where its pixels are not kept."""
+SMALL, MOST, TIMES = 1 << 12, 1 << 15, 4
+"""Bytes of pixels that are always kept, and that are where the file has at least a fourth of them."""
+LARGE = 1 << 13
+"""Bytes of a picture's file from which on several are decoded at once: below, Python takes longer than the decoder."""
+
+
+class SeenPicture(NamedTuple):
+    """Digest of a decoded picture, or of its bytes where it cannot be decoded, and why it cannot; what `KEPT` names."""
+
+    digest: bytes
+    fault: str | None = None
+    mode: str | None = None
+    height: int | None = None
+    width: int | None = None
+    pixels: bytes | None = None
+
+
+def seen_pictures(cells: "pa.ChunkedArray") -> Iterator[SeenPicture]:
+    """What each cell of an image column shows, in their order."""
+    for chunk in cells.chunks:
+        for start in range(0, len(chunk), 256):
+            yield from in_order(seen, chunk.slice(start, 256).to_pylist())
+
+
+def seen(cell: Any) -> SeenPicture:
+    """What a cell shows; Pillow is quiet already."""
+    picture = decoded(cell)
+    if isinstance(picture, str):
+        data = image_bytes(cell)
+        return SeenPicture(xxhash.xxh3_128_digest(b"no image" if data is None else b"raw image" + data), picture)
+    pixels = picture.tobytes()
+    digest = xxhash.xxh3_128_digest(f"image {picture.mode} {picture.width} {picture.height} ".encode() + pixels)
+    kept = len(pixels) <= SMALL or len(pixels) <= min(MOST, TIMES * size_of(cell))
+    return SeenPicture(digest, None, picture.mode, picture.height, picture.width, pixels if kept else None)
+
+
+def in_order(work: Callable[..., Found], cells: Sequence[Any], besides: Iterable[Any] | None = None) -> Iterator[Found]:
+    """The results of some work on cells of pictures, each behind what stands beside it, in their order; of large ones
+    several at once, by threads, for Pillow lets others run while it decodes."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    some = [size_of(cell) for cell in cells[:: max(1, len(cells) // 8)]]
+    given = [cells] if besides is None else [besides, cells]
+    with quiet():  # once, for filters of warnings are the same for all threads
+        if workers == 1 or sum(some) < LARGE * len(some):
+            yield from map(work, *given)
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(work, *given)
+
+
+def size_of(cell: Any) -> int:
+    """Bytes of the file of a picture; 0 where there is none."""
+    if not isinstance(cell, dict):
+        return 0
+    if cell["bytes"] is not None:
+        return len(cell["bytes"])
+    path = cell["path"]
+    return Path(path).stat().st_size if path and Path(path).is_file() else 0
+
+
+def columns_of(pictures: Sequence[SeenPicture]) -> "dict[str, pa.Array]":
+    """What is kept of pictures, as columns."""
+    import pyarrow as pa
+
+    kinds = (pa.string(), pa.int32(), pa.int32(), pa.large_binary())
+    values = ([getattr(one, name.removeprefix("secateur:")) for one in pictures] for name in KEPT)
+    return {name: pa.array(held, kind) for name, held, kind in zip(KEPT, values, kinds, strict=True)}
+
+
+def modes_of(rows: Any) -> tuple[set[str], tuple[int, int]] | None:
+    """Modes of pictures that were decoded, and height and width of the first; None where that is not known."""
+    if not (isinstance(rows, Stored) and {*KEPT} <= {*rows.schema.names}):
+        return None
+    modes: set[str] = set()
+    size: tuple[int, int] | None = None
+    for table in rows.batches([MODE, HEIGHT, WIDTH]):
+        modes |= set(table[MODE].unique().drop_null().to_pylist())
+        if size is None and len(there := table.drop_null()):
+            size = there[HEIGHT][0].as_py(), there[WIDTH][0].as_py()
+    return None if size is None else (modes, size)
+
+
+def kept_in(table: "pa.Table", shape: tuple[int, ...]) -> UInt8[np.ndarray, "b height width channels"] | None:
+    """Pixels of every row, where those of all are kept and of this shape; None elsewhere."""
+    height, width, channels = shape
+    wanted = {MODE: "L" if channels == 1 else "RGB", HEIGHT: height, WIDTH: width}
+    if PIXELS not in table.column_names or table[PIXELS].null_count:
+        return None
+    if any(table[name].unique().to_pylist() != [value] for name, value in wanted.items()):
+        return None
+    held, size = table[PIXELS].combine_chunks(), height * width * channels
+    start = int(np.frombuffer(held.buffers()[1], np.int64)[held.offset])
+    whole = np.frombuffer(held.buffers()[2], np.uint8)[start : start + size * len(held)]
+    return whole.reshape(-1, *shape)
+
+
+def shown_in(table: "pa.Table") -> Iterator["Image.Image | None"]:
+    """The decoded picture of every row, None where its pixels are not kept."""
+    if PIXELS not in table.column_names:
+        yield from itertools.repeat(None, table.num_rows)
+        return
+    for mode, height, width, pixels in zip(*(table[name].to_pylist() for name in KEPT), strict=True):
+        yield None if pixels is None else Image.frombytes(mode, (width, height), pixels)
