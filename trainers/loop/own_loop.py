@@ -14,7 +14,7 @@ TRL tokenises the rows, and the mixin numbers them before. Nothing is patched, e
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -174,7 +174,7 @@ class SampledTraining(RowsWithIds):
         return getattr(trainer.model, "loss_type", None) is None or bool(trainer._loss_shifts_labels)
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: MutableMapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """In training, the weighted mean of per-sample losses, which the sampler is told."""
         ids = inputs.pop(ID, None)
