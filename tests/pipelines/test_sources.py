@@ -139,7 +139,7 @@ def test_image_folders(tmp_path: Path, read: Read) -> None:
     assert [image.tobytes() for image in shown if image] == [picture(s).tobytes() for s in (0, 3, 1, 4, 2, 5)]
     assert loaded.scanned["train"].column(FAULT).to_list() == [None] * 6 + [f"image {torn!r} cannot be decoded"]
     picture(9, tmp_path / "exam" / "stray.png")
-    with pytest.raises(SourceError, match=r"exam/stray\.png is not in .*exam/CLASS/, its class cannot be told"):
+    with pytest.raises(SourceError, match=r"exam/stray\.png is not in .*exam/CLASS/, its class is unknown"):
         read(PICTURE, kind="imagefolder", train="t[r]ain", test="exam")
     (tmp_path / "bare").mkdir()
     with pytest.raises(SourceError, match=r"source\.test: no pictures in .*bare"):
