@@ -45,7 +45,7 @@ def save(name: str, draw: Callable[[Any], None], width: float, height: float) ->
     for scheme, ink in INKS.items():
         path = IMAGES / f"{name}_{scheme}.svg"
         path.write_bytes(picture(draw, width=width, height=height, ink=ink))
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+        print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
 def crossover() -> None:
