@@ -182,27 +182,6 @@ def test_external_links_are_well_formed() -> None:
     assert not [link for link in found if not re.fullmatch(r"https://[\w.-]+\.[a-z]+/\S*", link)]
 
 
-def test_the_picture_of_all_selections_is_of_the_figures_on_its_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import pictures
-
-    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
-    pictures.selections()
-    drawn = sorted(tmp_path.iterdir())
-    assert len(drawn) == 2
-    for path in drawn:
-        assert path.read_bytes() == (ROOT / "docs" / "images" / path.name).read_bytes(), "draw it again"
-
-
-def test_pictures_of_light_pages_have_a_twin_for_dark_ones() -> None:
-    for page in DOCUMENTS:
-        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.svg#only-(light|dark)\)", page.read_text())
-        assert all(drawn == wanted for _, _, drawn, wanted in shown), page.name
-        twins = [[one[:2] for one in shown if one[2] == scheme] for scheme in ("light", "dark")]
-        assert twins[0] == twins[1], page.name
-
-
 YAMLS = [
     pytest.param(page, text, id=f"{page.name}-{number}")
     for page in DOCUMENTS

@@ -1,6 +1,7 @@
 """Pages that say how to do one job are followed from their first block to their last, in a folder of their own."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -166,3 +167,24 @@ def test_the_first_lines_have_the_words_that_people_search_for(page: str) -> Non
 
 def test_pages_of_jobs_are_among_the_documents() -> None:
     assert not JOBS.keys() - {page.name for page in DOCUMENTS}
+
+
+def test_the_picture_of_all_selections_is_of_the_figures_on_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pictures
+
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    pictures.selections()
+    drawn = sorted(tmp_path.iterdir())
+    assert len(drawn) == 2
+    for path in drawn:
+        assert path.read_bytes() == (ROOT / "docs" / "images" / path.name).read_bytes(), "draw it again"
+
+
+def test_pictures_of_light_pages_have_a_twin_for_dark_ones() -> None:
+    for page in DOCUMENTS:
+        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.svg#only-(light|dark)\)", page.read_text())
+        assert all(drawn == wanted for _, _, drawn, wanted in shown), page.name
+        twins = [[one[:2] for one in shown if one[2] == scheme] for scheme in ("light", "dark")]
+        assert twins[0] == twins[1], page.name
