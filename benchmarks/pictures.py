@@ -36,7 +36,7 @@ STUDY = {
     "training": {"model": "mlp", "batch_size": 32, "learning_rate": 0.001, "steps": 765},
     "seeds": 5,
 }
-SHOWN, ACROSS = 12, 6
+SHOWN, ACROSS = 12, 4
 LINE = re.compile(r"^\| (\S.*?) \| ([\d.]+) ± ([\d.]+) \|[^|]*\| ([\d.]+) ± ([\d.]+) \|", re.MULTILINE)
 
 
@@ -123,7 +123,7 @@ def wrong_labels() -> None:
         axes.set(xlim=(0, ACROSS), ylim=(-tall * (SHOWN // ACROSS - 1) - 0.5, 1))
         axes.axis("off")
 
-    save("wrong_labels", draw, 6.6, 3.4)
+    save("wrong_labels", draw, 4.6, 5.0)
 
 
 def selections() -> None:
