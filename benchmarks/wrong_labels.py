@@ -80,11 +80,16 @@ def line(name: str, read: tuple[Any, np.ndarray, Kind, list[int]], share: float,
     return [name, len(labels), noise, wrong.sum(), accuracy, found.count, found.low, found.high, joint, *areas]
 
 
+def off_by(found: float, count: float) -> str:
+    """How far a count is off, in percent."""
+    return f"{round(100 * (found / count - 1)):+d}".replace("+0", "0")
+
+
 def shown(name: str, rows: int, noise: str, runs: list[list[Any]]) -> str:
     """A line of the table, means over seeds."""
     numbers = np.array([run[3:] for run in runs], float).mean(axis=0)
     count, accuracy, found, low, high, joint, own, theirs = numbers
-    off = f"{100 * (found / count - 1):+.0f} | {100 * (joint / count - 1):+.0f}" if count else f"| counts {joint:,.0f}"
+    off = f"{off_by(found, count)} | {off_by(joint, count)}" if count else f"| counts {joint:,.0f}"
     areas = f"{own:.4f} | {theirs:.4f}" if count else " | "
     return (
         f"| {name} | {rows:,} | {noise if count else 'none'} | {count:,.0f} | {100 * accuracy:.1f} | {found:,.0f} "

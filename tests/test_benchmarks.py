@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from secateur.pipelines.studies.files import load_study
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -242,3 +244,41 @@ def test_a_fine_tuned_model_is_pruned_by_every_arm_and_nothing_is_done_twice(ben
     monkeypatch.setattr(script, "BASE", phrases / "nowhere")
     script.main(asked)
     assert "SKIPPED, no language model" in capsys.readouterr().out
+
+
+def test_the_grid_of_teachers_goes_on_and_tabulates_whole_seeds(benchmarks, pictures, capsys, monkeypatch):
+    import distillation_grid as grid
+
+    for name, value in {"ALPHAS": (0.5, 1.0), "KEEPS": (0.3,), "WIDTHS": (4, 16), "STEPS": {0.3: 4}}.items():
+        monkeypatch.setattr(grid, name, value)
+    runs, page = pictures / "runs.jsonl", pictures / "page.md"
+    page.write_text("<!-- weight, width and share -->\n<!-- end of weight, width and share -->\n")
+    asked = ["--runs", str(runs), "--data", str(pictures), "--rows", "60", "--write", str(page)]
+    grid.main([*asked, "--seeds", "1", "--minutes", "0"])
+    assert "0 of 22 trainings of the first seed" in capsys.readouterr().out
+    grid.main([*asked, "--seeds", "2"])
+    lines = runs.read_text().splitlines()
+    assert len(lines) == 2 * 22
+    table = page.read_text()
+    assert all(table.count(f"| {name} |") == 2 for name in ["random", *grid.CLEVER])
+    plain = [json.loads(line)[5] for line in lines if json.loads(line)[:4] == ["random", 0.2, 0.3, 0.0]]
+    taught = [json.loads(line)[5] for line in lines if json.loads(line)[:4] == ["teacher 4", 0.2, 0.3, 0.5]]
+    assert f"| random, teacher of width 4, alpha 0.5 | {100 * (np.mean(taught) - np.mean(plain)):+.1f} ± " in table
+    runs.write_text("\n".join(lines[:-1]) + '\n["teacher 16", 0.2')
+    grid.main([*asked, "--seeds", "2"])
+    assert runs.read_text().splitlines()[:-1] == lines[:-1]
+    assert json.loads(runs.read_text().splitlines()[-1]) == json.loads(lines[-1]), "the same training, the same number"
+    assert page.read_text() == table
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_studies_of_the_benchmarks_load(path):
+    study = load_study(path)
+    assert study.name == path.stem
+
+
+def test_the_two_proxies_are_compared_in_one_study_but_for_their_length():
+    long, short = (load_study(BENCHMARKS / "studies" / f"cifar10_{which}_proxy.yaml") for which in ("long", "short"))
+    assert (long.proxy.epochs, short.proxy.epochs) == (30, 5)
+    same = {"name": "", "description": "", "proxy": long.proxy}
+    assert long.model_copy(update=same) == short.model_copy(update=same)

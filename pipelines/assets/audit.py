@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
+from jaxtyping import Int64
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.assets.facts import told_of
@@ -24,6 +25,8 @@ from secateur.pipelines.audits.later import audited_later
 from secateur.pipelines.audits.memory import Memory, hashes_of, looks_of, memory_of
 from secateur.pipelines.audits.of_study import known_from, study_rows
 from secateur.pipelines.audits.study_models import identity_of, models_of
+from secateur.pipelines.audits.study_vectors import NAME as EMBEDDINGS
+from secateur.pipelines.audits.study_vectors import study_vectors, vectors_compared
 from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.manifests.origin import Origin
 from secateur.pipelines.pages.audit_folder import PAGE, TABLE, fill
@@ -55,7 +58,7 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
 
     @study_asset(
         study, "audit", ins=("samples", "source"),
-        deps=[key_of(study, "test_samples")] if isinstance(study, Study) else [],
+        deps=[key_of(study, name) for name in beside(study)],
         description=DESCRIPTION, metadata={"page": dg.MetadataValue.url(link)} if link else {},
         check_specs=[dg.AssetCheckSpec(name, asset=key, description=text) for name, text in CHECKS.items()],
         accelerated=isinstance(study, Study),
@@ -70,7 +73,7 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
             rows = replace(rows, known=known_from(rows, before))
         rows, how, made_of = asked(study, rows, secateur_store)
         told: dict[str, Any] = {"samples": study.report_samples, "say": context.log.info}
-        places = memory.places(rows) if memory else None
+        rows, places = remembered_in(rows, memory)
         if memory and places is not None and len(places) < len(rows):
             with tempfile.TemporaryDirectory(prefix="secateur-") as aside:
                 found, looks = audited_later(rows, memory, places, how, Path(aside), **told)
@@ -112,6 +115,21 @@ def remembered(study: Study | Choice, store: Store) -> Memory | None:
     return Memory.read(store.load(key, of_any_samples=True))
 
 
+def remembered_in(rows: AuditRows, memory: Memory | None) -> tuple[AuditRows, Int64[np.ndarray, " known"] | None]:
+    """Where remembered rows are among those of now, None where nothing is remembered that goes with them; the rows have
+    a note that says so of vectors."""
+    places = memory.places(rows) if memory else None
+    if memory is None or places is None or not (why := memory.other_vectors(rows, places)):
+        return rows, places
+    return replace(rows, notes=(*rows.notes, f"near copies: all rows are compared again: {why}")), None
+
+
+def beside(study: Study | Choice) -> list[str]:
+    """Assets that an audit reads beside the samples and their source."""
+    test = ["test_samples"] if isinstance(study, Study) else []
+    return [*test, EMBEDDINGS] if vectors_compared(study) else test
+
+
 def how_of(study: Study | Choice) -> How:
     """What copies cost the study's training."""
     if isinstance(study, Choice) or not study.training:
@@ -122,7 +140,9 @@ def how_of(study: Study | Choice) -> How:
 
 def asked(study: Study | Choice, rows: AuditRows, store: Store) -> tuple[AuditRows, How, str]:
     """Rows with notes of who judges them, how they are audited by what the models say, and which models these are."""
-    how = how_of(study)
+    how = replace(how_of(study), near=not rows.whole)
+    vectors, notes = study_vectors(study, store, rows)
+    rows = replace(rows, vectors=vectors, notes=(*rows.notes, *notes))
     if isinstance(study, Choice):
         return rows, how, ""
     models, made_of = models_of(study, store, rows), identity_of(study, store)

@@ -61,5 +61,5 @@ def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
         *([epoch_manifest_asset(study)] if any(one.in_training for one in study.selections.values()) else []),
         evaluation_asset(study),
         report_asset(study),
-        *([] if study.task.own else [audit_asset(study, base, origin_of)]),
+        audit_asset(study, base, origin_of),
     ]

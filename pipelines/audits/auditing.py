@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,14 @@ from secateur.pipelines.audits.overlap import contaminated, overlaps_in, summed
 from secateur.pipelines.audits.own_predictions import fit_to
 from secateur.pipelines.audits.suspects import (
     Suspects,
+    judge_of,
     suspects_in,
     suspicious,
     why_not,
     worth_of_leaks,
     worth_to,
-    wrongly_labelled,
 )
+from secateur.pipelines.audits.wrongly_labelled import wrongly_labelled
 
 Say = Callable[[str], None]
 """Told what is being done."""
@@ -46,6 +48,8 @@ class How:
 
     near: bool = True
     labels: bool = True
+    by: str | None = None
+    """Who judges labels by predictions, as `check_judge` has it."""
     seed: int = 0
     batch_size: int = BATCH
     epochs: int = 1
@@ -135,10 +139,6 @@ class Audited:
 
     def content(self) -> dict[str, Any]:
         """JSON-able."""
-        measures = [
-            {"measure": each.measure, "threshold": float(each.threshold), "reason": each.reason}
-            for each in self.copies.measures
-        ]
         return {
             "data": self.rows.name,
             "rows": self.sizes,
@@ -152,9 +152,42 @@ class Audited:
             "saving": self.saving.content() if self.saving else None,
             "contamination": dict(self.contamination),
             "findings": self.findings,
-            "measures": measures,
+            "measures": self.measures,
+            "shared": self.shared,
             "notes": list(self.rows.notes),
         }
+
+    @property
+    def measures(self) -> list[dict[str, Any]]:
+        """By which measures rows are copies, from which similarity and why, and the `leaks` and `duplicates` that each
+        finds and none before it."""
+        part = self.rows.part
+        kept = [int(self.copies.kept(part, level=place).sum()) for place in range(len(self.copies.levels))]
+        before = [len(self.rows.splits[TRAIN]), *kept]
+        return [
+            {
+                "measure": each.measure,
+                "threshold": float(each.threshold),
+                "reason": each.reason,
+                "leaks": int(self.copies.leaked(part, by=place).sum()),
+                "duplicates": before[place] - kept[place],
+            }
+            for place, each in enumerate(self.copies.measures)
+        ]
+
+    @property
+    def shared(self) -> list[dict[str, Any]]:
+        """Of each two `parts` beside training that share rows, how many `rows` of the later one the other has, by the
+        measure that finds them first."""
+        pairs, part, names = self.copies.between, self.rows.part, self.rows.names
+        beside = [number for number in self.rows.splits if number != TRAIN]
+        found = []
+        for first, later in combinations(beside, 2):
+            by = pairs.by[(part[pairs.rows] == later) & (part[pairs.other] == first)]
+            counts = {one.measure: int((by == place).sum()) for place, one in enumerate(self.copies.measures)}
+            if len(by):
+                found.append({"parts": [names[first], names[later]], "rows": counts})
+        return found
 
     def knows(self, name: str) -> bool:
         """Whether `mask` has an answer for the name."""
@@ -180,15 +213,20 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     how = how or How()
     if how.own is not None:
         fit_to(how.own, rows)
+    if rows.task is not None:
+        judge_of(rows, how.by)  # which may refuse
+    if rows.vectors and how.near and not rows.vectors.held:
+        say(f"asking {rows.vectors.name} for vectors")
+        rows.vectors.of_sound(rows)
     say("comparing rows")
-    copies = joined([exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])])
+    copies = joined([exact_copies(rows), *(near_copies(rows, seed=how.seed) if how.near else [])], rows.part)
     unlooked = why_not(rows) if how.labels else "nobody asked for it"
     suspects: dict[int, Suspects] = {}
     worth = None
     if not unlooked:
         say("looking at labels")
         cheap = Cheap(rows)
-        suspects = suspects_in(rows, copies, cheap, how.own, seed=how.seed)
+        suspects = suspects_in(rows, copies, cheap, how.own, how.by, seed=how.seed)
         of_study = worth_to(rows, copies, how.tested, how.tested_by)
         worth = of_study or worth_of_leaks(rows, copies, cheap, seed=how.seed)
         unlooked = suspects[TRAIN].cannot_say

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +11,27 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Bool, Int16, Int64, Shaped
+from jaxtyping import Bool, Float32, Int16, Int64, Shaped
 
 from secateur.pipelines.audits.seen import Seen, seen
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import Hashes
 from secateur.pipelines.data.scan import CONTENT, FAULT, FILE, INPUT, ROW, SplitRows, words_of
+from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.types import series_of
 from secateur.pipelines.files.shown_text import visible
 from secateur.trainers.tasks.contract import Task
 
 TRAIN, TEST, TARGET, BENCHMARK = range(4)
 """Numbers of the parts; those of benchmarks count on from there."""
+WHOLE = "whole"
+"""The kind of rows of which nothing but equality is known."""
+SHOWN = 5
+"""Rows that a message names."""
+BLOCK = 1024
+"""Vectors that are looked at, or made, at once."""
+Made = tuple[Float32[np.ndarray, "q d"], Bool[np.ndarray, " q"]]
+"""Vectors of rows, and which of these have one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class AuditRows:
     task: Task | None = None
     targets: Shaped[np.ndarray, "n ..."] | None = None
     label_names: tuple[str, ...] = ()
+    unlabelled: str = ""
+    """Why no labels are known, where more is to be said of it."""
     pictures: Path | None = None
     """The folder that paths of pictures are said from, where pictures are files."""
     bases: Mapping[int, Path] = field(default_factory=dict)
@@ -61,8 +72,12 @@ class AuditRows:
     """Place among `files` of the first file of a part, where its shards count their files by themselves."""
     known: Bool[np.ndarray, " n"] | None = None
     """Rows that an earlier audit has seen: what it found among them is not told again."""
+    whole: bool = False
+    """Whether rows are compared for equality alone; the text of each is what people are shown of it."""
     besides: pl.DataFrame | None = field(default=None, repr=False)
     """Columns of the training rows that could be features and were guessed to be none, in their order."""
+    vectors: Vectors | None = field(default=None, repr=False)
+    """Of the rows, where somebody names what makes them."""
     alive: Any = field(default=None, repr=False)
     """Keeps a temporary folder of the shards."""
 
@@ -71,8 +86,8 @@ class AuditRows:
 
     @property
     def kind(self) -> str:
-        """`text`, `image` or `features`."""
-        return self.columns[TRAIN].kind
+        """`text`, `image`, `features` or `WHOLE`."""
+        return WHOLE if self.whole else self.columns[TRAIN].kind
 
     @cached_property
     def starts(self) -> Mapping[int, int]:
@@ -223,3 +238,65 @@ class AuditRows:
         if self.targets is None or self.task is None:
             return [""] * len(rows)
         return [self.task.shown(self.targets[row]) if self.labelled[row] else "" for row in rows.tolist()]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One vector for each row, read or made when somebody first asks."""
+
+    name: str
+    """Where they come from, for people."""
+    made_of: str
+    """Equal of what makes equal vectors, as far as that is known without the vectors."""
+    make: Callable[[AuditRows, Int64[np.ndarray, " q"]], Made] = field(repr=False)
+    counts: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    """Of vectors that are there already, how many there are of each part, and how a message calls them; nothing where
+    a network makes them."""
+    kept: dict[str, Made] = field(default_factory=dict, repr=False, compare=False)
+
+    def of(self, rows: AuditRows, asked: Int64[np.ndarray, " q"]) -> Made:
+        """Of some rows whose input can be read; raises SourceError that counts and names rows for what is no number,
+        and for zeros throughout, which have no direction."""
+        if not len(asked):
+            return np.empty((0, 0), np.float32), np.empty(0, np.bool_)
+        values, given = self.make(rows, asked)
+        blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
+        finite = np.concatenate([np.isfinite(block).all(axis=1) for block in blocks])
+        somewhere = np.concatenate([block.any(axis=1) for block in blocks])
+        for fine, fault in ((finite, "NaN or infinite"), (somewhere, "zero throughout, which no cosine is of,")):
+            if len(wrong := np.flatnonzero(given & ~fine)):
+                refuse(self.name, rows, asked[wrong], int(given.sum()), fault)
+        return values, given
+
+    @property
+    def held(self) -> bool:
+        """Whether they are there already, and no network is asked for them."""
+        return bool(self.counts)
+
+    def check(self, rows: AuditRows) -> None:
+        """Raise SourceError for vectors that do not go with the rows, as far as they are there already."""
+        for number, (count, said) in self.counts.items():
+            if count != (size := len(rows.splits[number])):
+                raise SourceError(
+                    f"embeddings: {said} has {count:,} rows, and {rows.names[number]} has {size:,}: give one vector "
+                    "for each row, in the order of the rows"
+                )
+        if self.held:
+            self.of_sound(rows)
+
+    def of_sound(self, rows: AuditRows) -> Made:
+        """Of all rows whose input can be read, in their order; kept for whoever asks again."""
+        if "sound" not in self.kept:
+            self.kept["sound"] = self.of(rows, np.flatnonzero(rows.sound))
+        return self.kept["sound"]
+
+
+def refuse(name: str, rows: AuditRows, wrong: Int64[np.ndarray, " k"], of: int, fault: str) -> None:
+    """Raise SourceError that counts rows and names the first."""
+    places = rows.at(wrong[:SHOWN])
+    named = ", ".join(f"row {one['row']} of {one['file']}" for one in places.iter_rows(named=True))
+    more = ", …" if len(wrong) > SHOWN else ""
+    raise SourceError(
+        f"embeddings: {name} are {fault} for {len(wrong):,} of {of:,} rows ({named}{more}): make these vectors "
+        "again, or leave the rows out of the data"
+    )

@@ -1,16 +1,19 @@
-"""Findings about copies: rows of other parts that training has, copies within a part, and copies of other labels."""
+"""Findings about copies: rows that training has of other parts, copies within a part and between parts beside training,
+and copies of other labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, product
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
-from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.audits.contract import TARGET, TRAIN, AuditRows
 from secateur.pipelines.audits.joined import Joined
-from secateur.pipelines.audits.listed import Found
+from secateur.pipelines.audits.listed import BY_EMBEDDINGS, Found
+from secateur.pipelines.audits.nearly import EMBEDDINGS
 from secateur.pipelines.data.check import many
 
 
@@ -20,15 +23,24 @@ def copied(rows: AuditRows, copies: Joined) -> Iterator[Found]:
         if part != TRAIN:
             yield from leaks(rows, copies, part)
         yield from repeats(rows, copies, part)
+    yield from shared(rows, copies)
     yield from conflicts(rows, copies)
 
 
+def kind_of(name: str, near: str, copies: Joined, place: int) -> str:
+    """The kind of a finding of the measure at a place: vectors have findings of their own, beside those of words,
+    looks and columns."""
+    if place == 0:
+        return name
+    return near if copies.measures[place].measure != EMBEDDINGS else f"{near}{BY_EMBEDDINGS}"
+
+
 def leaks(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
-    """Rows of a part that training has: of equal input, and near copies."""
+    """Rows of a part that training has: of equal input, and near copies by each measure that is the first to say so."""
     name, size = rows.names[part], len(rows.splits[part])
-    for exact in (True, False):
+    for place in range(len(copies.measures)):
         told_of = rows.fresh | rows.fresh[copies.across]
-        found = np.flatnonzero(copies.leaked(rows.part, exact=exact) & (rows.part == part) & told_of)
+        found = np.flatnonzero(copies.leaked(rows.part, by=place) & (rows.part == part) & told_of)
         if not len(found):
             continue
         order = np.argsort(-copies.across_similarity[found], kind="stable")
@@ -39,14 +51,52 @@ def leaks(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
         several = many(len(found), f"{name} row")
         text = (
             f"{several} of {size:,} also in train{label}: results on {name} are too good"
-            if exact
-            else f"{several} of {size:,} nearly the same as a row of train{label}: results on {name} may be too good"
-            f"{parts_in(rows, found, other)}"
+            if place == 0
+            else f"{several} of {size:,} nearly the same as a row of train{in_words(copies, place)}{label}: results on "
+            f"{name} may be too good{parts_in(rows, found, other)}"
         )
         yield Found(
-            "leaked" if exact else "near leaked", name, text, found, other=other,
-            groups=len(np.unique(copies.group[found])), more=told(rows, copies, found, other, across=True),
+            kind_of("leaked", "near leaked", copies, place), name, text, found, other=other,
+            groups=len(np.unique(copies.group[found])),
+            more=told(copies, place, copies.across_similarity[found].astype(np.float64)),
         )  # fmt: skip
+
+
+def in_words(copies: Joined, place: int) -> str:
+    """By what near copies are told, of vectors, which find what nothing else did."""
+    return " by embeddings alone" if copies.measures[place].measure == EMBEDDINGS else ""
+
+
+def shared(rows: AuditRows, copies: Joined) -> Iterator[Found]:
+    """Rows that two parts beside training have, of equal input and nearly: those of the later part, by the other."""
+    pairs, measures = copies.between, range(len(copies.measures))
+    beside = [part for part in rows.splits if part != TRAIN]
+    told_of = rows.fresh[pairs.rows] | rows.fresh[pairs.other]
+    for place, (first, later) in product(measures, combinations(beside, 2)):
+        chosen = (rows.part[pairs.rows] == later) & (rows.part[pairs.other] == first) & (pairs.by == place) & told_of
+        chosen = np.flatnonzero(chosen)
+        if not len(chosen):
+            continue
+        chosen = chosen[np.argsort(-pairs.similarity[chosen], kind="stable")]
+        found, other = pairs.rows[chosen], pairs.other[chosen]
+        name, its = rows.names[later], rows.names[first]
+        several = f"{many(len(found), f'{name} row')} of {len(rows.splits[later]):,}"
+        text = (
+            f"{several} also in {its}: {meaning(first, later)}"
+            if place == 0
+            else f"{several} nearly the same as a row of {its}{in_words(copies, place)}{parts_in(rows, found, other)}"
+        )
+        more = told(copies, place, pairs.similarity[chosen].astype(np.float64))
+        yield Found(kind_of("shared", "near shared", copies, place), name, text, found, other=other, more=more)
+
+
+def meaning(first: int, later: int) -> str:
+    """Why it matters that two parts beside training share rows, of which `later` has the larger number."""
+    if later == TARGET:
+        return "what is chosen to be like the target cannot be judged by these test rows"
+    if first == TARGET:
+        return "what is chosen to be like the target cannot be judged by this benchmark"
+    return "results on both rest on the same rows"
 
 
 def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
@@ -61,29 +111,34 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
         groups = len(np.unique(copies.exact.group[exact]))
         more = len(exact) - groups
         text = f"{many(groups, 'group')} of equal {name} rows, {more:,} more than needed"
-        yield group_of(rows, copies.exact.group, exact, "duplicates", name, text, copies)
-    near = np.flatnonzero(mine & (copies.group >= 0))
-    group = copies.group[near]
-    # Groups that hold more than one input.
-    inputs = np.where(copies.exact.group[near] >= 0, copies.exact.group[near], near)
-    distinct = pl.DataFrame({"group": group, "input": inputs}).select(
-        pl.col("input").n_unique().over("group")
-    )["input"].to_numpy()  # fmt: skip
-    told_of = (distinct > 1) & fresh_groups(rows, group, near)
-    near, inputs, group = near[told_of], inputs[told_of], group[told_of]
-    if len(near):
-        groups, more = len(np.unique(group)), len(np.unique(inputs))
+        yield group_of(rows, copies, 0, exact, "duplicates", name, text)
+    for place in range(1, len(copies.measures)):
+        before, after = copies.levels[place - 1], copies.levels[place]
+        near = np.flatnonzero(mine & (after >= 0))
+        # Groups that hold more than one input, or group of the measures before.
+        inputs = np.where(before[near] >= 0, before[near], near)
+        distinct = pl.DataFrame({"group": after[near], "input": inputs}).select(
+            pl.col("input").n_unique().over("group")
+        )["input"].to_numpy()  # fmt: skip
+        told_of = (distinct > 1) & fresh_groups(rows, after[near], near)
+        near, inputs = near[told_of], inputs[told_of]
+        if not len(near):
+            continue
+        groups, more = len(np.unique(after[near])), len(np.unique(inputs))
+        besides = " besides equal ones" if place == 1 else " besides those of other measures"
         text = (
-            f"{many(groups, 'group')} of near copies among {name} rows, {many(more - groups, 'row')} more than needed"
-            f"{'' if len(near) == more else ' besides equal ones'}"
-            f"{parts_in(rows, *paired(copies, near))}"
+            f"{many(groups, 'group')} of near copies among {name} rows{in_words(copies, place)}, "
+            f"{many(more - groups, 'row')} more than needed{'' if len(near) == more else besides}"
+            f"{parts_in(rows, *paired(copies, place, near))}"
         )
-        yield group_of(rows, copies.group, near, "near duplicates", name, text, copies)
+        yield group_of(rows, copies, place, near, kind_of("", "near duplicates", copies, place), name, text)
 
 
-def paired(copies: Joined, found: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
-    """Those rows whose most similar other row is a near copy, and these others."""
-    near = found[copies.partner_by[found] > 0]
+def paired(
+    copies: Joined, place: int, found: Int64[np.ndarray, " m"]
+) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
+    """Those rows that a measure is the first to find a near copy of, and these others."""
+    near = found[copies.partner_by[found] == place]
     return near, copies.partner[near]
 
 
@@ -122,38 +177,36 @@ def within(group: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int
 
 
 def group_of(
-    rows: AuditRows, group: Int64[np.ndarray, " n"], found: Int64[np.ndarray, " m"], kind: str, name: str, text: str,
-    copies: Joined,
-) -> Found:  # fmt: skip
-    """A finding of rows in groups, group by group, the row that stays ahead; each is compared with that row."""
+    rows: AuditRows, copies: Joined, place: int, found: Int64[np.ndarray, " m"], kind: str, name: str, text: str
+) -> Found:
+    """A finding of rows in groups of a level, group by group, the row that stays ahead; each is compared with that row,
+    or, of near copies, with the most similar one, which a chain may lead away from it."""
+    group, measure = copies.levels[place], copies.measures[place]
     found = found[np.lexsort((found, group[found]))]
-    place, size = within(group[found])
-    heads = np.diff(place, prepend=-1) != 0
-    lead = found[heads][place]
-    near = kind == "near duplicates"
-    other = np.where(heads, -1, lead)
-    if near:  # the partner tells more than the row that stays, which a chain may lead away from
-        mine = rows.part[found] == rows.part[copies.partner[found]]
-        other = np.where(mine & ~heads, copies.partner[found], other)
+    places, size = within(group[found])
+    heads = np.diff(places, prepend=-1) != 0
+    lead = found[heads][places]
+    other, similarity = np.where(heads, -1, lead), np.ones(len(found))
+    if place:
+        partner = measure.partner[found]
+        mine = (partner >= 0) & (rows.part[found] == rows.part[partner])
+        other = np.where(mine & ~heads, partner, other)
+        similarity = np.where((other >= 0) & (partner == other), measure.similarity[found], np.nan)
     columns = {
-        "group": pl.Series(place + 1),
+        "group": pl.Series(places + 1),
         "group_rows": pl.Series(size),
         "stays": pl.Series(heads),
     }
-    more = told(rows, copies, found, other, across=False) if near else {"similarity": pl.Series(np.ones(len(found)))}
+    more = told(copies, place, similarity.astype(np.float64)) if place else {"similarity": pl.Series(similarity)}
     return Found(kind, name, text, found, other=other, groups=int(heads.sum()), more=columns | more)
 
 
-def told(
-    rows: AuditRows, copies: Joined, found: Int64[np.ndarray, " m"], other: Int64[np.ndarray, " m"], *, across: bool
-) -> dict[str, pl.Series]:
-    """By which measure rows are copies, and how similar they are; nothing where the pair is not the one measured."""
-    by, alike = (copies.across_by, copies.across_similarity) if across else (copies.partner_by, copies.similarity)
-    measured = other >= 0 if across else (other >= 0) & (copies.partner[found] == other)
-    names = pl.Series([each.measure for each in copies.measures], dtype=pl.String)
-    measure = names.gather(np.maximum(by[found], 0))
-    similarity = pl.Series(np.where(measured, alike[found], np.nan).astype(np.float64)).fill_nan(None)
-    return {"measure": pl.select(pl.when(pl.Series(measured)).then(measure)).to_series(), "similarity": similarity}
+def told(copies: Joined, place: int, similarity: Float64[np.ndarray, " m"]) -> dict[str, pl.Series]:
+    """By which measure rows are copies, and how similar they are; nothing of pairs that it did not compare, NaN."""
+    known = pl.Series(similarity).fill_nan(None)
+    name = copies.measures[place].measure
+    return {"measure": known.is_not_null().replace_strict({True: name, False: None}, return_dtype=pl.String),
+            "similarity": known}  # fmt: skip
 
 
 def differing(rows: AuditRows, left: Int64[np.ndarray, " m"], right: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
@@ -177,7 +230,7 @@ def conflicts(rows: AuditRows, copies: Joined) -> Iterator[Found]:
     found = found[np.isin(group, torn) & fresh_groups(rows, group, found)]
     if len(found):
         text = f"{many(len(found), 'train row')} with an input that another row labels differently"
-        yield group_of(rows, copies.exact.group, found, "conflicts", rows.names[TRAIN], text, copies)
+        yield group_of(rows, copies, 0, found, "conflicts", rows.names[TRAIN], text)
 
 
 def unreadable(rows: AuditRows) -> Iterator[Found]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float32, Int8, Int16, Int64
 
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
@@ -14,40 +15,58 @@ from secateur.scorers.copies.found import Found, components, contents_of
 
 
 @dataclass(frozen=True)
+class Between:
+    """Pairs of a row of a part beside training and a row of another such part that it copies, one for each row and
+    other part: `rows` and `other` int64 `[k]`, `by` the place of the first measure that says so, and `similarity`."""
+
+    rows: Int64[np.ndarray, " k"]
+    other: Int64[np.ndarray, " k"]
+    by: Int8[np.ndarray, " k"]
+    similarity: Float32[np.ndarray, " k"]
+
+
+@dataclass(frozen=True)
 class Joined:
     """All copies: the exact ones, and behind them those of each further measure.
 
-    `group` int64 `[n]` gathers rows that any measure joins, by the first of them, -1 for rows without a copy. `across`
-    is a row of the other side (of training rows one of any other part, of other rows a training row) that a row copies,
-    -1 without one, `across_by` the place of the measure that says so, exact ones first, and `across_similarity` that of
-    the pair; `partner`, `partner_by` and `similarity` are the same of any row.
+    `levels` has for each measure the groups, int64 `[n]`, of rows that it or one before it joins, each called by its
+    first row, -1 for rows without a copy. `across` is a row of the other side (of training rows one of any other part,
+    of other rows a training row) that a row copies, -1 without one, `across_by` the place of the first measure that
+    says so, exact ones first, and `across_similarity` that of the pair; `partner`, `partner_by` and `similarity` are
+    the same of any row, and `between` of rows of two parts beside training.
     """
 
     measures: tuple[Copies, ...]
-    group: Int64[np.ndarray, " n"]
+    levels: tuple[Int64[np.ndarray, " n"], ...]
     across: Int64[np.ndarray, " n"]
     across_by: Int8[np.ndarray, " n"]
     across_similarity: Float32[np.ndarray, " n"]
     partner: Int64[np.ndarray, " n"]
     partner_by: Int8[np.ndarray, " n"]
     similarity: Float32[np.ndarray, " n"]
+    between: Between
 
     @property
     def exact(self) -> Copies:
         """Rows of equal input."""
         return self.measures[0]
 
-    def leaked(self, part: Int16[np.ndarray, " n"], *, exact: bool | None = None) -> Bool[np.ndarray, " n"]:
-        """Rows of other parts that training has: all of them, or those of equal input, or those that are near alone."""
-        of = (part != TRAIN) & (self.across >= 0)
-        return np.asarray(of if exact is None else of & ((self.across_by == 0) == exact))
+    @property
+    def group(self) -> Int64[np.ndarray, " n"]:
+        """Groups of rows that any measure joins."""
+        return self.levels[-1]
 
-    def kept(self, part: Int16[np.ndarray, " n"], of: int = TRAIN) -> Bool[np.ndarray, " n"]:
-        """Rows of a part less all but the first of each group; false of other parts."""
-        mine = part == of
-        rows = np.flatnonzero(mine & (self.group >= 0))
-        kept = mine & (self.group < 0)
-        kept[rows[np.unique(self.group[rows], return_index=True)[1]]] = True
+    def leaked(self, part: Int16[np.ndarray, " n"], *, by: int | None = None) -> Bool[np.ndarray, " n"]:
+        """Rows of other parts that training has: all of them, or those that a measure is the first to find."""
+        of = (part != TRAIN) & (self.across >= 0)
+        return np.asarray(of if by is None else of & (self.across_by == by))
+
+    def kept(self, part: Int16[np.ndarray, " n"], of: int = TRAIN, *, level: int = -1) -> Bool[np.ndarray, " n"]:
+        """Rows of a part less all but the first of each group of a level; false of other parts."""
+        mine, group = part == of, self.levels[level]
+        rows = np.flatnonzero(mine & (group >= 0))
+        kept = mine & (group < 0)
+        kept[rows[np.unique(group[rows], return_index=True)[1]]] = True
         return np.asarray(kept)
 
 
@@ -62,18 +81,23 @@ def equal(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Floa
     return np.asarray(left == right, np.float32)
 
 
-def joined(measures: Sequence[Copies]) -> Joined:
+def joined(measures: Sequence[Copies], part: Int16[np.ndarray, " n"]) -> Joined:
     """Copies of several measures, the exact ones first."""
-    count = len(measures[0].group)
-    left = [np.flatnonzero(each.group >= 0) for each in measures]
-    right = [each.group[rows] for each, rows in zip(measures, left, strict=True)]
-    component = components(np.concatenate(left), np.concatenate(right), count)
-    grouped = np.bincount(component)[component] > 1
-    first = np.full(component.max(initial=-1) + 1, -1, np.int64)
-    first[component[::-1]] = np.arange(count)[::-1]
     across = firsts([each.across for each in measures], [each.across_similarity for each in measures])
     partner = firsts([each.partner for each in measures], [each.similarity for each in measures])
-    return Joined(tuple(measures), np.where(grouped, first[component], -1), *across, *partner)
+    levels = [together(measures[: place + 1]) for place in range(len(measures))]
+    return Joined(tuple(measures), tuple(levels), *across, *partner, between_of(measures, part))
+
+
+def together(measures: Sequence[Copies]) -> Int64[np.ndarray, " n"]:
+    """The first row of the group that any of the measures puts each row into, -1 without one."""
+    left = [np.flatnonzero(each.group >= 0) for each in measures]
+    right = [each.group[rows] for each, rows in zip(measures, left, strict=True)]
+    component = components(np.concatenate(left), np.concatenate(right), len(measures[0].group))
+    grouped = np.bincount(component)[component] > 1
+    first = np.full(component.max(initial=-1) + 1, -1, np.int64)
+    first[component[::-1]] = np.arange(len(component))[::-1]
+    return np.asarray(np.where(grouped, first[component], -1))
 
 
 def firsts(
@@ -86,3 +110,21 @@ def firsts(
         new = (found < 0) & (each >= 0)
         found[new], by[new], alike[new] = each[new], place, similarity[new]
     return found, by, alike
+
+
+def between_of(measures: Sequence[Copies], part: Int16[np.ndarray, " n"]) -> Between:
+    """For each row and other part the pair of the first measure that has one."""
+    each = [
+        pl.DataFrame(
+            {
+                "row": one.between[:, 0],
+                "other": one.between[:, 1],
+                "part": part[one.between[:, 1]],
+                "by": np.full(len(one.between), place, np.int8),
+                "similarity": one.between_similarity,
+            }
+        )
+        for place, one in enumerate(measures)
+    ]
+    found = pl.concat(each).unique(["row", "part"], keep="first", maintain_order=True).sort("row", "part")
+    return Between(*(found[name].to_numpy() for name in ("row", "other", "by", "similarity")))

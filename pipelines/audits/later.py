@@ -43,7 +43,7 @@ def audited_later(
     rows = replace(rows, known=known if known.any() and not known.all() else None, notes=(*rows.notes, told))
     say(f"comparing {int((~known).sum()):,} new rows with all")
     near, looks = near_again(rows, memory, places, ~known, seed=how.seed) if how.near else ((), {})
-    copies = joined([exact_copies(rows), *near])
+    copies = joined([exact_copies(rows), *near], rows.part)
     few, own = beside_some(rows, known, folder, seed=how.seed)
     unlooked = memory.told["unlooked"]
     suspects: dict[int, Suspects] = {}
@@ -78,6 +78,7 @@ def beside_some(
         labelled=rows.labelled[mask],
         targets=None if rows.targets is None else rows.targets[mask],
         known=None,
+        vectors=None,
         besides=None,
     )
     return few, np.flatnonzero(mask)

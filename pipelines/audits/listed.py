@@ -15,17 +15,24 @@ from secateur.pipelines.data.check import LISTED, Finding, view_of
 from secateur.pipelines.files.shown_text import one_line, visible
 
 MOST = 100_000
-"""Rows of a finding in the table; a finding counts all of its rows."""
+"""Rows of a finding in the table, beside those drawn to be marked; a finding counts all of its rows."""
 LONGEST = 300
 """Characters of a row that the table shows."""
+BY_EMBEDDINGS = " by embeddings"
+"""Behind a kind of finding: what vectors say and no other measure does."""
 ORDER = (
     "leaked",
     "near leaked",
+    "near leaked by embeddings",
     "overlap",
     "label leak",
     "groups",
     "duplicates",
     "near duplicates",
+    "near duplicates by embeddings",
+    "shared",
+    "near shared",
+    "near shared by embeddings",
     "conflicts",
     "wrong labels",
     "unreadable",
@@ -34,7 +41,8 @@ ORDER = (
 SCHEMA = {
     "finding": pl.String, "importance": pl.Int64, "count": pl.Int64, "group": pl.Int64, "group_rows": pl.Int64,
     "stays": pl.Boolean, "split": pl.String, "file": pl.String, "row": pl.Int64, "path": pl.String, "id": pl.String,
-    "given": pl.String, "suggested": pl.String, "score": pl.Float64, "measure": pl.String, "similarity": pl.Float64,
+    "given": pl.String, "suggested": pl.String, "disputed": pl.String, "score": pl.Float64, "measure": pl.String,
+    "similarity": pl.Float64,
     "other_split": pl.String, "other_file": pl.String, "other_row": pl.Int64, "other_path": pl.String,
     "other_given": pl.String, "to_mark": pl.Boolean, "at": pl.Int64, "other_at": pl.Int64, "text": pl.String,
     "other_text": pl.String,
@@ -60,6 +68,13 @@ class Found:
     more: Mapping[str, pl.Series] = field(default_factory=dict)
     """Columns of `SCHEMA` for its rows."""
 
+    @property
+    def listed(self) -> Int64[np.ndarray, " k"]:
+        """Places of its rows that tables have, ascending."""
+        marked = self.more.get("to_mark")
+        drawn = np.empty(0, np.int64) if marked is None else marked.arg_true().to_numpy().astype(np.int64)
+        return np.union1d(np.arange(min(MOST, len(self.rows)), dtype=np.int64), drawn)
+
     def finding(self, audited: AuditRows) -> Finding:
         """As the data check of a study has findings."""
         rows = self.rows[:LISTED]
@@ -83,16 +98,18 @@ def as_findings(found: Sequence[Found], audited: AuditRows) -> list[dict[str, An
 
 
 def table_of(found: Sequence[Found], audited: AuditRows, *, samples: bool = True) -> pl.DataFrame:
-    """A line for each row of each finding, the first `MOST` of one, with the columns of `SCHEMA`.
+    """A line for each row of each finding, of one the first `MOST` and those to be marked, with the columns of
+    `SCHEMA`.
 
     Without `samples` nothing of what rows hold is in it.
     """
     ids = audited.column("id")
     parts = [pl.DataFrame(schema=SCHEMA)]
     for importance, one in enumerate(found):
-        lines = described(audited, one.rows[:MOST], ids, samples=samples)
+        listed = one.listed
+        lines = described(audited, one.rows[listed], ids, samples=samples)
         if one.other is not None:
-            other = one.other[:MOST]
+            other = one.other[listed]
             there = np.flatnonzero(other >= 0)
             told = described(audited, other[there], None, samples=samples).select(
                 *(pl.col(name).alias(f"other_{name}") for name in ("split", "file", "row", "given")),
@@ -106,7 +123,7 @@ def table_of(found: Sequence[Found], audited: AuditRows, *, samples: bool = True
         count = len(one.rows) if one.count is None else one.count
         lines = lines.with_columns(
             finding=pl.lit(one.kind), importance=pl.lit(importance), count=pl.lit(count),
-            **{name: column.head(MOST) for name, column in one.more.items()},
+            **{name: column.gather(listed) for name, column in one.more.items()},
         )  # fmt: skip
         parts.append(lines.cast({name: kind for name, kind in SCHEMA.items() if name in lines.columns}))  # type: ignore[arg-type]
     whole = pl.concat(parts, how="diagonal_relaxed").select(*SCHEMA)

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.audits.listed import MOST, Found
+from secateur.pipelines.audits.listed import BY_EMBEDDINGS, Found
 from secateur.pipelines.files.shown_text import one_line, quoted
 
-MARKED = ("near leaked", "near duplicates", "wrong labels")
+NEAR = ("near leaked", "near duplicates", "near shared")
+MARKED = (*NEAR, *(f"{kind}{BY_EMBEDDINGS}" for kind in NEAR), "wrong labels")
 """Kinds of findings that may be wrong."""
 DRAWN = 20
 """Rows of each."""
@@ -63,11 +64,10 @@ def with_draws(found: Sequence[Found], seed: int) -> list[Found]:
 
 
 def drawn(one: Found, seed: int) -> Found:
-    """A finding with up to `DRAWN` of its listed rows drawn; of pairs those that have both rows."""
-    rows = one.rows[:MOST]
-    able = np.flatnonzero(one.other[:MOST] >= 0) if one.other is not None else np.arange(len(rows))
+    """A finding with up to `DRAWN` of all its rows drawn; of pairs those that have both rows."""
+    able = np.flatnonzero(one.other >= 0) if one.other is not None else np.arange(len(one.rows))
     chosen = np.random.default_rng(seed).permutation(able)[:DRAWN]
-    mask = np.zeros(len(rows), np.bool_)
+    mask = np.zeros(len(one.rows), np.bool_)
     mask[chosen] = True
     return replace(one, more={**one.more, "to_mark": pl.Series(mask)})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -116,12 +115,18 @@ def newcombe(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) 
 
 
 def welch(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) -> Interval:
-    """Interval of the difference of two means; of one row in one of them without any bound."""
+    """Interval of the difference of two means, by Student's t with the degrees of freedom of Welch (1947); of one row
+    in one of them without any bound."""
+    from scipy.stats import t
+
     if min(len(left), len(right)) < 2:
         return -math.inf, math.inf
-    error = math.sqrt(left.var(ddof=1) / len(left) + right.var(ddof=1) / len(right))
-    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * error
+    errors = [float(each.var(ddof=1)) / len(each) for each in (left, right)]
     difference = float(left.mean() - right.mean())
+    if not sum(errors):
+        return difference, difference
+    freedom = sum(errors) ** 2 / sum(e**2 / (len(each) - 1) for e, each in zip(errors, (left, right), strict=True))
+    half = float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(sum(errors))
     return difference - half, difference + half
 
 

@@ -17,6 +17,7 @@ import polars as pl
 from jaxtyping import Float32, Int64
 
 from secateur.pipelines.audits.contract import AuditRows
+from secateur.pipelines.audits.nearly import EMBEDDINGS
 from secateur.pipelines.data.identity import hex_of
 from secateur.pipelines.data.types import series_of
 from secateur.scorers.copies.contract import Copies
@@ -24,7 +25,7 @@ from secateur.scorers.copies.contract import Copies
 if TYPE_CHECKING:
     from secateur.pipelines.audits.auditing import Audited
 
-VERSION = 1
+VERSION = 2
 """Of the folder; a memory of another one is not read."""
 MOST_NEW = 0.5
 """New rows, as a share of those that are known, beyond which all rows are audited again: thresholds may be others."""
@@ -39,12 +40,13 @@ class Memory:
     """`part` and `content_hash`."""
     near: tuple[Copies, ...]
     looks: Mapping[str, np.ndarray]
-    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails; of rows that
-    could be read, in their order."""
+    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails, and `vectors`
+    with which rows are `given` one, where there are any; of rows that could be read, in their order."""
     predicted: Float32[np.ndarray, "n width"] | None
     """What models that did not learn from a row said of its label, NaN where nothing; None where nobody looked."""
     told: Mapping[str, Any]
-    """JSON-able: names of the labels, what leaks are worth, contamination, why labels were not looked at."""
+    """JSON-able: names of the labels, what leaks are worth, contamination, why labels were not looked at, and where
+    vectors come from."""
 
     def write(self, folder: Path) -> None:
         """Fill an empty folder."""
@@ -84,6 +86,26 @@ class Memory:
         new = len(now) - len(before)
         return None if found.null_count() or new > MOST_NEW * len(before) else found.to_numpy().astype(np.int64)
 
+    def other_vectors(self, rows: AuditRows, places: Int64[np.ndarray, " n"]) -> str:
+        """Why vectors that are remembered do not go with those of the rows now, whose remembered ones are at these
+        places; empty where they do. Of a network one new row is asked."""
+        before, now = self.told["vectors"], rows.vectors
+        if before is None or now is None:
+            if now:
+                return f"embeddings are of {now.name}, before of none"
+            return "there are no embeddings now" if before else ""
+        if before["made_of"] != now.made_of:
+            return f"embeddings are of {now.name}, before of {before['name']}, or of another version of it"
+        known = places[rows.sound[places]]
+        new = np.setdiff1d(np.flatnonzero(rows.sound), known)
+        old, values, there = self.looks["vectors"], *now.of(rows, known if now.held else new[:1])
+        if len(values) and values.shape[1] != old.shape[1]:
+            return f"embeddings have {values.shape[1]} numbers a vector, before {old.shape[1]}"
+        if not now.held or not len(values):
+            return ""
+        others = int(((values != old).any(axis=1) | (there != self.looks["given"])).sum())
+        return f"embeddings of {others:,} known rows are others than before" if others else ""
+
 
 def numbered(table: pl.DataFrame) -> pl.DataFrame:
     """Rows with their number among those of equal part and content."""
@@ -97,23 +119,34 @@ def hashes_of(rows: AuditRows) -> pl.DataFrame:
 
 
 def looks_of(audit: Audited) -> dict[str, np.ndarray]:
-    """What near copies are told by, of the rows that can be read; nothing of tables, whose columns are at hand."""
+    """What near copies are told by, of the rows that can be read; of tables vectors alone: columns are at hand."""
     rows = audit.rows
     sound = np.flatnonzero(rows.sound)
-    if not audit.how.near or rows.kind == "features":
-        return {}
+    found: dict[str, np.ndarray] = {}
+    if not audit.how.near:
+        return found
     if rows.kind == "text":
         from secateur.scorers.copies.word_sets import words_of
 
         words = words_of(rows.texts.gather(sound))
-        return {"hashes": words.hashes, "starts": words.starts, "keys": words.keys}
-    small = rows.seen.thumbnails
-    return {"pixels": small.pixels[sound], "keys": small.keys[sound]}
+        found = {"hashes": words.hashes, "starts": words.starts, "keys": words.keys}
+    elif rows.kind == "image":
+        small = rows.seen.thumbnails
+        found = {"pixels": small.pixels[sound], "keys": small.keys[sound]}
+    if by_vectors(audit):
+        assert rows.vectors is not None
+        found["vectors"], found["given"] = rows.vectors.of_sound(rows)
+    return found
+
+
+def by_vectors(audit: Audited) -> bool:
+    """Whether an audit compared vectors."""
+    return audit.copies.measures[-1].measure == EMBEDDINGS
 
 
 def memory_of(audit: Audited, looks: Mapping[str, np.ndarray]) -> Memory:
     """What to keep of an audit whose rows look so."""
-    rows, predicted = audit.rows, None
+    rows, predicted, vectors = audit.rows, None, audit.rows.vectors
     if audit.suspects and rows.task is not None:
         predicted = np.full((len(rows), rows.task.width), np.nan, np.float32)
         for some in audit.suspects.values():
@@ -124,5 +157,6 @@ def memory_of(audit: Audited, looks: Mapping[str, np.ndarray]) -> Memory:
         "resting": asdict(audit.resting) if audit.resting else None,
         "contamination": dict(audit.contamination),
         "unlooked": audit.unlooked,
+        "vectors": {"name": vectors.name, "made_of": vectors.made_of} if vectors and by_vectors(audit) else None,
     }
     return Memory(hashes_of(rows), audit.copies.measures[1:], dict(looks), predicted, told)

@@ -2,52 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int64, UInt64
+from jaxtyping import Bool, Float32, Int64, UInt64
 
 from secateur.pipelines.audits.contract import AuditRows
 from secateur.pipelines.audits.memory import Memory
-from secateur.pipelines.audits.nearly import among, numbers_of
+from secateur.pipelines.audits.nearly import EMBEDDINGS, among, numbers_of
 from secateur.pipelines.audits.seen import seen
 from secateur.scorers.copies.contract import Copies
 from secateur.scorers.copies.found import Contents, Found, Similarity, contents_of
+from secateur.scorers.copies.near_points import Scale
 
 DECODED = 256
 """Pictures that are read at once."""
 BLOCK = 64
 """New contents that are compared with all at once."""
+HELD = 1 << 14
+"""Pairs whose differences are held at once."""
 Pairs = Callable[[Int64[np.ndarray, " q"], Found], Similarity]
 """Offers pairs of new contents and others, and says how similar any two contents are."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a measure compares rows that can be read, `m` of them."""
+
+    keys: UInt64[np.ndarray, " m"]
+    """Equal of equal content."""
+    pairs: Callable[[Contents], Pairs]
+    looks: dict[str, np.ndarray]
+    """What the next audit needs of these rows."""
+    given: Bool[np.ndarray, " m"] | None = None
+    """Rows that have something to compare; None where all do."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows that can be read, `m` of them, those that are new among them, and what is remembered of the others."""
+
+    rows: AuditRows
+    memory: Memory
+    sound: Int64[np.ndarray, " m"]
+    fresh: Bool[np.ndarray, " m"]
+    at: Int64[np.ndarray, " known"]
+    """Place among these rows of each that is remembered, in the order of what is remembered."""
+    seed: int
+
+    @property
+    def new(self) -> Int64[np.ndarray, " k"]:
+        """New rows, by their numbers in the audit."""
+        return np.asarray(self.sound[self.fresh])
 
 
 def near_again(
     rows: AuditRows, memory: Memory, places: Int64[np.ndarray, " known"], new: Bool[np.ndarray, " n"], *, seed: int
 ) -> tuple[tuple[Copies, ...], dict[str, np.ndarray]]:
     """Copies by each measure of before, known ones as they were, and what all rows look like, as `looks_of` has it."""
-    if not memory.near:
-        return (), {}
     sound = np.flatnonzero(rows.sound)
-    fresh = new[sound]
     at = np.full(len(rows), -1, np.int64)
     at[sound] = np.arange(len(sound))
-    before = places[rows.sound[places]]  # in the order of what is remembered
-    [measure] = memory.near
-    ways = {"text": by_words, "image": by_looks, "features": by_columns}
-    keys, pairs, looks = ways[rows.kind](rows, memory, at[before], sound, fresh, seed, measure.threshold)
-    part = rows.part[sound]
-    contents = contents_of(keys, part)
+    asked = Asked(rows, memory, sound, new[sound], at[places[rows.sound[places]]], seed)
+    found, looks = [], dict[str, np.ndarray]()
+    for measure in memory.near:
+        way = WAYS[rows.kind if measure.measure != EMBEDDINGS else EMBEDDINGS](asked, measure.threshold)
+        found.append(among(one_again(asked, measure, way, places, at), sound, len(rows)))
+        looks |= way.looks
+    return tuple(found), looks
+
+
+def one_again(
+    asked: Asked, measure: Copies, way: Way, places: Int64[np.ndarray, " known"], at: Int64[np.ndarray, " n"]
+) -> Copies:
+    """Copies by one measure among rows that can be read; `at` is the place of each row among these."""
+    part = asked.rows.part[asked.sound]
+    contents = contents_of(way.keys, part, way.given)
     found = Found(contents)
     offer_known(found, measure, places, at)
     had = np.zeros(len(contents), np.bool_)
-    had[contents.of[~fresh]] = True
-    similarity = pairs(contents)(np.flatnonzero(~had), found)
+    known = contents.of[~asked.fresh]
+    had[known[known >= 0]] = True
+    similarity = way.pairs(contents)(np.flatnonzero(~had), found)
     reason = f"{measure.reason}; new rows are held to the threshold of the audit that looked at all"
-    copies = found.copies(part, measure.measure, measure.threshold, without_twice(reason), similarity)
-    return (among(copies, sound, len(rows)),), looks
+    return found.copies(part, measure.measure, measure.threshold, without_twice(reason), similarity)
 
 
 def without_twice(reason: str) -> str:
@@ -65,44 +105,46 @@ def offer_known(
         contents: Int64[np.ndarray, " k"] = of[at[places[known]]]
         return contents
 
-    for other, alike in ((measure.partner, measure.similarity), (measure.across, measure.across_similarity)):
+    every = [measure.between]
+    alike = [measure.between_similarity]
+    for other, similarity in ((measure.partner, measure.similarity), (measure.across, measure.across_similarity)):
         there = np.flatnonzero(other >= 0)
-        left, right = content(there), content(other[there])
+        every.append(np.stack([there, other[there]], axis=1))
+        alike.append(similarity[there])
+    for pairs, similarity in zip(every, alike, strict=True):
+        left, right = content(pairs[:, 0]), content(pairs[:, 1])
         apart = left != right
-        found.offer(left[apart], right[apart], alike[there][apart])
+        found.offer(left[apart], right[apart], similarity[apart])
     grouped = np.flatnonzero(measure.group >= 0)
     found.join(content(grouped), content(measure.group[grouped]))
 
 
-def by_words(
-    rows: AuditRows, memory: Memory, at: Int64[np.ndarray, " known"], sound: Int64[np.ndarray, " m"],
-    fresh: Bool[np.ndarray, " m"], seed: int, threshold: float,
-) -> tuple[UInt64[np.ndarray, " m"], Any, dict[str, np.ndarray]]:  # fmt: skip
+def by_words(asked: Asked, threshold: float) -> Way:
     """Texts by words and pairs of words, exactly: of each new text with every other one."""
     from scipy.sparse import csr_array
 
     from secateur.scorers.copies.texts import LEAST_WORDS
     from secateur.scorers.copies.word_sets import Words, word_sets, words_of
 
-    old = Words(*(memory.looks[name] for name in ("hashes", "starts", "keys")))
-    own = words_of(pl.Series(rows.held(sound[fresh]), dtype=pl.String))
+    old = Words(*(asked.memory.looks[name] for name in ("hashes", "starts", "keys")))
+    own = words_of(pl.Series(asked.rows.held(asked.new), dtype=pl.String))
     stacked = Words(
         np.concatenate([old.hashes, own.hashes]),
         np.concatenate([old.starts, old.starts[-1] + own.starts[1:]]),
         np.concatenate([old.keys, own.keys]),
     )
-    order = np.empty(len(sound), np.int64)
-    order[at], order[np.flatnonzero(fresh)] = np.arange(len(at)), len(at) + np.arange(int(fresh.sum()))
+    order, count = np.empty(len(asked.sound), np.int64), len(asked.at)
+    order[asked.at], order[np.flatnonzero(asked.fresh)] = np.arange(count), count + np.arange(len(asked.new))
     words = stacked.take(order)
 
     def pairs(contents: Contents) -> Pairs:
         distinct = words.take(contents.first)
         sets = word_sets(distinct.kept(distinct.lengths >= LEAST_WORDS))
 
-        def offer(asked: Int64[np.ndarray, " q"], found: Found) -> Similarity:
+        def offer(new: Int64[np.ndarray, " q"], found: Found) -> Similarity:
             across = sets.matrix.T.tocsr()
-            for start in range(0, len(asked), BLOCK):
-                some = asked[start : start + BLOCK]
+            for start in range(0, len(new), BLOCK):
+                some = new[start : start + BLOCK]
                 shared = csr_array(sets.matrix[some] @ across).tocoo()
                 left, right, both = some[shared.row], shared.col.astype(np.int64), shared.data
                 alike = (both / (sets.sizes[left] + sets.sizes[right] - both)).astype(np.float32)
@@ -112,35 +154,33 @@ def by_words(
 
         return offer
 
-    return words.keys, pairs, {"hashes": words.hashes, "starts": words.starts, "keys": words.keys}
+    return Way(words.keys, pairs, {"hashes": words.hashes, "starts": words.starts, "keys": words.keys})
 
 
-def by_looks(
-    rows: AuditRows, memory: Memory, at: Int64[np.ndarray, " known"], sound: Int64[np.ndarray, " m"],
-    fresh: Bool[np.ndarray, " m"], seed: int, threshold: float,
-) -> tuple[UInt64[np.ndarray, " m"], Any, dict[str, np.ndarray]]:  # fmt: skip
+def by_looks(asked: Asked, threshold: float) -> Way:
     """Pictures by their look: views of each new one among all, whose thumbnails are remembered."""
     from secateur.scorers.copies.pictures import Gallery
 
-    asked = sound[fresh]
-    starts = range(0, len(asked), DECODED)
-    cells = ((start, rows.held(asked[start : start + DECODED])) for start in starts)
-    own = seen(cells, np.ones(len(asked), np.bool_)).thumbnails
-    parts = [memory.looks["pixels"], own.pixels]
+    new, remembered = asked.new, asked.memory.looks
+    starts = range(0, len(new), DECODED)
+    cells = ((start, asked.rows.held(new[start : start + DECODED])) for start in starts)
+    own = seen(cells, np.ones(len(new), np.bool_)).thumbnails
+    parts = [remembered["pixels"], own.pixels]
     deep = max(pixels.shape[3] for pixels in parts if len(pixels))
     whole = [np.broadcast_to(pixels, (*pixels.shape[:3], deep)) if len(pixels) else None for pixels in parts]
-    pixels = np.empty((len(sound), *parts[0].shape[1:3], deep), np.uint8)
-    keys = np.empty(len(sound), np.uint64)
-    for where, values, named in ((at, whole[0], memory.looks["keys"]), (np.flatnonzero(fresh), whole[1], own.keys)):
+    pixels = np.empty((len(asked.sound), *parts[0].shape[1:3], deep), np.uint8)
+    keys = np.empty(len(asked.sound), np.uint64)
+    places = asked.at, np.flatnonzero(asked.fresh)
+    for where, values, named in zip(places, whole, (remembered["keys"], own.keys), strict=True):
         if values is not None:
             pixels[where], keys[where] = values, named
 
     def pairs(contents: Contents) -> Pairs:
-        gallery = Gallery(pixels[contents.first], seed)
+        gallery = Gallery(pixels[contents.first], asked.seed)
 
-        def offer(asked: Int64[np.ndarray, " q"], found: Found) -> Similarity:
-            for start in range(0, len(asked) if gallery.look is not None else 0, BLOCK):
-                some = asked[start : start + BLOCK]
+        def offer(new: Int64[np.ndarray, " q"], found: Found) -> Similarity:
+            for start in range(0, len(new) if gallery.look is not None else 0, BLOCK):
+                some = new[start : start + BLOCK]
                 others, alike = gallery.candidates(gallery.pixels[some], some, exhaustive=True)
                 near = (others >= 0) & (alike >= threshold)
                 left, right = np.repeat(some, near.sum(axis=1)), others[near]
@@ -149,39 +189,66 @@ def by_looks(
 
         return offer
 
-    return keys, pairs, {"pixels": pixels, "keys": keys}
+    return Way(keys, pairs, {"pixels": pixels, "keys": keys})
 
 
-def by_columns(
-    rows: AuditRows, memory: Memory, at: Int64[np.ndarray, " known"], sound: Int64[np.ndarray, " m"],
-    fresh: Bool[np.ndarray, " m"], seed: int, threshold: float,
-) -> tuple[UInt64[np.ndarray, " m"], Any, dict[str, np.ndarray]]:  # fmt: skip
+def by_columns(asked: Asked, threshold: float) -> Way:
     """Rows of a table by their standardised distance: of each new row to every other one."""
     from secateur.scorers.copies.points import row_keys, standardised
 
-    numbers = numbers_of(rows.features)[sound]
+    numbers = numbers_of(asked.rows.features)[asked.sound]
     points = standardised(numbers)
-    reach = float(np.sqrt(2 * max(points.shape[1], 1)))
+    scale = Scale(float(np.sqrt(2 * max(points.shape[1], 1))))
+    return Way(row_keys(numbers), lambda contents: within_reach(points[contents.first], scale, threshold), {})
 
-    def pairs(contents: Contents) -> Pairs:
-        distinct = points[contents.first]
 
-        def similarity(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Any:
-            return (1 - np.linalg.norm(distinct[left] - distinct[right], axis=1) / reach).astype(np.float32)
+def by_vectors(asked: Asked, threshold: float) -> Way:
+    """By the cosine of vectors, those of known rows as they are remembered: of each new row to every other one."""
+    from secateur.scorers.copies.points import row_keys
 
-        def offer(asked: Int64[np.ndarray, " q"], found: Found) -> Similarity:
-            squares = (distinct**2).sum(axis=1)
-            for start in range(0, len(asked), BLOCK):
-                some = asked[start : start + BLOCK]
-                apart = squares[some, None] + squares - 2 * distinct[some] @ distinct.T
-                limit = ((1 - threshold) * reach) ** 2 * 1.001 + 1e-6
-                places, right = np.nonzero(apart <= limit)
-                left = some[places]
-                alike = similarity(left, right)
-                stay = (alike >= threshold) & (left != right)
-                found.offer(left[stay], right[stay], alike[stay])
-            return similarity
+    assert asked.rows.vectors is not None
+    old, had = asked.memory.looks["vectors"], asked.memory.looks["given"]
+    own, given = asked.rows.vectors.of(asked.rows, asked.new)
+    values, there = np.zeros((len(asked.sound), old.shape[1]), np.float32), np.zeros(len(asked.sound), np.bool_)
+    values[asked.at], there[asked.at] = old, had
+    if len(own):
+        values[asked.fresh], there[asked.fresh] = own, given
+    points = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.float32(1e-30))
+    looks = {"vectors": values, "given": there}
+    return Way(
+        row_keys(values), lambda contents: within_reach(points[contents.first], Scale(None), threshold), looks, there
+    )
 
-        return offer
 
-    return row_keys(numbers), pairs, {}
+def within_reach(distinct: Float32[np.ndarray, "m d"], scale: Scale, threshold: float) -> Pairs:
+    """Pairs of points that are as similar as the threshold or more, exactly."""
+
+    def similarity(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
+        parts = [
+            np.linalg.norm(distinct[left[at : at + HELD]] - distinct[right[at : at + HELD]], axis=1)
+            for at in range(0, len(left), HELD)
+        ]
+        return scale(np.concatenate([np.empty(0, np.float32), *parts]).astype(np.float32))
+
+    def offer(new: Int64[np.ndarray, " q"], found: Found) -> Similarity:
+        squares, limit = (distinct**2).sum(axis=1), scale.radius(min(threshold, 1.0)) ** 2 * 1.001 + 1e-5
+        for start in range(0, len(new) if threshold <= 1 else 0, BLOCK):
+            some = new[start : start + BLOCK]
+            apart = squares[some, None] + squares - 2 * distinct[some] @ distinct.T
+            places, right = np.nonzero(apart <= limit)
+            left = some[places]
+            alike = similarity(left, right)
+            stay = (alike >= threshold) & (left != right)
+            found.offer(left[stay], right[stay], alike[stay])
+        return similarity
+
+    return offer
+
+
+WAYS: Mapping[str, Callable[[Asked, float], Way]] = {
+    "text": by_words,
+    "image": by_looks,
+    "features": by_columns,
+    EMBEDDINGS: by_vectors,
+}
+"""How rows of each kind are compared, and vectors of any."""

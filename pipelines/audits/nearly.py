@@ -1,4 +1,4 @@
-"""Near copies of an audit's rows, by the measures of what they hold."""
+"""Near copies of an audit's rows, by the measures of what they hold, and by vectors of them where there are any."""
 
 from __future__ import annotations
 
@@ -12,15 +12,36 @@ from jaxtyping import Bool, Float32, Int16, Int64
 from secateur.pipelines.audits.contract import AuditRows
 from secateur.scorers.copies.contract import Copies
 
+EMBEDDINGS = "embeddings"
+"""The measure of vectors."""
 MOST_VALUES = 30
 """Values of a column of texts that are told apart in distances, the commonest."""
 
 
 def near_copies(rows: AuditRows, *, seed: int = 0) -> list[Copies]:
-    """Texts by words, pictures by their look, tables by standardised distance; none where fewer than two rows are
-    readable."""
+    """Texts by words, pictures by their look, tables by standardised distance, and all of them by vectors, where there
+    are any; none where fewer than two rows are readable."""
     if rows.sound.sum() < 2:
         return []
+    return [*by_content(rows, seed), *by_vectors(rows, seed)]
+
+
+def by_vectors(rows: AuditRows, seed: int) -> list[Copies]:
+    """By the cosine of vectors; none without vectors."""
+    if rows.vectors is None:
+        return []
+    from secateur.scorers.copies.points import vector_copies
+
+    values, given = rows.vectors.of_sound(rows)
+
+    def search(some: Int64[np.ndarray, " m"], part: Int16[np.ndarray, " m"]) -> list[Copies]:
+        return [vector_copies(values, part, given=given, seed=seed)]
+
+    return [replace(one, reason=f"cosine of {rows.vectors.name}: {one.reason}") for one in of_sound(rows, search)]
+
+
+def by_content(rows: AuditRows, seed: int) -> list[Copies]:
+    """By what rows hold."""
     if rows.kind == "text":
         from secateur.scorers.copies.texts import text_copies
 
@@ -66,6 +87,7 @@ def among(copies: Copies, some: Int64[np.ndarray, " m"], count: int) -> Copies:
         across=numbered(copies.across),
         across_similarity=placed(copies.across_similarity, np.nan),
         spread=placed(copies.spread, np.nan),
+        between=some[copies.between],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,8 @@ from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.audits.contract import TARGET, TEST, TRAIN, AuditRows
 from secateur.pipelines.audits.memory import hashes_of
+from secateur.pipelines.audits.of_own_task import own_task_rows
+from secateur.pipelines.audits.spoken import spoken
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.scan import SplitRows
@@ -30,7 +33,12 @@ def study_rows(study: Study | Choice, base: Path, cache: Path) -> AuditRows:
 
     Raises SourceError for everything that bad data can be.
     """
-    return chosen_from(study, base, cache) if isinstance(study, Choice) else trained_on(study, base, cache)
+    if isinstance(study, Choice):
+        return spoken(chosen_from(study, base, cache))
+    if study.task.own:
+        alive = TemporaryDirectory(prefix="secateur-")
+        return replace(own_task_rows(study.name, study.own_task(), Path(alive.name)), alive=alive)
+    return spoken(trained_on(study, base, cache))
 
 
 def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
@@ -41,15 +49,19 @@ def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
     schema = loaded.rows["train"].schema
     targets: Shaped[np.ndarray, "n ..."] = np.concatenate([loaded.targets, loaded.test_targets])
     source = study.read_source
+    problem = study.task
+    if not problem.declared.learns_target:  # whose labels, if any, are domains
+        problem = Problem(kind="classification")
+    labelled = bool(columns.labels)
     rows = AuditRows(
         name=study.name,
         names={TRAIN: "train", TEST: "test"},
         splits=splits,
         columns=dict.fromkeys(splits, columns),
         files=loaded.files,
-        labelled=np.ones(len(targets), np.bool_),
-        task=study.task.task(loaded.label_names).fitted(loaded.targets),
-        targets=targets,
+        labelled=np.full(len(targets), labelled),
+        task=problem.task(loaded.label_names).fitted(loaded.targets) if labelled else None,
+        targets=targets if labelled else None,
         label_names=loaded.label_names,
         pictures=source.picture_folder(base, "train") if columns.image else None,
         bases={TEST: source.picture_folder(base, "test")} if columns.image else {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,11 @@ class Item:
 
     @property
     def name(self) -> str:
-        """A name for it, unique in its list."""
+        """A name for it, unique in its list, that may be one of a file: that of a benchmark is a path."""
         other = self.facts.get("other_at")
         pair = "" if other is None else f"-{other}"
-        return f"{self.finding.replace(' ', '-')}-{self.facts['split']}-{self.facts['at']}{pair}"
+        words = "-".join(re.findall(r"\w+", f"{self.finding} {self.facts['split']}", re.ASCII))
+        return f"{words}-{self.facts['at']}{pair}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def sheets_of(audit: Audited) -> Sheets:
 
 def items(audit: Audited, lines: pl.DataFrame) -> Iterator[Item]:
     """The rows of some lines."""
-    several = audit.rows.task is not None and audit.rows.task.target == "labels"
+    labels = audit.rows.label_names if audit.rows.task is not None and audit.rows.task.target == "labels" else None
     mine = held(audit, lines["at"].to_numpy().astype(np.int64))
     others = lines["other_at"].to_list()
     theirs = iter(held(audit, np.array([row for row in others if row is not None], np.int64)))
@@ -97,8 +99,8 @@ def items(audit: Audited, lines: pl.DataFrame) -> Iterator[Item]:
             facts=facts,
             held=own,
             other=None if line["other_at"] is None else next(theirs),
-            given=names_in(line["given"], several=several),
-            suggested=names_in(line["suggested"], several=several),
+            given=names_in(line["given"], labels),
+            suggested=names_in(line["suggested"], labels),
             score=line["score"],
             drawn=bool(line["to_mark"]),
         )
@@ -108,11 +110,18 @@ OWN = ("text", "other_text", "given", "suggested", "to_mark", "score", "place", 
 """Columns that an item has by another name, or has no use for."""
 
 
-def names_in(shown: str | None, *, several: bool) -> list[str]:
-    """Labels as a task shows them, one by one."""
-    if not shown:
-        return []
-    return [name.strip() for name in shown.split(", ")] if several else [shown]
+def names_in(shown: str | None, labels: Sequence[str] | None) -> list[str]:
+    """A label as the table has it; of several `labels` those of the row, one by one, whose names may hold commas."""
+    if not shown or labels is None:
+        return [shown] if shown else []
+    pieces, found, start = shown.split(", "), list[str](), 0
+    while start < len(pieces):
+        ends = (end for end in range(len(pieces), start, -1) if ", ".join(pieces[start:end]) in labels)
+        end = next(ends, 0)
+        if end:
+            found.append(", ".join(pieces[start:end]))
+        start = max(end, start + 1)
+    return found
 
 
 def held(audit: Audited, rows: np.ndarray) -> list[Held]:

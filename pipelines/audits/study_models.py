@@ -49,7 +49,7 @@ class StudyModels:
 
 def models_of(study: Study, store: Store, rows: AuditRows) -> StudyModels:
     """Ask the models of a study that are in the store and were made for these rows."""
-    if not study.task.declared.learns_target:
+    if study.task.own or not study.task.declared.learns_target:
         return StudyModels()
     training, why_not = None, why_no_proxy(study, store)
     test, why_no_test = list[Predictions](), ""
@@ -96,7 +96,10 @@ def whole_trials(study: Study, store: Store) -> list[Trial]:
 
 
 def identity_of(study: Study, store: Store) -> str:
-    """Digest of all that `models_of` would ask, by the store's records: an audit by others is out of date."""
+    """Digest of all that `models_of` would ask, by the store's records: an audit by others is out of date. Empty of a
+    study's own task, whose models nobody asks."""
+    if study.task.own:
+        return ""
     proxies = [] if why_no_proxy(study, store) else [store.content((study.name, "proxy", run)) for run in study.proxies]
     whole = [store.content((study.name, "trained_model"), trial) for trial in whole_trials(study, store)]
     return digest_of(proxies=proxies, whole=whole)

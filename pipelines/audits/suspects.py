@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import polars as pl
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from secateur.pipelines.audits.cheap import Cheap, right
 from secateur.pipelines.audits.contract import TEST, TRAIN, AuditRows
 from secateur.pipelines.audits.joined import Joined
-from secateur.pipelines.audits.listed import Found
 from secateur.pipelines.audits.meaning import Resting, resting
+from secateur.trainers.judging.by_cleanlab import check_installed, classes_by_cleanlab, label_sets_by_cleanlab
 from secateur.trainers.judging.wrong_labels import WrongLabels, wrong_label_sets, wrong_labels, wrong_numbers
 
 FOLDS = 5
 LEAST = 50
 """Labelled rows from which on labels are looked at."""
-JUDGES = {"class": wrong_labels, "labels": wrong_label_sets, "numbers": wrong_numbers}
+JUDGES: Mapping[str, Callable[..., WrongLabels]] = {
+    "class": wrong_labels, "labels": wrong_label_sets, "numbers": wrong_numbers,
+}  # fmt: skip
+BY_CLEANLAB: Mapping[str, Callable[..., WrongLabels]] = {
+    "class": classes_by_cleanlab, "labels": label_sets_by_cleanlab,
+}  # fmt: skip
+CLEANLAB = "cleanlab"
 MOST_SHARE = 0.5
 """Of the rows that may be listed."""
-SURE = 0.8
-"""Share of the labels that the model predicts from which on the estimate is good."""
 COUNTED = 0.5
 """Share of the classes given that the model must predict for a count: docs/audit-labels.md measures none below."""
 RANKED = 100
@@ -68,7 +71,8 @@ class Suspects:
     def content(self) -> dict[str, Any]:
         """JSON-able."""
         wrong = self.wrong
-        told = {name: None if self.uncounted else float(getattr(wrong, name)) for name in ("count", "low", "high")}
+        known = {name: float(getattr(wrong, name)) for name in ("count", "low", "high")}
+        told = {name: None if self.uncounted or np.isnan(value) else value for name, value in known.items()}
         return {
             "labelled": len(self.rows),
             **told,
@@ -78,10 +82,31 @@ class Suspects:
         }
 
 
+def check_judge(by: str | None) -> None:
+    """Raise ValueError for a judge of labels that there is not, ImportError for one that is not installed."""
+    if by not in (None, CLEANLAB):
+        raise ValueError(f"by {by!r}: nobody of this name judges labels; write {CLEANLAB}, or leave it out")
+    if by == CLEANLAB:
+        check_installed()
+
+
+def judge_of(rows: AuditRows, by: str | None) -> Callable[..., WrongLabels]:
+    """Who judges labels by predictions; raises ValueError for numbers by cleanlab."""
+    assert rows.task is not None
+    if by is None:
+        return JUDGES[rows.task.target]
+    if rows.task.target not in BY_CLEANLAB:
+        raise ValueError(
+            f"by {by}: of numbers cleanlab counts nothing without training a model of its own; leave it out, and the "
+            "audit counts them"
+        )
+    return BY_CLEANLAB[rows.task.target]
+
+
 def why_not(rows: AuditRows) -> str:
     """Why labels are not looked at; empty where they are."""
     if rows.task is None or rows.targets is None:
-        return "no labels are known"
+        return rows.unlabelled or "no labels are known"
     labelled = rows.labelled & (rows.part == TRAIN)
     if labelled.sum() < LEAST:
         return f"labels are looked at from {LEAST} labelled training rows on, and there are {int(labelled.sum())}"
@@ -93,18 +118,20 @@ def why_not(rows: AuditRows) -> str:
 
 
 def suspects_in(
-    rows: AuditRows, copies: Joined, cheap: Cheap, own: Float64[np.ndarray, "n width"] | None = None, *, seed: int
-) -> dict[int, Suspects]:
-    """Suspects by part, of training and test rows; of training rows by the user's `own` predictions, if any."""
+    rows: AuditRows, copies: Joined, cheap: Cheap, own: Float64[np.ndarray, "n width"] | None = None,
+    by: str | None = None, *, seed: int,
+) -> dict[int, Suspects]:  # fmt: skip
+    """Suspects by part, of training and test rows; of training rows by the user's `own` predictions, if any. `by` is as
+    `check_judge` has it."""
     assert rows.task is not None
     assert rows.targets is not None
+    judge, found = judge_of(rows, by), dict[int, Suspects]()
     mine = np.flatnonzero(rows.labelled & np.isin(rows.part, (TRAIN, TEST)))
     group = np.where(copies.group[mine] >= 0, copies.group[mine], mine)
     predicted = predictions(rows, cheap, mine, group, seed=seed)
     if own is not None:
         train = rows.part[mine] == TRAIN
         predicted[train] = own[mine[train] - rows.starts[TRAIN]]
-    judge, found = JUDGES[rows.task.target], {}
     for part in (TRAIN, TEST):
         some = rows.part[mine] == part
         if some.any():
@@ -125,37 +152,6 @@ def predictions(
         cheap.values[mine], rows.targets[mine], kind=cheap.kind, task=rows.task.target, width=rows.task.width,
         folds=FOLDS, groups=group, categories=cheap.categories, seed=seed,
     )  # fmt: skip
-
-
-def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
-    """A finding for each part with suspects."""
-    assert rows.task is not None
-    for part, some in suspects.items():
-        order = some.wrong.order[: some.listed]
-        order = order[rows.fresh[some.rows[order]]]
-        if not len(order):
-            continue
-        name, wrong = rows.names[part], some.wrong
-        entries = "entries" if wrong.suggested.dtype == np.bool_ else "labels"
-        text = some.uncounted and (
-            f"nobody can say how many of {some.counted:,} {name} {entries} are wrong: {some.uncounted}; "
-            f"the {len(order):,} likeliest rows are listed"
-        )
-        text = text or (
-            f"about {wrong.count:,.0f} of {some.counted:,} {name} {entries} are wrong ({wrong.low:,.0f} to "
-            f"{wrong.high:,.0f} at {wrong.level:.0%}); the {len(order):,} likeliest rows are listed"
-        )
-        if wrong.accuracy < SURE and not some.uncounted:
-            numbers = rows.task.target == "numbers"
-            share = f"{wrong.accuracy:.0%} of {'the spread' if numbers else f'the {entries}'}"
-            verb = "explains" if numbers else "predicts"
-            text += f". The model {verb} only {share}, so its own mistakes may count"
-        suggested = [rows.task.shown(wrong.suggested[place]) for place in order.tolist()]
-        more = {
-            "suggested": pl.Series(suggested, dtype=pl.String),
-            "score": pl.Series(wrong.score[order].astype(np.float64)),
-        }
-        yield Found("wrong labels", name, text, some.rows[order], more=more)
 
 
 def tested(rows: AuditRows) -> Int64[np.ndarray, " m"]:

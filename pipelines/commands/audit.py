@@ -100,6 +100,18 @@ Probabilities = Annotated[
     Path | None,
     typer.Option(metavar="NPY", help="Of your own model, one row of classes for each training row: they judge labels."),
 ]
+By = Annotated[
+    str | None,
+    typer.Option(metavar="cleanlab", help="Rank and count wrong labels by cleanlab instead, of the same predictions."),
+]
+Embeddings = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHAT",
+        help="Compare by vectors, too: FILE.npy of the training rows and PART=FILE.npy of others, a column, or the "
+        "name or folder of a pretrained model.",
+    ),
+]
 MaxLeaks = Annotated[
     str | None,
     typer.Option(metavar="LIMIT", help="Rows outside training that it has.", rich_help_panel=LIMITS),
@@ -144,6 +156,8 @@ def audit(
     near: Near = True,
     seed: Seed = 0,
     probabilities: Probabilities = None,
+    by: By = None,
+    embeddings: Embeddings = None,
     page: Page = None,
     findings: Findings = None,
     write: Write = None,
@@ -171,7 +185,8 @@ def audit(
         "test": test, "target": target, "against": against, "label": label, "no-label": no_label, "text": text,
         "image": image, "features": features, "group": group, "key": key, "task": task, "charset": charset,
         "exact": not near, "seed": seed, "page": page, "findings": findings, "write": write, "marks": marks,
-        "without-samples": without_samples, "overwrite": overwrite, "probabilities": probabilities,
+        "without-samples": without_samples, "overwrite": overwrite, "probabilities": probabilities, "by": by,
+        "embeddings": embeddings,
     }  # fmt: skip
     if is_data(name):
         refuse_option(name, "a study", {"--again": again, "--wait": wait})
@@ -199,8 +214,6 @@ def audit_study(
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_samples_study(name), Store(marked_home() / ASSETS)
-    if getattr(study, "task", None) is not None and study.task.own:  # type: ignore[union-attr]
-        raise ValueError(f"study {file.name}: its own task brings the samples, which no audit can read")
     known = None if marks is None else read_marks(marks)
     refuse_unmet(limits, parts_of(study), labelled=bool(study.columns and study.columns.labels))
     make(file, store, "audit", again=again or by_other_models(store, study), wait=wait)
@@ -253,9 +266,12 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
     from secateur.pipelines.audits.limits import exceeded
     from secateur.pipelines.audits.marking import precisions, read_marks
     from secateur.pipelines.audits.own_predictions import read_predictions
+    from secateur.pipelines.audits.suspects import check_judge
     from secateur.pipelines.front_door.audit_data import Given
+    from secateur.pipelines.front_door.audit_vectors import asked_vectors
     from secateur.pipelines.studies.draft import Wish
 
+    check_judge(asked["by"])
     marks: Path | None = asked["marks"]
     known = None if marks is None else read_marks(marks)
     paths = {key: asked[key] for key in ("page", "findings", "write")}
@@ -265,9 +281,10 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
         features=tuple(asked["features"] or ()), task=asked["task"],
     )  # fmt: skip
     beside = (asked["test"], asked["target"], asked["against"] or ())
-    given = Given(name, *beside, wish, asked["group"], asked["key"], asked["no_label"], asked["charset"])
+    vectors = asked_vectors(asked["embeddings"], near=not asked["exact"])
+    given = Given(name, *beside, wish, asked["group"], asked["key"], asked["no_label"], asked["charset"], vectors)
     own = None if asked["probabilities"] is None else read_predictions(asked["probabilities"])
-    how = How(near=not asked["exact"], labels=not asked["no_label"], seed=asked["seed"], own=own)
+    how = How(near=not asked["exact"], labels=not asked["no_label"], by=asked["by"], seed=asked["seed"], own=own)
     with tempfile.TemporaryDirectory(prefix="secateur-") as place:
         found = look(given, how, limits, Path(place), samples=not asked["without_samples"])
         right, strange = ([], 0) if known is None else precisions(found.lines, known)
@@ -289,10 +306,11 @@ def limits_of(**asked: str | None) -> "dict[str, Limit]":
 
 def inputs_of(name: str, asked: dict[str, Any]) -> list[Path]:
     """Files and folders that the audit reads, but for marks."""
+    from secateur.pipelines.front_door.audit_vectors import files_in
     from secateur.pipelines.pages.audit_paths import paths_in
 
     data = (asked[one] for one in ("test", "target", "probabilities"))
-    return paths_in([name, *data, *(asked["against"] or ())])
+    return paths_in([name, *data, *(asked["against"] or ()), *files_in(asked["embeddings"] or ())])
 
 
 def refuse(

@@ -16,7 +16,9 @@ from markupsafe import Markup
 from secateur.pipelines.audits.auditing import Audited, How, audited
 from secateur.pipelines.audits.marking import precisions, read_marks
 from secateur.pipelines.audits.own_predictions import read_predictions
+from secateur.pipelines.audits.suspects import check_judge
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
+from secateur.pipelines.front_door.audit_vectors import asked_vectors, files_in
 from secateur.pipelines.front_door.held import names_of
 from secateur.pipelines.front_door.progress import bars
 from secateur.pipelines.front_door.read_whole import in_words_of_a_call
@@ -55,7 +57,7 @@ class Audit:
 
     @cached_property
     def labels(self) -> pl.DataFrame:
-        """The lines of labels that may be wrong, the likeliest first: `given`, `suggested` and `score`."""
+        """The lines of labels that may be wrong, the likeliest first: `given`, `suggested`, `disputed`, `score`."""
         return self.lines.filter(pl.col("finding") == "wrong labels")
 
     @property
@@ -130,6 +132,8 @@ def audit(
     near: bool = True,
     seed: int = 0,
     probabilities: Any = None,
+    by: str | None = None,
+    embeddings: Any = None,
     progress: bool = True,
 ) -> Audit:
     """Look for leaks, copies, wrong labels and oddities in `data`.
@@ -146,27 +150,33 @@ def audit(
 
     `probabilities` of your own, `[n, classes]` in the order of the classes, or a .npy file of them, judge the training
     labels in the place of a cheap model: of a model that did not learn from the row, or wrong labels look right to it.
-    Of several labels they are those of each, of numbers predictions `[n, k]`.
+    Of several labels they are those of each, of numbers predictions `[n, k]`. `by` is who ranks and counts wrong labels
+    by predictions: "cleanlab", which must be installed, instead of the audit.
 
-    Raises ValueError for data that cannot be read, and columns that there are not.
+    `embeddings` compare rows as well: an array or .npy file `[n, d]` of the training rows, a mapping of them by the
+    name of the part, a column of lists that all parts have, or the name or folder of a pretrained encoder.
+
+    Raises ValueError for data that cannot be read, columns that there are not, and vectors that do not go with rows.
 
     >>> import secateur as sc
     >>> rows = [{"body": f"row number {i % 9}", "label": "even" if i % 2 else "odd"} for i in range(10)]
     >>> sc.audit(rows, text="body", label="label", progress=False).findings[0]["text"]
     '1 group of equal train rows, 1 more than needed'
     """
+    check_judge(by)
     wish = Wish(labels=names_of(label), text=text, image=image, features=names_of(features), task=task)
     several = list(against) if isinstance(against, list | tuple) and not rows_in_hand(against) else [against]
-    given = Given(data, test, target, several, wish, group, key, unlabelled, charset)
+    vectors = asked_vectors(embeddings, near=near)
+    given = Given(data, test, target, several, wish, group, key, unlabelled, charset, vectors)
     own = None if probabilities is None else read_predictions(probabilities)
     alive = tempfile.TemporaryDirectory(prefix="secateur-")
     folder = Path(alive.name).resolve()
     with bars(progress) as display, in_words_of_a_call(folder):
         display.stage("reading the data")
         rows = audit_rows(given, folder, alive)
-        how = How(near=near, labels=not unlabelled, seed=seed, own=own)
-        inputs = [path.resolve() for path in paths_in([data, test, target, *several, probabilities])]
-        return Audit(audited(rows, how, say=display.stage), inputs)
+        how = How(near=near, labels=not unlabelled, by=by, seed=seed, own=own)
+        inputs = paths_in([data, test, target, *several, probabilities, *files_in(embeddings)])
+        return Audit(audited(rows, how, say=display.stage), [path.resolve() for path in inputs])
 
 
 def rows_in_hand(data: Sequence[Any]) -> bool:

@@ -25,6 +25,7 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
 from secateur.pipelines.front_door.as_tables import chats_in_hand, flattened, listed_pictures
+from secateur.pipelines.front_door.audit_vectors import AskedVectors, vectors_for
 from secateur.pipelines.front_door.held import alone
 from secateur.pipelines.front_door.read_whole import written
 from secateur.pipelines.studies.draft import KNOWN, Draft, Wish, guess_inputs, source_of, text_of
@@ -54,6 +55,8 @@ class Given:
     """Whether no column is taken for a label."""
     charset: str | None = None
     """Encoding of CSV files that are no UTF-8."""
+    embeddings: AskedVectors | None = None
+    """By which rows are compared, too."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,17 @@ def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
         parts[TARGET] = beside(located(given.target, "target", given, folder), draft, columns, folder)
     for number, one in enumerate(given.against):
         parts[BENCHMARK + number] = beside(benchmark(one, number, given, folder, parts), draft, columns, folder)
+    asked = given.embeddings
+    there = draft.profile.columns or columns.inputs
+    vectors = vectors_for(asked, parts, there, columns.kind) if asked else None
     notes = [f"{guess.what}: {guess.value} ({guess.why})" for guess in draft.guesses]
     task = draft.goal.task if columns.labels else None
     name = str(given.data) if isinstance(given.data, str | Path) else IN_HAND["train"]
     pictures = train.base if columns.image else None
     told: dict[str, Any] = {"pictures": pictures, "notes": notes, "chat": train.chat, "alive": alive}
-    rows = rows_of(name, dict(sorted(parts.items())), task, folder, **told)
+    rows = replace(rows_of(name, dict(sorted(parts.items())), task, folder, **told), vectors=vectors)
+    if vectors:
+        vectors.check(rows)
     return replace(rows, besides=left_out_of(draft, columns, parts[TRAIN])) if columns.kind == "features" else rows
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from secateur.pipelines.audits.auditing import Audited
-from secateur.pipelines.audits.marking import MARKED, Precision
+from secateur.pipelines.audits.listed import BY_EMBEDDINGS
+from secateur.pipelines.audits.marking import MARKED, NEAR, Precision
 from secateur.pipelines.files.data_uris import data_uri
 from secateur.pipelines.files.shown_text import one_line, visible
 from secateur.pipelines.pages.extremes import encoded
@@ -26,15 +27,19 @@ LONGEST, SHORT = 1500, 240
 KINDS = {
     "leaked": "Test rows and benchmarks that training has",
     "near leaked": "Rows nearly the same as a row of training",
+    "near leaked by embeddings": "Rows nearly the same as a row of training, by embeddings alone",
     "duplicates": "Equal rows",
     "near duplicates": "Near copies",
+    "near duplicates by embeddings": "Near copies by embeddings alone",
+    "shared": "Rows that two parts beside training have",
+    "near shared": "Rows nearly the same in two parts beside training",
+    "near shared by embeddings": "Rows nearly the same in two parts beside training, by embeddings alone",
     "conflicts": "Equal inputs with other labels",
     "wrong labels": "Labels to look at",
 }
 """Findings that are shown with their rows, and the title of each."""
 ASKED = {
-    "near leaked": "Is it a copy?",
-    "near duplicates": "Is it a copy?",
+    **{f"{kind}{by}": "Is it a copy?" for kind in NEAR for by in ("", BY_EMBEDDINGS)},
     "wrong labels": "Is the given label wrong?",
 }
 """The question about a row that was drawn, by kind."""

@@ -19,7 +19,7 @@ from secateur.pipelines.studies.own_scores import OwnScore
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 
-AHEAD = ("leaked", "near leaked", "label leak")
+AHEAD = ("leaked", "near leaked", "near leaked by embeddings", "label leak")
 """Kinds of findings that weigh more than a constant score."""
 
 LEAST = 3

@@ -51,6 +51,11 @@ class Copies:
     """Similarity to `across`, NaN where there is none."""
     spread: Float32[np.ndarray, " n"]
     """Least similarity of a row of the group to the row of it that stays, NaN without a group."""
+    between: Int64[np.ndarray, "k 2"]
+    """A row of a part above 0, and the most similar row of another such part, in ascending order of the row and of the
+    other part; none where it does not reach the threshold."""
+    between_similarity: Float32[np.ndarray, " k"]
+    """Similarity of each of these pairs."""
 
 
 def check_parts(part: Parts, rows: int, kind: str) -> None:

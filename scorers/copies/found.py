@@ -1,6 +1,6 @@
 """Pairs of copies as they stream in: who is in a group with whom, and the best partner of each row. No pair is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,9 @@ from secateur.scorers.copies.contract import Copies, Parts
 
 Similarity = Callable[[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]], Float32[np.ndarray, " p"]]
 """Similarity of pairs of contents."""
+
+Sides = tuple[Bool[np.ndarray, " m"], Bool[np.ndarray, " m"]]
+"""Contents that ask, and those that they ask for."""
 
 BUFFER = 1 << 20
 """Pairs that are held before groups are joined."""
@@ -21,15 +24,28 @@ class Contents:
 
     `of` int64 `[n]` is the content of each row, -1 for rows that are left out; `first` int64 `[m]` the first row of
     each content, `first_train` and `first_other` the first within training and within other parts, -1 where none.
+    `beside` has the first within each part above 0, where there are several of them.
     """
 
     of: Int64[np.ndarray, " n"]
     first: Int64[np.ndarray, " m"]
     first_train: Int64[np.ndarray, " m"]
     first_other: Int64[np.ndarray, " m"]
+    beside: Mapping[int, Int64[np.ndarray, " m"]]
 
     def __len__(self) -> int:
         return len(self.first)
+
+    @property
+    def sides(self) -> list[Sides]:
+        """Contents whose most similar one among others is wanted, and these others: of training and of the other
+        parts, and of each part above 0 and the rest of these."""
+        train, other = self.first_train >= 0, self.first_other >= 0
+        found = [(train, other), (other, train)]
+        for part, first in self.beside.items():
+            rest = [others >= 0 for number, others in self.beside.items() if number != part]
+            found.append((np.logical_or.reduce(rest), first >= 0))
+        return found
 
 
 def contents_of(keys: UInt64[np.ndarray, " n"], part: Parts, given: Bool[np.ndarray, " n"] | None = None) -> Contents:
@@ -45,7 +61,9 @@ def contents_of(keys: UInt64[np.ndarray, " n"], part: Parts, given: Bool[np.ndar
         return found
 
     train = part[rows] == 0
-    return Contents(of, rows[first], first_among(rows[train]), first_among(rows[~train]))
+    parts = np.unique(part[part > 0]).tolist()
+    beside = {number: first_among(rows[part[rows] == number]) for number in parts} if len(parts) > 1 else {}
+    return Contents(of, rows[first], first_among(rows[train]), first_among(rows[~train]), beside)
 
 
 def components(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"], size: int) -> Int64[np.ndarray, " size"]:
@@ -85,7 +103,8 @@ class Best:
 
 
 class Found:
-    """Accumulates verified pairs of contents at or above the threshold: O(contents) memory, whatever their number."""
+    """Accumulates verified pairs of contents at or above the threshold: memory by contents and parts, whatever the
+    number of pairs."""
 
     def __init__(self, contents: Contents) -> None:
         size = len(contents)
@@ -93,6 +112,7 @@ class Found:
         self.any = Best(size)
         self.train = Best(size, contents.first_train >= 0)
         self.other = Best(size, contents.first_other >= 0)
+        self.beside = {part: Best(size, first >= 0) for part, first in contents.beside.items()}
         self.component = np.arange(size, dtype=np.int64)
         self._waiting: list[tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]] = []
         self._held = 0
@@ -103,7 +123,7 @@ class Found:
         """Pairs of different contents, each once or more often."""
         if len(left) == 0:
             return
-        for best in (self.any, self.train, self.other):
+        for best in (self.any, self.train, self.other, *self.beside.values()):
             best.offer(left, right, similarity)
         self.join(left, right)
 
@@ -130,6 +150,7 @@ class Found:
         partner, alike = self._of_rows()
         across, across_alike = self._across(part)
         group, stays, lead = self._groups(part)
+        between, between_alike = self._between(part)
         return Copies(
             measure=measure,
             threshold=threshold,
@@ -141,6 +162,8 @@ class Found:
             across=across,
             across_similarity=across_alike,
             spread=self._spread(group, lead, similarity),
+            between=between,
+            between_similarity=between_alike,
         )
 
     def _of_rows(self) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
@@ -175,6 +198,23 @@ class Found:
             equal = first[of[rows]] >= 0
             partner[rows[equal]], alike[rows[equal]] = first[of[rows[equal]]], 1
         return partner, alike
+
+    def _between(self, part: Parts) -> tuple[Int64[np.ndarray, "k 2"], Float32[np.ndarray, " k"]]:
+        """Best row of each part above 0 of the rows of the others of these."""
+        of = self.contents.of
+        pairs, alike = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+        for number, own in self.contents.beside.items():
+            rows = np.flatnonzero((of >= 0) & (part > 0) & (part != number))
+            best = self.beside[number]
+            equal, near = own[of[rows]], best.partner[of[rows]]
+            other = np.where(equal >= 0, equal, np.where(near >= 0, own[near], -1))
+            similarity = np.where(equal >= 0, np.float32(1), best.similarity[of[rows]])
+            has = other >= 0
+            pairs.append(np.stack([rows[has], other[has]], axis=1))
+            alike.append(similarity[has])
+        both, similarities = np.concatenate(pairs), np.concatenate(alike)
+        order = np.lexsort((part[both[:, 1]], both[:, 0]))
+        return both[order], similarities[order]
 
     def _groups(self, part: Parts) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """First row of each row's group (-1 for a row by itself), who stays, and the row that stays in its group."""

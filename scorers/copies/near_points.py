@@ -164,9 +164,8 @@ def within(points: Points, rows: Rows, others: Int64[np.ndarray, " s"], radius: 
 
 
 def look_across(points: Points, radius: float, found: Found, crowded: Rows, scale: Scale, seed: int) -> None:
-    """Offer each crowded point the nearest on the other side."""
-    sides = found.contents.first_train >= 0, found.contents.first_other >= 0
-    for own, side in (sides, sides[::-1]):
+    """Offer each crowded point the nearest on the other side, and in each further part."""
+    for own, side in found.contents.sides:
         rows, members = crowded[own[crowded]], np.flatnonzero(side)
         if len(rows) == 0 or len(members) == 0:
             continue

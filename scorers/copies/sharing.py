@@ -5,11 +5,12 @@ same for two sets with the probability that their weighted Jaccard similarity is
 n-grams alone). Rare n-grams weigh more, log(1 + texts / texts that have it), or sets would meet in stop words.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
 
+from secateur.scorers.copies.found import Sides
 from secateur.scorers.copies.word_sets import WordSets
 
 WINDOW = 32
@@ -45,13 +46,12 @@ def meet(
     return np.asarray(((keys[:, left] == keys[:, right]) & (keys[:, left] != 0)).any(axis=0))
 
 
-def candidates(
-    keys: UInt64[np.ndarray, "b m"], band: int, train: Bool[np.ndarray, " m"], other: Bool[np.ndarray, " m"]
-) -> Iterator[Pair]:
+def candidates(keys: UInt64[np.ndarray, "b m"], band: int, sides: Sequence[Sides]) -> Iterator[Pair]:
     """Pairs that agree in a band and, as a rule, in none before it, at most as many at a time as there are sets.
 
     A bucket of up to 33 sets gives all its pairs; of a larger one each set is paired with 32 others and with the
-    nearest before and after it of the other side, so that the number of pairs grows with that of sets alone.
+    nearest before and after it of the other side, so that the number of pairs grows with that of sets, and of parts,
+    alone.
     """
     key = keys[band]
     order = np.argsort(key, kind="stable")
@@ -64,21 +64,16 @@ def candidates(
         left, right = order[same], order[same + offset]
         known = (keys[:band, left] == keys[:band, right]).any(axis=0)
         yield left[~known], right[~known]
-    yield from across(order, sorted_keys, train, other)
-    yield from across(order[::-1], sorted_keys[::-1], train, other)
+    yield from across(order, sorted_keys, sides)
+    yield from across(order[::-1], sorted_keys[::-1], sides)
 
 
-def across(
-    order: Int64[np.ndarray, " m"],
-    keys: UInt64[np.ndarray, " m"],
-    train: Bool[np.ndarray, " n"],
-    other: Bool[np.ndarray, " n"],
-) -> Iterator[Pair]:
+def across(order: Int64[np.ndarray, " b"], keys: UInt64[np.ndarray, " b"], sides: Sequence[Sides]) -> Iterator[Pair]:
     """Each set with the last one before it, in its bucket, of the other side."""
     places = np.arange(len(order))
-    for own, wanted in ((train[order], other[order]), (other[order], train[order])):
-        last = np.maximum.accumulate(np.where(wanted, places, -1))
+    for own, wanted in sides:
+        last = np.maximum.accumulate(np.where(wanted[order], places, -1))
         before = np.concatenate([[-1], last[:-1]])
-        stay = np.flatnonzero(own & (before >= 0))
+        stay = np.flatnonzero(own[order] & (before >= 0))
         stay = stay[keys[stay] == keys[before[stay]]]
         yield order[stay], order[before[stay]]

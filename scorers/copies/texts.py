@@ -68,9 +68,9 @@ def by_words(words: Words, contents: Contents, part: Parts, seed: int, progress:
         if met.mean() >= LEAST_RECALL if len(known) else True:
             break
     found = Found(contents)
-    train, other = contents.first_train >= 0, contents.first_other >= 0
+    sides = contents.sides
     for band in range(len(keys)):
-        for left, right in candidates(keys, band, train, other):
+        for left, right in candidates(keys, band, sides):
             alike = sets.similarity(left, right)
             stay = alike >= limit.value
             found.offer(left[stay], right[stay], alike[stay])

@@ -5,6 +5,7 @@ With SECATEUR_SCREENSHOTS naming a folder, what was seen is saved there: the pic
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,9 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 from chromium import chromium, shoot
 from small_data import write_shapes
 
+from secateur.pipelines.assets.audit import CHECKS
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.selectors.static.top import top
 
@@ -98,7 +101,10 @@ class Ui:
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[Ui]:
     """`secateur ui` on a study of drawn shapes; the whole process group is gone when the test is."""
-    write_shapes(tmp_path / "studies" / "data")
+    data = tmp_path / "studies" / "data"
+    write_shapes(data)
+    shown = next(iter(sorted((data / "train").rglob("*.png"))))
+    (data / "test" / shown.parent.name / "leaked.png").write_bytes(shown.read_bytes())
     (tmp_path / "studies" / "shapes.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -151,6 +157,7 @@ def test_a_session_in_the_ui(page: Any, ui: Ui) -> None:
     the_graph_opens_and_two_runs_take_turns(page, ui)
     a_score_is_seen(page, ui)
     a_selection_is_asked_for(page, ui)
+    an_audit_is_read(page, ui)
     a_schedule_is_turned_on(page, ui)
 
 
@@ -222,6 +229,45 @@ def a_selection_is_asked_for(page: Any, ui: Ui) -> None:
     assert manifest.training_rows.tolist() == np.flatnonzero(expected).tolist()
     page.get_by_text("Show Markdown").first.click()
     assert pictures(page)
+
+
+def verdicts(ui: Ui) -> dict[str, bool]:
+    """Whether each check of the audit passed; nothing before all have been asked."""
+    query = """{ assetNodeOrError(assetKey: {path: ["shapes", "audit"]}) { ... on AssetNode { assetChecksOrError {
+        ... on AssetChecks { checks { name executionForLatestMaterialization { evaluation { success } } } } } } } }"""
+    checks = ui.ask(query)["assetNodeOrError"]["assetChecksOrError"]["checks"]
+    asked = {one["name"]: one["executionForLatestMaterialization"] for one in checks}
+    return {name: one["evaluation"]["success"] for name, one in asked.items()} if all(asked.values()) else {}
+
+
+def an_audit_is_read(page: Any, ui: Ui) -> None:
+    """The audit, materialised by a click: its checks in the UI, and behind its link the page, for everybody to read."""
+    page.goto(f"{ui.url}/assets/shapes/audit")
+    before = len(ui.runs("__ASSET_JOB"))
+    page.get_by_role("button", name=re.compile("Materialize")).first.click()
+    until(lambda: len(ui.runs("__ASSET_JOB")) > before, "the audit to be asked for")
+    assert ui.finished("__ASSET_JOB", before + 1)[-1]["status"] == "SUCCESS"
+    page.goto(f"{ui.url}/assets/shapes/audit?view=checks")
+    for name in CHECKS:
+        page.get_by_text(name, exact=True).first.wait_for()
+    passed = until(lambda: verdicts(ui), "the checks of the audit", 60)
+    assert passed == {"no_leaks": False, "no_duplicates": True, "labels_right": True}
+    shoot(page, "audit_checks")
+    page.goto(f"{ui.url}/assets/shapes/audit")
+    link = page.locator("a[href$='/shapes/audit.html']").first
+    link.wait_for()
+    page.goto(str(link.get_attribute("href")))
+    page.wait_for_selector("html[data-tables=ready]", state="attached")
+    titles = page.locator("main h2").all_inner_texts()
+    assert (titles[:2], titles[-1]) == (["Answer", "What was found"], "How it was told")
+    leaks = "Test rows and benchmarks that training has (test)"
+    assert {leaks, "Labels to look at (train)", "Your marks"} < set(titles)
+    assert "1 test row of 19 also in train" in page.locator("#findings").inner_text()
+    section = page.locator("section", has=page.get_by_role("heading", name=leaks))
+    assert section.locator("img[src^='data:image']").count() == 2  # the leaked one and that of training
+    assert all(min(size) > 0 for size in pictures(page))
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 def a_schedule_is_turned_on(page: Any, ui: Ui) -> None:

@@ -163,7 +163,10 @@ def test_one_column_gives_the_label() -> None:
             "flag": labels > 2,
         }
     )
-    found = {odd.says.split("'")[1]: odd.says for odd in label_leaks.tell_tales(features, labels, "column")}
+    found = {
+        odd.says.split("'")[1]: odd.says
+        for odd in label_leaks.tell_tales(features, [label_leaks.Target("", labels)], "column")
+    }
     assert set(found) == {"code", "row", "shifted", "gap"}
     assert found["row"].endswith(", and counts the rows")
     assert 0.2 < label_leaks.gain_of(features["useful"], labels) < 0.7

@@ -1,7 +1,9 @@
 """An audit of new rows beside what an earlier one remembers: what a whole audit says, with far fewer rows looked at."""
 
+import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,17 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from secateur.pipelines.assets.audit import remembered_in
 from secateur.pipelines.audits.auditing import Audited, How, audited
-from secateur.pipelines.audits.contract import AuditRows
+from secateur.pipelines.audits.contract import AuditRows, Vectors
 from secateur.pipelines.audits.later import audited_later
 from secateur.pipelines.audits.memory import Memory, looks_of, memory_of
+from secateur.pipelines.audits.vectors import brought
 from secateur.pipelines.front_door.audit_data import Given, audit_rows
 from secateur.pipelines.studies.draft import Wish
 from secateur.scorers.copies import word_sets
 from secateur.trainers.modalities import decoding
-from tests.support.planted import topics
+from tests.support.planted import sentence, topics
 
 ROWS, NEW = 300, 12
 """Known training rows; new ones, the first four of which are copies of known ones, two of them nearly."""
@@ -149,3 +153,127 @@ def test_a_memory_that_does_not_do_is_not_used(tmp_path: Path, why: str) -> None
         "labels": pl.concat([old, new.with_columns(queue=pl.lit("other"))]),
     }[why]
     assert memory.places(read(tmp_path, "after", changed, wish)) is None
+
+
+WIDTH = 12
+PARTS = {"train": ROWS, "test": 60, "bench": 50}
+
+
+@dataclass
+class Network:
+    """Makes vectors by what a text says, and counts the texts that it is asked for."""
+
+    known: Mapping[str, np.ndarray]
+    version: str = "1"
+    asked: int = 0
+
+    def vectors(self) -> Vectors:
+        def make(rows: AuditRows, asked: np.ndarray) -> Any:
+            self.asked += len(asked)
+            made = [self.known[text] for text in rows.texts_at(asked).to_list()]
+            return np.array(made, np.float32), np.ones(len(asked), np.bool_)
+
+        return Vectors(f"network {self.version}", self.version, make)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Texts of parts, old and new, and a network. New rows of each part are near, by their vectors alone, row 1 of
+    training, row 2 of the test, and row 3 of the benchmark; and known rows of the benchmark rows 5 of the others."""
+
+    old: Mapping[str, list[str]]
+    new: Mapping[str, list[str]]
+    network: Network
+
+    def read(self, folder: Path, *, new: bool) -> AuditRows:
+        folder.mkdir()
+        texts = {part: [*(self.new[part] if new else ()), *some] for part, some in self.old.items()}
+        train, test, bench = (pl.DataFrame({"body": some}) for some in texts.values())
+        rows = audit_rows(Given(train, test=test, against=[bench], wish=Wish(text="body")), folder.resolve())
+        return replace(rows, vectors=self.network.vectors())
+
+
+@pytest.fixture
+def spoken() -> Spoken:
+    rng, normal = random.Random(0), np.random.default_rng(0).normal
+    old = {part: [sentence(rng) for _ in range(count)] for part, count in PARTS.items()}
+    new = {part: [sentence(rng) for _ in range(3)] for part in PARTS}
+    known = {text: normal(size=WIDTH) for some in (*old.values(), *new.values()) for text in some}
+    for row, part in enumerate(PARTS):
+        for some in new.values():
+            known[some[row]] = known[old[part][row + 1]] + 0.01 * normal(size=WIDTH)
+    known[old["bench"][7]] = known[old["train"][5]] + 0.01 * normal(size=WIDTH)
+    known[old["bench"][8]] = known[old["test"][5]] + 0.01 * normal(size=WIDTH)
+    return Spoken(old, new, Network(known))
+
+
+def kept_of(spoken: Spoken, folder: Path) -> Memory:
+    before = audited(spoken.read(folder / "before", new=False), How())
+    (folder / "memory").mkdir()
+    memory_of(before, looks_of(before)).write(folder / "memory")
+    memory = Memory.read(folder / "memory")
+    assert memory is not None
+    return memory
+
+
+def test_a_network_is_asked_for_new_rows_alone_and_pairs_are_those_of_a_whole_audit(
+    tmp_path: Path, spoken: Spoken
+) -> None:
+    memory = kept_of(spoken, tmp_path)
+    assert [one.measure for one in memory.near] == ["word n-grams", "embeddings"]
+    assert spoken.network.asked == sum(PARTS.values())
+    rows = spoken.read(tmp_path / "both", new=True)
+    places = memory.places(rows)
+    assert places is not None
+    assert memory.other_vectors(rows, places) == ""
+    spoken.network.asked = 0
+    later, looks = audited_later(rows, memory, places, How(), tmp_path / "aside")
+    assert spoken.network.asked == 9
+    whole = audited(spoken.read(tmp_path / "whole", new=True), How())
+    for name in ("group", "partner", "across", "partner_by", "across_by"):
+        np.testing.assert_array_equal(getattr(later.copies, name), getattr(whole.copies, name), err_msg=name)
+    one, other = later.copies.between, whole.copies.between
+    assert len(one.rows) == 10
+    for name in ("rows", "other", "by"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert later.measures[2]["duplicates"] == whole.measures[2]["duplicates"] > 0
+    for name, values in looks_of(whole).items():
+        np.testing.assert_array_equal(looks[name], values)
+    kinds = {one.kind for one in later.found}
+    assert kinds >= {f"near {kind} by embeddings" for kind in ("leaked", "duplicates", "shared")}
+    again = memory_of(later, looks)
+    assert again.other_vectors(later.rows, np.arange(len(later.rows))) == ""
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        ("version", "embeddings are of network 2, before of network 1"),
+        ("width", "embeddings have 13 numbers a vector, before 12"),
+        ("none", "there are no embeddings now"),
+        ("values", "embeddings of 2 known rows are others than before"),
+    ],
+)
+def test_remembered_vectors_of_another_kind_are_not_used(tmp_path: Path, spoken: Spoken, why: str, told: str) -> None:
+    memory = kept_of(spoken, tmp_path)
+    rows = spoken.read(tmp_path / "both", new=True)
+    places = memory.places(rows)
+    assert places is not None
+    if why == "version":
+        rows = replace(rows, vectors=Network({}, "2").vectors())
+    elif why == "width":
+        wide = {text: np.append(values, 1.0) for text, values in spoken.network.known.items()}
+        rows = replace(rows, vectors=Network(wide).vectors())
+    elif why == "none":
+        rows = replace(rows, vectors=None)
+    else:
+        values, _ = spoken.network.vectors().of(rows, np.arange(len(rows)))
+        values[[places[4], places[9]]] += 1
+        own = {part: values[rows.span(part)] for part in rows.splits}
+        held = brought(own, dict.fromkeys(own, "the array"), "network 1")
+        rows = replace(rows, vectors=replace(held, made_of="1"))
+    why_not = memory.other_vectors(rows, places)
+    assert why_not.startswith(told)
+    noted, remembered = remembered_in(rows, memory)
+    assert remembered is None
+    assert f"near copies: all rows are compared again: {why_not}" in noted.notes

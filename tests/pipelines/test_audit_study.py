@@ -222,3 +222,67 @@ def test_the_target_of_a_choice_is_compared_with_the_data(place: Path, tmp_path:
     assert leaks == {"leaked": [(file, first)], "near leaked": [(file, first + 1)]}
     kept = Manifest.load(Path(answer["files"]["folder"]) / "manifests" / "without_leaks").apply(data)
     assert sorted(set(data["body"][:600]) - set(kept["body"])) == sorted({data["body"][3], data["body"][5]})
+
+
+TINY = {"model": "language_model", "model_settings": {"layers": 1, "width": 16, "heads": 2}, "epochs": 1}
+FINE_TUNED = {
+    "proxy": TINY, "training": TINY, "scores": {"loss": None}, "seeds": 1, "task": "sft",
+    "selections": {"easiest": {"selector": "top", "score": "loss", "end": "low"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "more"),
+    [
+        ({"messages": "messages", "label": "topic"}, FINE_TUNED),
+        pytest.param({"prompt": "prompt", "completion": "completion"}, FINE_TUNED, marks=pytest.mark.nightly),
+        ({"messages": "messages"}, {"selections": {"uniform_random": None}}),
+    ],
+)
+def test_conversations_of_a_study_are_audited_as_texts(
+    place: Path, tmp_path: Path, columns: dict[str, Any], more: dict[str, Any]
+) -> None:
+    """Row 3 again as row 100, row 5 nearly so as row 101, and 10 of the topics are wrong."""
+    rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
+    for row in range(140):
+        topic = "ab"[row % 2]
+        asked = " ".join(
+            [*(f"{topic}{rng.integers(9)}" for _ in range(5)), *(f"w{one}" for one in rng.integers(0, 300, 8))]
+        )
+        rows.append({"prompt": asked, "completion": f"w{row} {asked[-9:]}", "topic": topic})
+    rows[100], rows[101] = dict(rows[3]), rows[5] | {"prompt": f"{rows[5]['prompt']} indeed"}
+    for row in range(10, 20):
+        rows[row]["topic"] = "ba"[row % 2]
+    for one in rows:
+        one["messages"] = [
+            {"role": role, "content": one[key]} for role, key in (("user", "prompt"), ("assistant", "completion"))
+        ]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = {
+        "name": "chats",
+        "source": {"kind": "jsonl", "train": "chats.jsonl"},
+        "columns": columns,
+        "keep": [0.5],
+    } | more
+    if more is FINE_TUNED:
+        study["source"]["test"] = "chats_test.jsonl"  # type: ignore[index]
+        leaked = {**rows[7], "prompt": "now " + rows[7]["prompt"]}
+        leaked["messages"] = [{"role": "user", "content": leaked["prompt"]}, leaked["messages"][1]]
+        (tmp_path / "chats_test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [leaked, rows[9]]))
+    (tmp_path / "chats.yaml").write_text(yaml.safe_dump(study))
+    code, answer, errors = shell(tmp_path, str(tmp_path / "chats.yaml"))
+    assert code == 0, errors
+    told = {(one["kind"], one["split"]): sorted(row for _, row in one["rows"]) for one in answer["findings"]}
+    assert told["duplicates", "train"] == [3, 100]
+    assert told["near duplicates", "train"] == [5, 101]
+    if more is FINE_TUNED:
+        assert (told["leaked", "test"], told["near leaked", "test"]) == ([1], [0])
+    if "label" in columns:
+        wrong = answer["wrong_labels"]["train"]
+        assert wrong["low"] <= 10 <= wrong["high"]
+        assert set(told["wrong labels", "train"]) >= set(range(10, 19))
+    else:
+        assert answer["labels_not_looked_at"] == "no labels are known"
+    page = Path(answer["files"]["page"]).read_text()
+    if "messages" in columns:
+        assert f"user: {rows[5]['prompt']}" in page

@@ -1,5 +1,6 @@
 """Copies of table rows and of vectors: planted ones are found, others are not, clusters are whole, order is nothing."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -112,3 +113,50 @@ def test_hardly_any_rows(rows: int) -> None:
     for found in table_copies(np.ones((rows, 2), np.float32), part):
         assert found.group.tolist() == [[], [-1], [0, 0]][rows]
         assert found.partner.tolist() == [[], [-1], [1, 0]][rows]
+
+
+def clusters(parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """600 rows by themselves and 3 clusters of 60 near copies, in training and `parts` other parts."""
+    random = np.random.default_rng(5)
+    base = random.normal(size=(600, 8))
+    copies = np.repeat(base[:3], 60, axis=0) + 0.01 * random.normal(size=(180, 8))
+    numbers = np.concatenate([base, copies]).astype(np.float32)
+    return numbers, np.sort(random.integers(0, parts + 1, len(numbers))).astype(np.int16)
+
+
+def test_each_row_has_the_nearest_of_each_other_part_beside_training_by_brute_force() -> None:
+    numbers, part = clusters(4)
+    numbers = numbers[np.random.default_rng(6).permutation(len(numbers))]
+    [found] = table_copies(numbers, part)
+    points = standardised(numbers).astype(np.float64)
+    alike = 1 - np.linalg.norm(points[:, None] - points, axis=2) / np.sqrt(2 * points.shape[1])
+    np.fill_diagonal(alike, -np.inf)
+    expected = {
+        (row, int(own.argmax()))
+        for row in np.flatnonzero(part > 0)
+        for other in range(1, 5)
+        if other != part[row] and (own := np.where(part == other, alike[row], -np.inf)).max() >= found.threshold
+    }
+    assert len(expected) > 300
+    assert set(map(tuple, found.between.tolist())) == expected
+    np.testing.assert_allclose(found.between_similarity, alike[tuple(found.between.T)], atol=1e-5)
+
+
+def test_nothing_is_between_training_and_one_other_part() -> None:
+    numbers, part = clusters(1)
+    assert table_copies(numbers, part)[0].between.shape == (0, 2)
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("equal", 20_000), ("clustered", 8_000)])
+def test_memory_grows_with_rows_and_not_with_pairs(kind: str, rows: int) -> None:
+    """Half of the rows are one cluster: 50 million pairs of them, or 8 million, of 16 bytes each."""
+    numbers = np.random.default_rng(1).normal(size=(rows, 4)).astype(np.float32)
+    numbers[: rows // 2] = np.random.default_rng(0).normal(size=(rows // 2, 4)) * (1e-3 if kind == "clustered" else 0)
+    part = (np.arange(rows) % 3).astype(np.int16)
+    tracemalloc.start()
+    [found] = table_copies(numbers, part)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(np.unique(found.group[: rows // 2])) == 1
+    assert len(found.between) >= rows // 3
+    assert most < 50e6 < 16 * (rows // 2) ** 2 / 2

@@ -1,7 +1,9 @@
 """Copies of texts: planted ones are found, rows that cannot be copies are not, whatever the order of rows."""
 
+import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,24 @@ def test_a_cluster_of_150_is_found_whole() -> None:
     assert 0 < found.spread[7] < found.threshold + 0.3
 
 
+def test_a_cluster_over_three_parts_beside_training_has_pairs_of_each_two() -> None:
+    """150 copies of one text, more than are all paired, and the same by comparing every two of them."""
+    random = np.random.default_rng(3)
+    base = sentences(400, [12], seed=4)
+    texts = [" ".join(words) for words in base + [edited(base[7], 1, random) for _ in range(149)]]
+    part = random.integers(0, 4, len(texts)).astype(np.int16)
+    found = find(texts, part)
+    sets, rows = word_sets(words_of(pl.Series(texts))), [7, *range(400, 549)]
+    left, right = (side.ravel() for side in np.meshgrid(rows, rows, indexing="ij"))
+    alike = sets.similarity(left, right)
+    near = (alike >= found.threshold) & (part[left] > 0) & (part[right] > 0) & (part[left] != part[right])
+    expected = {(int(row), int(of)) for row, of in zip(left[near], part[right[near]], strict=True)}
+    pairs = {(int(row), int(of)) for row, of in zip(found.between[:, 0], part[found.between[:, 1]], strict=True)}
+    assert pairs == expected
+    assert len(pairs) > 200
+    np.testing.assert_allclose(found.between_similarity, sets.similarity(*found.between.T), rtol=1e-6)
+
+
 def test_equal_and_missing_and_wordless_texts() -> None:
     texts = ["Hello, World!", "hello world", None, None, "?!", "?!", "...", "", "other words here"]
     found = find(texts, [0, 1, 0, 1, 0, 0, 1, 0, 0])
@@ -146,3 +166,79 @@ def test_hardly_any_rows(rows: int) -> None:
     ):
         assert found.group.tolist() == [[], [-1], [0, 0]][rows]
         assert found.partner.tolist() == [[], [-1], [1, 0]][rows]
+
+
+@pytest.mark.nightly
+def test_memory_grows_with_texts_and_not_with_pairs() -> None:
+    """10,000 of 20,000 texts are one text with one word changed: 50 million pairs, 16 bytes each."""
+    base = sentences(10_000, [12], seed=4)
+    copies = [[f"x{row}" if place == row % 12 else word for place, word in enumerate(base[7])] for row in range(10_000)]
+    part = (np.arange(20_000) % 3).astype(np.int16)
+    tracemalloc.start()
+    found = find([" ".join(words) for words in base + copies], part)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(np.unique(found.group[10_000:])) == 1
+    assert len(found.between) >= 20_000 // 3
+    assert most < 400e6 < 16 * 10_000**2 / 2
+
+
+def shingles(text: str, size: int) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[place : place + size]) for place in range(len(words) - size + 1)}
+
+
+def met_by_bands(left: str, right: str) -> float:
+    """The probability that MinHash of 5-grams in 14 bands of 8, as datatrove has them, makes a candidate of a pair."""
+    one, other = shingles(left, 5), shingles(right, 5)
+    alike = len(one & other) / max(len(one | other), 1)
+    return 1 - (1 - alike**8) ** 14
+
+
+def one_word_edits(texts: list[str], count: int) -> tuple[list[str], np.ndarray]:
+    """Copies of texts of about twelve words in which one word, drawn at random, is a word of another text."""
+    random = np.random.default_rng(8)
+    able = [row for row, text in enumerate(texts) if 10 <= len(text.split()) <= 14]
+    source = random.choice(able, count, replace=False)
+    others = [word for text in texts for word in text.split()]
+    made = []
+    for row in source.tolist():
+        words = texts[row].split()
+        place = int(random.integers(len(words)))
+        words[place] = next(word for word in random.choice(others, 50).tolist() if word != words[place])
+        made.append(" ".join(words))
+    return made, source
+
+
+def of_templates() -> list[str]:
+    return [" ".join(words) for words in sentences(2000, [10, 12, 14], seed=9)]
+
+
+def of_banking77(folder: Path) -> list[str]:
+    """2,000 distinct texts of words alone, so that 5-grams and our words are cut alike."""
+    texts = (
+        pl.read_parquet(folder / "banking77" / "train.parquet")["text"]
+        .str.to_lowercase()
+        .str.replace_all(r"[^a-z0-9 ]", "")
+    )
+    return (
+        texts.str.split(" ")
+        .list.filter(pl.element() != "")
+        .list.join(" ")
+        .unique(maintain_order=True)
+        .head(2000)
+        .to_list()
+    )
+
+
+@pytest.mark.parametrize("source", ["generated", "banking77"])
+def test_one_word_of_twelve_is_found_which_5_grams_miss(source: str, request: pytest.FixtureRequest) -> None:
+    texts = of_templates() if source == "generated" else of_banking77(request.getfixturevalue("real_data"))
+    edits, of = one_word_edits(texts, 200)
+    found = find([*texts, *edits], [0] * len(texts) + [1] * 200)
+    rows = np.arange(len(texts), len(texts) + 200)
+    ours = (found.group[rows] >= 0) & (found.group[rows] == found.group[of])
+    theirs = [met_by_bands(texts[row], edit) for row, edit in zip(of, edits, strict=True)]
+    print(source, ours.mean(), np.mean(theirs), found.threshold)
+    assert np.mean(theirs) < 0.5
+    assert ours.mean() > 0.9

@@ -45,6 +45,8 @@ class WrongLabels:
     """Share of labels given that the model predicts, of numbers the share of their variance."""
     reason: str
     """How the count was estimated, or why none is given, for people."""
+    entries: Float32[np.ndarray, "n k"] | None = None
+    """Suspicion of each label or number of a row that has several, on the scale of `score`; None of one class."""
 
 
 def wrong_labels(
@@ -165,7 +167,8 @@ def wrong_label_sets(
         raise ValueError(f"row {int(bad.argmax())}: its values are no probabilities, which are between 0 and 1")
     sure = probabilities.astype(np.float64)
     given = np.where(targets, sure, 1 - sure)
-    score = np.log((1 - given + FLOOR) / (given + FLOOR)).max(axis=1).astype(np.float32)
+    entries = np.log((1 - given + FLOOR) / (given + FLOOR)).astype(np.float32)
+    score = entries.max(axis=1)
     predicted = sure > 0.5
     codes = 2 * np.arange(targets.shape[1]) + predicted
     ranks = ranked_within(codes.ravel(), -abs(sure - 0.5).ravel())
@@ -183,6 +186,7 @@ def wrong_label_sets(
         reason=f"of the {part:.0%} of entries (a row's label, there or not) of which the model is surest, "
         f"{count / targets.size:.2%} are not as it predicts; the estimate is as large a share of all. It predicts "
         f"{1 - differs.mean():.1%} of the entries",
+        entries=entries,
     )
 
 
@@ -203,7 +207,8 @@ def wrong_numbers(
         raise ValueError(f"row {int(bad.argmax())}: a number or its prediction is not finite; leave such rows out")
     told, known = predictions.astype(np.float64), targets.astype(np.float64)
     units = np.stack([local_units(one, abs(y - one)) for one, y in zip(told.T, known.T, strict=True)], axis=1)
-    away = (abs(known - told) / units).max(axis=1)
+    entries = abs(known - told) / units
+    away = entries.max(axis=1)
     random = np.random.default_rng(seed)
     right = np.flatnonzero(away <= FAR)  # what lies beyond is hardly the right number of any row
     others = [
@@ -232,4 +237,5 @@ def wrong_numbers(
         suggested=told,
         accuracy=explained,
         reason=reason,
+        entries=entries.astype(np.float32),
     )

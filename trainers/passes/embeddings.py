@@ -143,20 +143,32 @@ def of_encoder(
     settings: EmbeddingSettings, data: Data, texts: Sequence[str | None] | None, device: torch.device
 ) -> Embed:
     """Vectors of a pretrained encoder, of texts where there are any, otherwise of images."""
-    from transformers import AutoModel
-
-    assert settings.encoder is not None
     images = data.inputs.ndim == 4
     if texts is None and not images:
         raise ValueError("embeddings of kind 'encoder' need texts or images; use 'proxy' or 'sklearn' for a table")
-    encoder = load_pretrained(AutoModel, settings.encoder, settings.revision, dtype=torch.float32).to(device).eval()
+    encoder = loaded_encoder(settings, device)
     if texts is None:
-        return image_encoder(settings, encoder, data, device)
-    return text_encoder(settings, encoder, texts, device)
+        see = picture_reader(settings, encoder, device)
+        size = settings.batch_size
+        return lambda rows: np.concatenate([see([*data.inputs[part]]) for part in in_batches(rows, size)])
+    read = text_reader(settings, encoder, device)
+    return lambda rows: read([texts[row] for row in rows.tolist()])
 
 
-def text_encoder(settings: EmbeddingSettings, encoder: Any, texts: Sequence[str | None], device: torch.device) -> Embed:
-    """Mean over real tokens of the last layer; texts of like length share a batch."""
+def loaded_encoder(settings: EmbeddingSettings, device: torch.device) -> Any:
+    """The encoder, in float32 and for evaluation; raises ValueError where it cannot be loaded."""
+    from transformers import AutoModel
+
+    assert settings.encoder is not None
+    model = load_pretrained(AutoModel, settings.encoder, settings.revision, dtype=torch.float32)
+    return model.to(device).eval()
+
+
+def text_reader(
+    settings: EmbeddingSettings, encoder: Any, device: torch.device
+) -> Callable[[Sequence[str | None]], Float32[np.ndarray, "b d"]]:
+    """Vectors of texts, a missing one as an empty one: the mean over real tokens of the last layer; texts of like
+    length share a batch."""
     from transformers import AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, str(settings.encoder), settings.revision)
@@ -165,10 +177,10 @@ def text_encoder(settings: EmbeddingSettings, encoder: Any, texts: Sequence[str 
     longest = min(settings.max_length, getattr(encoder.config, "max_position_embeddings", settings.max_length))
 
     @torch.no_grad()
-    def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
-        words = [texts[row] or "" for row in rows.tolist()]
+    def read(texts: Sequence[str | None]) -> Float32[np.ndarray, "b d"]:
+        words = [text or "" for text in texts]
         order = np.argsort([len(text) for text in words], kind="stable")
-        vectors = np.empty((len(rows), encoder.config.hidden_size), np.float32)
+        vectors = np.empty((len(words), encoder.config.hidden_size), np.float32)
         for part in in_batches(order, settings.batch_size):
             batch = tokenizer(
                 [words[place] for place in part], padding=True, truncation=True, max_length=longest, return_tensors="pt"
@@ -177,27 +189,30 @@ def text_encoder(settings: EmbeddingSettings, encoder: Any, texts: Sequence[str 
             vectors[part] = mean_of_real(hidden, batch["attention_mask"].bool()).float().cpu().numpy()
         return vectors
 
-    return compute
+    return read
 
 
-def image_encoder(settings: EmbeddingSettings, encoder: Any, data: Data, device: torch.device) -> Embed:
-    """Image features where the encoder has a method for them (CLIP), else its pooled output, else the class token."""
+def picture_reader(
+    settings: EmbeddingSettings, encoder: Any, device: torch.device
+) -> Callable[[Sequence[Shaped[np.ndarray, "_ _ _"]]], Float32[np.ndarray, "b d"]]:
+    """Vectors of pictures, uint8 `[h, w, c]` of any sizes: image features where the encoder has a method for them
+    (CLIP), else its pooled output, else the class token."""
     from transformers import AutoImageProcessor
 
     processor = load_pretrained(AutoImageProcessor, str(settings.encoder), settings.revision)
 
     @torch.no_grad()
-    def compute(rows: Rows) -> Float32[np.ndarray, "b d"]:
+    def see(pictures: Sequence[Shaped[np.ndarray, "_ _ _"]]) -> Float32[np.ndarray, "b d"]:
         parts = []
-        for part in in_batches(rows, settings.batch_size):
-            pixels = data.inputs[part]
-            pixels = np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
-            batch = processor(images=list(pixels), input_data_format="channels_last", return_tensors="pt").to(device)
+        for start in range(0, len(pictures), settings.batch_size):
+            some = pictures[start : start + settings.batch_size]
+            coloured = [np.repeat(one, 3, axis=2) if one.shape[2] == 1 else one for one in some]
+            batch = processor(images=coloured, input_data_format="channels_last", return_tensors="pt").to(device)
             output = encoder.get_image_features(**batch) if hasattr(encoder, "get_image_features") else encoder(**batch)
             parts.append(pooled(output).float().flatten(1).cpu())
         return torch.cat(parts).numpy()
 
-    return compute
+    return see
 
 
 def of_sklearn(

@@ -5,20 +5,24 @@ Each is judged by rows that it did not learn from. `gain` is the share of a cons
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from secateur.pipelines.audits.checks.contract import Odd, check
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.files.shown_text import quoted
 
 GAIN = 0.98
 """From which on a feature alone gives the label."""
 MOST, FEWEST = 10_000, 50
 """Training rows that are read, drawn at random, and least of them."""
+FEWEST_OF_LABEL, SHOWN = 10, 3
+"""Rows with a label, and rows without it, from which on it is asked what gives it; words and labels that are named."""
 LEAVES, PER_CLASS = 64, 4
 """Of a decision tree at least, and of each class."""
 WORDS = 20_000
@@ -28,56 +32,91 @@ NAMED, RIGHT, SHORTEST = 0.5, 0.95, 3
 letters of a name."""
 
 
+@dataclass(frozen=True)
+class Target:
+    """One label or number of some rows: `values` are int64 classes, 0 and 1 of one label of several, or float64 `[m]`;
+    `name` is empty where rows have one target."""
+
+    name: str
+    values: Any
+
+
 @check("features")
 def columns_that_tell(rows: AuditRows) -> Iterator[Odd]:
-    """Columns that give the target by themselves, those that were guessed to be no features among them."""
-    if (read := sampled(rows)) is not None:
-        places, targets = read
-        yield from tell_tales(rows.features[places.tolist()], targets, "column")
-        if rows.besides is not None:
-            own = rows.besides[(places - rows.starts[TRAIN]).tolist()]
-            for one in tell_tales(own, targets, "column"):
-                yield Odd(one.kind, f"{one.says}; it was guessed to be no feature, so leave it out of training, too")
+    """Columns that give a target by themselves, those that were guessed to be no features among them."""
+    places, targets = sampled(rows)
+    if not targets:
+        return
+    yield from tell_tales(rows.features[places.tolist()], targets, "column")
+    if rows.besides is not None:
+        own = rows.besides[(places - rows.starts[TRAIN]).tolist()]
+        for one in tell_tales(own, targets, "column"):
+            yield Odd(one.kind, f"{one.says}; it was guessed to be no feature, so leave it out of training, too")
 
 
 @check("text")
 def words_that_tell(rows: AuditRows) -> Iterator[Odd]:
-    """Words that all texts of a class have and no other, the length of texts, and names of classes in texts."""
-    if (read := sampled(rows)) is None or rows.task is None:
+    """Words that all texts of a class or with a label have and no other, the length of texts, and names of classes in
+    texts."""
+    places, targets = sampled(rows)
+    if not targets or rows.task is None:
         return
-    places, targets = read
     texts = rows.texts.gather(places)
     yield from tell_tales(pl.DataFrame({"length": texts.str.len_chars()}), targets, "the texts'")
     if rows.task.target == "class":
-        yield from words_of_classes(texts, targets, rows.label_names)
-        yield from names_of_classes(texts, targets, rows.label_names)
+        yield from words_of_classes(texts, targets[0].values, rows.label_names)
+        yield from names_of_classes(texts, targets[0].values, rows.label_names)
+    elif rows.task.target == "labels":
+        yield from words_of_labels(texts, targets)
 
 
-def sampled(rows: AuditRows) -> tuple[Int64[np.ndarray, " m"], Any] | None:
-    """Training rows that have a target, and their targets; None where there are too few, or no two targets."""
+def sampled(rows: AuditRows) -> tuple[Int64[np.ndarray, " m"], list[Target]]:
+    """Training rows that have a target, and their targets, of each label or number by itself; no targets where there
+    are too few rows, and none that is one value in nearly all of them."""
     span = rows.span(TRAIN)
     places = span.start + np.flatnonzero(rows.labelled[span])
-    if rows.task is None or rows.targets is None or rows.task.target == "labels" or len(places) < FEWEST:
-        return None
-    random = np.random.default_rng(0)
-    places = np.sort(random.permutation(places)[:MOST])
+    if rows.task is None or rows.targets is None or len(places) < FEWEST:
+        return places, []
+    places = np.sort(np.random.default_rng(0).permutation(places)[:MOST])
     targets = rows.targets[places]
-    targets = targets[:, 0] if targets.ndim == 2 else targets
-    return (places, targets) if len(np.unique(targets)) > 1 else None
+    if targets.ndim == 1:
+        return places, [Target("", targets)] if len(np.unique(targets)) > 1 else []
+    width = targets.shape[1]
+    names = rows.label_names if len(rows.label_names) == width else [str(each) for each in range(width)]
+    if rows.task.target == "labels":
+        targets = targets.astype(np.int64)
+        rarer = np.minimum(targets.sum(axis=0), len(targets) - targets.sum(axis=0))
+        able = np.flatnonzero(rarer >= FEWEST_OF_LABEL)
+    else:
+        able = np.flatnonzero((targets != targets[:1]).any(axis=0))
+    only = width == 1
+    return places, [Target("" if only else names[each], targets[:, each]) for each in able.tolist()]
 
 
-def tell_tales(features: pl.DataFrame, targets: Any, word: str) -> Iterator[Odd]:
-    """A sentence for each column that gives the target."""
+def tell_tales(features: pl.DataFrame, targets: Sequence[Target], word: str) -> Iterator[Odd]:
+    """A sentence for each column that gives a target, or several."""
     for column in features.get_columns():
-        gain = gain_of(column, targets)
-        if gain >= GAIN:
+        gains = [(gain, target) for target in targets if (gain := gain_of(column, target.values)) >= GAIN]
+        if gains:
+            least, target = min(gains, key=lambda one: one[0])
             counts = ", and counts the rows" if rising(column) else ""
-            what = "label" if targets.dtype.kind == "i" else "target"
-            share = (
-                f"{gain:.1%} of the mistakes of a constant guess" if what == "label" else f"{gain:.1%} of the variance"
+            label = target.values.dtype.kind == "i"
+            verb, of = ("avoids", "the mistakes of a constant guess") if label else ("explains", "the variance")
+            what = named([target.name for _, target in gains], "label" if label else "target")
+            least_of = " at least" if len(gains) > 1 else ""
+            yield Odd(
+                "label leak",
+                f"{word} {column.name!r} alone gives {what}: it {verb}{least_of} {least:.1%} of {of}{counts}",
             )
-            verb = "avoids" if what == "label" else "explains"
-            yield Odd("label leak", f"{word} {column.name!r} alone gives the {what}: it {verb} {share}{counts}")
+
+
+def named(names: Sequence[str], word: str) -> str:
+    """The targets that something gives."""
+    if names == [""]:
+        return f"the {word}"
+    shown = ", ".join(map(quoted, names[:SHOWN]))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"the {word}{'' if len(names) == 1 else 's'} {shown}{more}"
 
 
 def rising(column: pl.Series) -> bool:
@@ -127,35 +166,50 @@ def by_value(learned: Int64[np.ndarray, " m"], targets: Any, held: Int64[np.ndar
 
 def words_of_classes(texts: pl.Series, labels: Int64[np.ndarray, " m"], names: tuple[str, ...]) -> Iterator[Odd]:
     """One finding where nearly all rows are of a class that one word gives away."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    try:
-        reader = CountVectorizer(binary=True, token_pattern=r"\S+", max_features=WORDS, dtype=np.int32)
-        there = reader.fit_transform(texts.to_list())
-    except ValueError:  # texts of white space alone
-        return
     classes, codes = np.unique(labels, return_inverse=True)
-    half = np.random.default_rng(1).permutation(len(labels)) % 2
-    agreement = [agreements(there[half == number], codes[half == number], len(classes)) for number in (0, 1)]
-    # The word is chosen on one half and judged on the other.
-    best = agreement[0].argmax(axis=1)
-    judged = agreement[1][np.arange(len(classes)), best]
+    words, judged = words_for(texts, np.asarray(codes[None] == np.arange(len(classes))[:, None]))
     sizes = np.bincount(codes, minlength=len(classes))
     # A class that is known by the absence of another's word needs none of its own.
     given = judged >= GAIN
     if sizes[given].sum() < NAMED * len(labels) or given.sum() < len(classes) - 1:
         return
-    words = reader.get_feature_names_out()
-    shown = [f"{words[best[one]]!r} gives {name_of(classes[one], names)}" for one in np.flatnonzero(given)[:3]]
-    more = f" and {given.sum() - 3} more" if given.sum() > 3 else ""
+    shown = [f"{words[one]!r} gives {name_of(classes[one], names)}" for one in np.flatnonzero(given)[:SHOWN]]
+    more = f" and {given.sum() - SHOWN} more" if given.sum() > SHOWN else ""
     yield Odd("label leak", f"a single word of the text gives the label: {', '.join(shown)}{more}")
 
 
-def agreements(there: Any, codes: Int64[np.ndarray, " m"], classes: int) -> Float64[np.ndarray, "classes words"]:
+def words_of_labels(texts: pl.Series, targets: Sequence[Target]) -> Iterator[Odd]:
+    """One finding where a word stands in all texts with a label, and in no other."""
+    words, judged = words_for(texts, np.stack([target.values == 1 for target in targets]))
+    given = np.flatnonzero(judged >= GAIN)
+    if len(given):
+        shown = [f"{words[one]!r} gives {quoted(targets[one].name)}" for one in given[:SHOWN]]
+        more = f" and {len(given) - SHOWN} more" if len(given) > SHOWN else ""
+        yield Odd("label leak", f"a single word of the text gives a label: {', '.join(shown)}{more}")
+
+
+def words_for(texts: pl.Series, there: Bool[np.ndarray, "k m"]) -> tuple[list[str], Float64[np.ndarray, " k"]]:
+    """For each of `k` classes or labels, of which `there` says which texts have it, the word that agrees best with it
+    in one half of the texts, and how well it agrees in the other half (F1)."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    try:
+        reader = CountVectorizer(binary=True, token_pattern=r"\S+", max_features=WORDS, dtype=np.int32)
+        counts = reader.fit_transform(texts.to_list())
+    except ValueError:  # texts of white space alone
+        return [""] * len(there), np.zeros(len(there))
+    half = np.random.default_rng(1).permutation(len(texts)) % 2
+    agreement = [agreements(counts[half == number], there[:, half == number]) for number in (0, 1)]
+    # The word is chosen on one half and judged on the other.
+    best = agreement[0].argmax(axis=1)
+    return reader.get_feature_names_out()[best].tolist(), agreement[1][np.arange(len(there)), best]
+
+
+def agreements(words: Any, there: Bool[np.ndarray, "k m"]) -> Float64[np.ndarray, "k words"]:
     """F1 of each word for each class: 1 where all texts of the class have it, and no other."""
-    indicators = (codes[None] == np.arange(classes)[:, None]).astype(np.float64)
-    both = (there.T @ indicators.T).T
-    return np.asarray(2 * both / np.maximum(indicators.sum(axis=1)[:, None] + np.asarray(there.sum(axis=0)), 1))
+    indicators = there.astype(np.float64)
+    both = (words.T @ indicators.T).T
+    return np.asarray(2 * both / np.maximum(indicators.sum(axis=1)[:, None] + np.asarray(words.sum(axis=0)), 1))
 
 
 def names_of_classes(texts: pl.Series, labels: Int64[np.ndarray, " m"], names: tuple[str, ...]) -> Iterator[Odd]:

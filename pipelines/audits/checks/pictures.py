@@ -34,8 +34,8 @@ def odd_pictures(rows: AuditRows) -> Iterator[Odd]:
 
 def leaks_of(rows: AuditRows, measures: Measures) -> Iterator[Odd]:
     """Sizes and brightness that give the target by themselves."""
-    if (read := sampled(rows)) is not None:
-        places, targets = read
+    places, targets = sampled(rows)
+    if targets:
         told = {name: measures.of(name)[places] for name in ("width", "height", "mean")}
         yield from tell_tales(pl.DataFrame(told).rename({"mean": "brightness"}), targets, "the pictures'")
 

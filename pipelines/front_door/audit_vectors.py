@@ -1,0 +1,172 @@
+"""Vectors by which an audit compares rows: files of the caller's own, a column, or a pretrained model.
+
+They are named as `embeddings` of a study are, `{"file": …}`, `{"column": …}` and `{"encoder": …}`, or by name alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from secateur.pipelines.audits.contract import Vectors
+from secateur.pipelines.audits.reading import PartFiles
+from secateur.pipelines.audits.vectors import brought, of_encoder
+from secateur.pipelines.data.own_vectors import lists_in
+from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.studies.rejections import did_you_mean
+
+ENDING = ".npy"
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class AskedVectors:
+    """Arrays by the name of the part that each is of, with what a message calls it; or a name of a column or model."""
+
+    arrays: Mapping[str, Shaped[np.ndarray, "m d"]]
+    said: Mapping[str, str]
+    name: str | None = None
+    column: bool | None = None
+    """Whether the name is a column's; None where it may be either."""
+    settings: Mapping[str, Any] | None = None
+    """Further settings of the model."""
+
+
+def asked_vectors(given: Any, *, near: bool = True) -> AskedVectors | None:
+    """What a caller names; files are opened, and mapped into memory.
+
+    An array or a path that ends in .npy is of the training rows; a mapping, or texts `PART=FILE`, of the parts by name;
+    any other text is a column of the data or a model. Raises SourceError for anything else, and unless `near` copies
+    are looked for.
+    """
+    if given is None or (isinstance(given, list | tuple) and not given):
+        return None
+    if not near:
+        raise SourceError(
+            "embeddings: vectors tell near copies, and equal rows alone are asked for: leave one of them out"
+        )
+    if isinstance(given, list | tuple):
+        if len(given) == 1 and isinstance(given[0], str) and not given[0].endswith(ENDING):
+            return AskedVectors({}, {}, given[0])
+        given = by_part(given)
+    elif isinstance(given, str | Path) and not str(given).endswith(ENDING):
+        return AskedVectors({}, {}, str(given))
+    elif isinstance(given, Mapping) and {"encoder", "column", "kind"} & given.keys():
+        return as_in_a_study(given)
+    elif not isinstance(given, Mapping):
+        given = {TRAIN: given}
+    opened = {TRAIN if part == "file" else str(part): opened_array(one) for part, one in given.items()}
+    arrays = {part: array for part, (array, _) in opened.items()}
+    return AskedVectors(arrays, {part: said for part, (_, said) in opened.items()})
+
+
+def as_in_a_study(given: Mapping[str, Any]) -> AskedVectors:
+    """Of the keys that `embeddings` of a study has."""
+    if "column" in given:
+        if more := [key for key in given if key != "column"]:
+            raise SourceError(f"embeddings: {more[0]} does not go with a column; leave it out")
+        return AskedVectors({}, {}, str(given["column"]), True)
+    if given.get("kind", "encoder") != "encoder" or not given.get("encoder"):
+        raise SourceError(
+            "embeddings: an audit takes an encoder, a column of vectors or files of them; words, looks and columns it "
+            "compares without"
+        )
+    return AskedVectors({}, {}, str(given["encoder"]), False, {**given, "kind": "encoder"})
+
+
+def by_part(given: Sequence[Any]) -> dict[str, str]:
+    """Files by the part that they are of; raises SourceError for what is no file, and for two of one part."""
+    found: dict[str, str] = {}
+    for one in map(str, given):
+        part, equals, file = one.rpartition("=")
+        if not one.endswith(ENDING):
+            raise SourceError(
+                f"--embeddings {one}: name one column or model alone, or a file for each part, as PART=FILE{ENDING}"
+            )
+        if not equals or Path(one).is_file():
+            part, file = TRAIN, one
+        if part in found:
+            raise SourceError(
+                f"--embeddings {one}: {found[part]} is of {part}, too; write PART=FILE{ENDING} for others"
+            )
+        found[part] = file
+    return found
+
+
+def files_in(given: Any) -> list[str]:
+    """Paths among what a caller names, such as nothing may be written over."""
+    if isinstance(given, Mapping):
+        given = [one for one in given.values() if isinstance(one, str | Path)]
+    several = given if isinstance(given, list | tuple) else [given]
+    return [part for one in several if isinstance(one, str | Path) for part in (str(one), str(one).rpartition("=")[2])]
+
+
+def opened_array(given: Any) -> tuple[Shaped[np.ndarray, "m d"], str]:
+    """An array as it is, or of a file, mapped into memory, and what a message calls it; SourceError for any other."""
+    said = "the array" if not isinstance(given, str | Path) else str(given)
+    if isinstance(given, str | Path):
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise SourceError(f"embeddings: there is no file {path}")
+        try:
+            given = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise SourceError(f"embeddings: {path} is no array that numpy.save wrote: {error}") from error
+    found = np.asarray(given) if not isinstance(given, np.ndarray) else given
+    if found.ndim != 2 or found.dtype.kind not in "fiu":
+        raise SourceError(
+            f"embeddings: {said} holds {found.dtype} of shape {list(found.shape)}, and numbers [rows, dimensions] are "
+            "needed"
+        )
+    return found, said
+
+
+def vectors_for(asked: AskedVectors, parts: Mapping[int, PartFiles], columns: Iterable[str], kind: str) -> Vectors:
+    """Vectors of the parts of an audit; `columns` are those of the training rows, `kind` what rows are: text, image or
+    features. Raises SourceError, or ValueError for a model that cannot be loaded."""
+    numbers = {part.name: number for number, part in parts.items()}
+    if asked.name is None:
+        if unknown := [name for name in asked.arrays if name not in numbers]:
+            raise SourceError(
+                f"embeddings: there is no part {unknown[0]!r}; {did_you_mean(unknown[0], numbers)}there are: "
+                f"{', '.join(numbers)}"
+            )
+        arrays = {numbers[name]: array for name, array in sorted(asked.arrays.items(), key=lambda one: numbers[one[0]])}
+        return brought(arrays, {numbers[name]: said for name, said in asked.said.items()}, "vectors of yours")
+    there = list(columns)
+    if asked.column or (asked.column is None and asked.name in there):
+        return of_column(asked.name, parts, there)
+    return named_model(asked, there, kind)
+
+
+def of_column(name: str, parts: Mapping[int, PartFiles], there: Sequence[str]) -> Vectors:
+    """Vectors of a column of lists that every part has; SourceError where one lacks it."""
+    for part in parts.values():
+        held = there if part.name == TRAIN else list(part.files[0].columns)
+        if name not in held:
+            raise SourceError(
+                f"embeddings: {part.name} has no column {name!r}; {did_you_mean(name, held)}there are: "
+                f"{', '.join(held)}"
+            )
+    arrays = {number: lists_in(part.files, name, "embeddings") for number, part in parts.items()}
+    said = {number: f"column {name!r} of {part.name}" for number, part in parts.items()}
+    return brought(arrays, said, f"column {name}")
+
+
+def named_model(asked: AskedVectors, there: Sequence[str], kind: str) -> Vectors:
+    """Vectors of a pretrained model by its name or folder."""
+    from secateur.trainers.passes.embeddings import EmbeddingSettings
+
+    name = str(asked.name)
+    near = "" if asked.column is False or Path(name).is_dir() else did_you_mean(name, there)
+    if near:  # and nobody looks for it on the hub
+        raise SourceError(
+            f"embeddings: the data have no column {name!r}; {near}or name a model by its folder, or as AUTHOR/{name}"
+        )
+    settings = EmbeddingSettings.model_validate(asked.settings or {"kind": "encoder", "encoder": name})
+    return of_encoder(settings, kind)
