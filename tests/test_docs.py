@@ -159,7 +159,8 @@ def written_in(one: Any) -> str:
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
-def test_examples_on_pages_run(code: str) -> None:
+def test_examples_on_pages_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where some write files
     exec(compile(code, "page", "exec"), {"__name__": "page"})
 
 

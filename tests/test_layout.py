@@ -59,6 +59,7 @@ ROOMS = {
         "runs",
         "deltas",
         "manifests",
+        "in_place",
         "exports",
         "audits",
         "pages",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from secateur.pipelines.front_door import samplers as samplers
     from secateur.pipelines.front_door.audit import audit as audit
+    from secateur.pipelines.front_door.in_place import in_place as in_place
     from secateur.pipelines.front_door.score import score as score
     from secateur.pipelines.front_door.scores_of import scores_of as scores_of
     from secateur.pipelines.front_door.select import select as select
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _DOOR = {
     "Manifest": "manifests.manifest",
     "audit": "front_door.audit",
+    "in_place": "front_door.in_place",
     "samplers": "front_door.samplers",
     "score": "front_door.score",
     "scores_of": "front_door.scores_of",

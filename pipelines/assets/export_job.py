@@ -151,6 +151,7 @@ def write(
         progress=told,
         warn=warn,
     )
+    assert isinstance(written, Path)  # below the home
     return manifest, written
 
 

@@ -1,6 +1,5 @@
 """The command `secateur export`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from secateur.pipelines.commands.shell import AsJson, Epoch, ManifestPath, bar, caution, find_samples_study, say, tell
 
 FORMATS = (
-    "indices, text, bitmap (row numbers); card (a README); "
+    "indices, text, bitmap, in_place (row numbers); card (a README); "
     "parquet, csv, jsonl, datasets, imagefolder, webdataset, hub (samples); "
     "trl, axolotl, llama_factory (fine-tuning data)"
 )
@@ -18,9 +17,13 @@ def export(
     path: ManifestPath,
     to: Annotated[str, typer.Option(help=f"Format: {FORMATS}.", show_default=False)],
     target: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--out", "-o", help="File or folder to write; beside the manifest if left out.", show_default=False
+            "--out",
+            "-o",
+            metavar="PATH|URL",
+            help="File, folder or URL to write; beside the manifest if left out.",
+            show_default=False,
         ),
     ] = None,
     study: Annotated[

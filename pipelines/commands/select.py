@@ -9,6 +9,7 @@ from secateur.pipelines.commands import select_data as data
 from secateur.pipelines.commands.shell import AsJson, find_samples_study, out, say, say_findings, table_of, tell
 from secateur.pipelines.commands.studies import in_words, make, manifest_at
 from secateur.pipelines.commands.trials import Again, Seeds, Selections, Wait, trials_of
+from secateur.pipelines.files.addresses import is_url
 from secateur.pipelines.storage.home import marked_home
 
 What = Annotated[
@@ -73,6 +74,8 @@ def is_data(name: str) -> bool:
     from secateur.pipelines.studies.files import own_studies
     from secateur.pipelines.studies.folders import shipped_files
 
+    if is_url(name):
+        return True
     if not Path(name).expanduser().exists():
         return bool(Path(name).suffix) and not name.endswith((".yaml", ".yml"))
     if name.endswith((".yaml", ".yml")):

@@ -89,6 +89,7 @@ def select_data(
 ) -> None:
     """Write what stays of a file, and as many rows at random; `asked` are the options above by their names in the
     command."""
+    from secateur.pipelines.data.source_kinds.files import at_hand
     from secateur.pipelines.front_door.held import of_path
     from secateur.pipelines.front_door.select import choose
     from secateur.pipelines.front_door.written import KINDS, kind_of, refuse_ending, refuse_output, write_rows
@@ -99,7 +100,7 @@ def select_data(
         )
     to, target, twin, overwrite = (asked.pop(name) for name in ("to", "file", "twin", "overwrite"))
     with bar(READING):
-        rows = of_path(Path(data).expanduser())
+        rows = of_path(at_hand(data))
         first = Path(rows.files[0].name)
         said = kind_of(target or first, to)
         if target is not None:

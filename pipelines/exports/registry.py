@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from secateur.pipelines.exports.selected import Selected, SourceRows, select
+from secateur.pipelines.files.addresses import is_url, refuse_secret, shown
+from secateur.pipelines.files.objects import RECEIPT as RECEIPT
+from secateur.pipelines.files.objects import Upload
 from secateur.pipelines.files.partial_names import remove_leftovers
 from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing, write_bytes
 from secateur.pipelines.manifests.document import ManifestError, explained, shortened
@@ -31,8 +34,6 @@ from secateur.trainers.contract import Progress
 if TYPE_CHECKING:
     import datasets
 
-RECEIPT = "secateur.json"
-"""File in every exported folder that says what it is; a folder without one is never replaced."""
 LARGEST_RECEIPT = 2**20
 
 Write = TypeVar("Write", bound=Callable[..., None])
@@ -92,18 +93,27 @@ def export(
     overwrite: bool = False,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
-) -> Path:
+) -> Path | str:
     """Write a manifest's selection in the format `to` and return the file or folder.
 
     It is `target`, or `<manifest folder>_<format><suffix>` beside the manifest; it appears whole or not at all, and
-    what a killed export left beside it is removed. `dataset` and `hash_rows` are as for `Manifest.apply`; `dataset` may
-    also be what `training_rows` reads of a study. `settings` are those of the format; `progress` gets rows done and
-    rows in all, `warn` what a reader of the export should know (a Python warning where it is left out).
+    what a killed export left beside it is removed. To a URL (`s3://…`) a file is written here first and then stored; of
+    a folder `secateur.json` comes last, so that one without it is not whole. `dataset` and `hash_rows` are as for
+    `Manifest.apply`; `dataset` may also be what `training_rows` reads of a study. `settings` are those of the format;
+    `progress` gets rows done and rows in all, `warn` what a reader of the export should know (a Python warning where
+    it is left out).
 
     Raises ManifestError for an unknown format or setting, a manifest that does not verify, a data set that it was not
     made from, samples that the format cannot hold, a target inside or around the manifest's folder or the data's, one
     that exists without `overwrite`, and a folder that is no export of ours even with it.
     """
+    if isinstance(target, str) and is_url(target):
+        with explained(f"cannot export to {shown(target)}"):
+            refuse_secret(target)
+            with Upload(target, overwrite=overwrite) as path:
+                how: dict[str, Any] = {"settings": settings, "progress": progress, "warn": warn}
+                export(manifest, to, path, dataset=dataset, hash_rows=hash_rows, **how)
+        return target
     with explained(f"cannot export to {shortened(target)}" if target is not None else "cannot export"):
         require(to, exporters(), "format")
         chosen = exporters()[to]

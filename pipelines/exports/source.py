@@ -16,6 +16,7 @@ from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile,
 from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.exports.registry import exporters
 from secateur.pipelines.exports.selected import SourceRows
+from secateur.pipelines.files.objects import sizes_at
 from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
@@ -138,17 +139,21 @@ def with_report(to: str, settings: dict[str, Any], manifest: Manifest, root: Pat
     return {"report": str(report), **settings} if quoted else settings
 
 
-def described(path: Path, to: str, manifest: Manifest) -> dict[str, Any]:
+def described(path: Path | str, to: str, manifest: Manifest) -> dict[str, Any]:
     """What was written, as JSON-able data: where, how many rows of how many, in how many files and bytes."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    if isinstance(path, str):
+        sizes, where = sizes_at(path), path
+    else:
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        sizes, where = [file.stat().st_size for file in files], str(path.resolve())
     declared = manifest.declaration
     return {
-        "path": str(path.resolve()),
+        "path": where,
         "format": to,
         "rows": declared.count,
         "of": declared.of,
-        "files": len(files),
-        "bytes": sum(file.stat().st_size for file in files),
+        "files": len(sizes),
+        "bytes": sum(sizes),
         "dataset": declared.provenance.dataset,
         "selection": declared.provenance.selection,
         "seed": declared.provenance.seed,

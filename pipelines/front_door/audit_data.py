@@ -21,7 +21,7 @@ from secateur.pipelines.audits.reading import PartFiles, rows_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.own_values import column_over
 from secateur.pipelines.data.profile import BUNDLED, Column, Place, find_data, profile, separator_of
-from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError, at_hand
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
 from secateur.pipelines.front_door.as_tables import chats_in_hand, flattened, listed_pictures
@@ -147,7 +147,7 @@ def located(data: Any, part: str, given: Given, folder: Path) -> Located:
         path = chats_in_hand(data, path) or written(data, wish, path)
         flat = flattened(alone(find_data(str(path)), path), folder, name, wish.text)
         return Located(part, flat.place, (shown,), Path.cwd(), flat.column)
-    path = Path(data).expanduser()
+    path = at_hand(data)
     if str(data) in BUNDLED and not path.exists():
         return Located(part, Place(str(data)))  # type: ignore[arg-type]
     base = Path(os.path.abspath(path if path.is_dir() else path.parent))

@@ -17,7 +17,7 @@ from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.profile import Place, files_at, find_data
 from secateur.pipelines.data.source_kinds.csv import CsvFile
-from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError, at_hand
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, settled_types
 from secateur.pipelines.data.types import series_of
@@ -125,7 +125,7 @@ def names_of(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
 def held(data: Any) -> Held:
     """What a caller gives: see `select`; raises SourceError for anything else."""
     if isinstance(data, str | Path):
-        return of_path(Path(data).expanduser())
+        return of_path(at_hand(data))
     hand = in_hand(data, None)
     return Held("the data", [hand.rows], hand.take, items=hand.count)
 

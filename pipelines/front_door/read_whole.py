@@ -18,7 +18,7 @@ from secateur.pipelines.data.lazy import pa, pq
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.profile import Place, find_data, types_of
 from secateur.pipelines.data.scan import FILE, ROW
-from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.files import SourceError, at_hand
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 from secateur.pipelines.data.sources import Loaded, load, own_manners
 from secateur.pipelines.front_door.held import in_hand
@@ -120,7 +120,7 @@ def place_of(data: Any, wish: Wish, folder: Path) -> Place:
     """Where the data lie; what is in memory is written below `folder` first."""
     if not isinstance(data, str | Path):
         return find_data(str(written(data, wish, folder / WRITTEN)))
-    path = Path(data).expanduser()
+    path = at_hand(data)
     place = find_data(str(path))
     if path.is_file():  # and not what stands beside it
         return replace(place, train=str(path), test=None, first=path, others=())

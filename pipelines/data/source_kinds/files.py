@@ -7,19 +7,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from secateur.pipelines.files.addresses import AddressError, is_url, refuse_secret, shown
 from secateur.pipelines.files.contents import digest_of as digest_of
+from secateur.pipelines.files.objects import copied, objects_folder, url_of, with_urls
 
 VARIABLE = r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
 
 
 class SourceError(ValueError):
-    """Data that cannot be used as they are; the message says what, where and what to do."""
+    """Data that cannot be used as they are; the message says what, where and what to do.
+
+    Of a copy of an object it names the object's URL.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(with_urls(sentence))
 
 
 def find(patterns: Sequence[str], base: Path, split: str) -> list[Path]:
     """Files that paths and globs name, in the given order, sorted within a glob."""
     files: dict[Path, None] = {}
     for pattern in patterns:
+        if is_url(pattern) or is_url(expanded(pattern, split)):
+            files |= dict.fromkeys(objects_at(pattern, split))
+            continue
         path = located(pattern, base, split)
         if path.is_file():
             files[path] = None
@@ -31,6 +42,42 @@ def find(patterns: Sequence[str], base: Path, split: str) -> list[Path]:
             raise SourceError(f"source.{split}: no file matches {str(path)!r}")
         files |= dict.fromkeys(matches)
     return storable(list(files), f"source.{split}")
+
+
+def objects_at(pattern: str, key: str) -> list[Path]:
+    """Copies of the objects that a URL names, or a glob of one; SourceError where there is none, or it holds a key.
+
+    A study is kept and shown, so that a key may stand in a variable of the environment alone (`${NAME}`).
+    """
+    url = expanded(pattern, key)
+    try:
+        if is_url(pattern):
+            refuse_secret(pattern)
+        found = copied(url)
+    except AddressError as error:
+        raise SourceError(f"source.{key}: {error}") from None
+    if not found:
+        raise SourceError(f"source.{key}: no object matches {shown(url)}")
+    return found
+
+
+def at_hand(data: str | Path) -> Path:
+    """The path of data that a caller names, of a URL that of its copy; SourceError where it cannot be fetched."""
+    if not is_url(data):
+        return Path(data).expanduser()
+    try:
+        refuse_secret(data)
+        found = copied(str(data))
+    except AddressError as error:
+        raise SourceError(str(error)) from None
+    if not found:
+        raise SourceError(f"there is no object or folder {shown(data)}")
+    if len(found) == 1 and url_of(found[0]) == shown(data):
+        return found[0]
+    folder = objects_folder() / str(data).partition("://")[0] / shown(data).partition("://")[2].rstrip("/")
+    if not folder.is_dir():
+        raise SourceError(f"{shown(data)} means {len(found)} objects: name one, or their folder")
+    return folder
 
 
 def folder_at(name: str, base: Path, key: str) -> Path:
@@ -60,6 +107,11 @@ def storable(paths: list[Path], where: str) -> list[Path]:
 
 def located(text: str, base: Path, key: str) -> Path:
     """A path with environment variables filled in, relative ones from `base`."""
+    return Path(os.path.abspath(base / Path(expanded(text, key)).expanduser()))
+
+
+def expanded(text: str, key: str) -> str:
+    """A path or URL with environment variables filled in; SourceError where one is not set."""
 
     def value(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
@@ -72,7 +124,7 @@ def located(text: str, base: Path, key: str) -> Path:
             )
         return content
 
-    return Path(os.path.abspath(base / Path(re.sub(VARIABLE, value, text)).expanduser()))
+    return re.sub(VARIABLE, value, text)
 
 
 def names_of(paths: Sequence[Path]) -> str:

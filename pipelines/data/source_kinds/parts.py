@@ -13,6 +13,7 @@ import numpy as np
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.lazy import pa, pc, pl, types
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.files.objects import url_of
 
 if TYPE_CHECKING:
     import datasets
@@ -41,9 +42,12 @@ class SourceFile(ABC):
         return types.joined(one, other)
 
     def shown(self, base: Path) -> str:
-        """Its name in manifests, exports and findings: a file's path from the study's folder `base`, from the folder
-        above where that is called `studies`, or from the working folder, whichever it lies below first; else whole.
+        """Its name in manifests, exports and findings: of a copy its URL, else a file's path from the study's
+        folder `base`, from the folder above where that is called `studies`, or from the working folder, whichever it
+        lies below first; else whole.
         """
+        if url := url_of(self.name):
+            return url
         path, above = Path(self.name), [base.parent] if base.name == "studies" else []
         return next(
             (str(path.relative_to(at)) for at in (base, *above, Path.cwd()) if path.is_relative_to(at)), self.name

@@ -1,0 +1,206 @@
+"""Files by path, and objects of a store by URL (`s3://`, `gs://`, `memory://`, whatever fsspec knows).
+
+Credentials come from where a store's own client looks for them, or from `options`, which fsspec's file system takes.
+Neither they nor what a URL holds of them are in anything that is shown or written: see `shown`.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import xxhash
+
+from secateur.pipelines.files.contents import content_of
+
+URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+BLOCK = 1 << 22
+"""Bytes of an object that are read at once."""
+
+CHANGES = (
+    "ETag",
+    "etag",
+    "LastModified",
+    "last_modified",
+    "mtime",
+    "created",
+    "generation",
+    "md5Hash",
+    "md5",
+    "crc32c",
+)
+"""What clients of stores call what changes with an object."""
+
+Options = Mapping[str, Any]
+Address = str | Path
+
+
+class AddressError(ValueError):
+    """A path or URL that leads nowhere; the message says which, and what to do."""
+
+
+def is_url(address: Address) -> bool:
+    """Whether a text is a URL; `C:\\data` and `FILE:3` are none."""
+    return isinstance(address, str) and URL.match(address) is not None
+
+
+def shown(address: Address) -> str:
+    """An address without user, password, query and fragment, which may hold a key.
+
+    >>> shown("https://user:secret@host/a.parquet?X-Amz-Signature=secret")
+    'https://host/a.parquet'
+    """
+    text = str(address)
+    if not is_url(text):
+        return text
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def refuse_secret(address: Address) -> None:
+    """Raise AddressError for a URL with a user, a password or a query: it would be shown and written."""
+    if shown(address) != str(address):
+        raise AddressError(
+            f"{shown(address)} is given with a user, a password or a query: leave credentials to what the store's "
+            "client reads (its environment variables, its own files)"
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file at a path, or an object that `store`, a file system of fsspec, has at its path; `name` is shown."""
+
+    path: str
+    name: str
+    store: Any = None
+
+    def size(self) -> int | None:
+        """Bytes, or None where it is not there."""
+        if self.store is None:
+            return os.path.getsize(self.path) if os.path.isfile(self.path) else None
+        return int(self.store.info(self.path)["size"]) if self.store.isfile(self.path) else None
+
+    def version(self) -> str:
+        """What the store says of an object that changes whenever it does, by which an unchanged one is not read again.
+
+        Empty of a file, and where the store says nothing of the kind.
+        """
+        if self.store is None:
+            return ""
+        told = self.store.info(self.path)
+        known = {name: str(told[name]) for name in CHANGES if told.get(name) is not None}
+        return xxhash.xxh3_128_hexdigest(repr(sorted(known.items())).encode()) if known else ""
+
+    def digest(self) -> str:
+        """XXH3-128 of its bytes, 32 hexadecimal digits; a file that nobody has written since is not read again."""
+        if self.store is None:
+            return content_of(Path(self.path))
+        total = xxhash.xxh3_128()
+        with self.store.open(self.path, "rb", block_size=BLOCK) as stream:
+            while data := stream.read(BLOCK):
+                total.update(data)
+        return str(total.hexdigest())
+
+    def open(self) -> Any:
+        """A stream of its bytes that can seek."""
+        if self.store is None:
+            return open(self.path, "rb")
+        # A process that was forked has the parent's store, whose threads are not there: fsspec makes it one of its own.
+        store = type(self.store)(*self.store.storage_args, **self.store.storage_options)
+        return store.open(self.path, "rb")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, or the beginning that the names of some objects of a store share."""
+
+    path: str
+    address: str
+    """What is shown."""
+    store: Any = None
+
+    def at(self, name: str) -> Stored:
+        """What is at a name, with forward slashes, below it."""
+        separator = "" if self.address.endswith("/") else "/"
+        path = os.path.join(self.path, name) if self.store is None else f"{self.path.rstrip('/')}/{name}"
+        return Stored(path, f"{self.address}{separator}{name}", self.store)
+
+    @cached_property
+    def there(self) -> bool:
+        """Whether it is a folder."""
+        return os.path.isdir(self.path) if self.store is None else bool(self.store.isdir(self.path))
+
+    def seen_from(self, folder: Path) -> str:
+        """Its path from another folder, with forward slashes; of a store its URL."""
+        return self.address if self.store is not None else os.path.relpath(self.path, folder).replace(os.sep, "/")
+
+    def names(self, ending: str = "") -> list[str]:
+        """Files that lie in it, not deeper, sorted, less hidden ones."""
+        if self.store is None:
+            found = [entry.name for entry in os.scandir(self.path) if entry.is_file()]
+        else:
+            entries = self.store.ls(self.path, detail=True)
+            found = [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file"]
+        return sorted(name for name in found if name.endswith(ending) and not name.startswith("."))
+
+
+def store_of(url: str, options: Options | None = None) -> tuple[Any, str]:
+    """The file system of a URL and the path in it; AddressError where fsspec knows none, or lacks its package."""
+    import fsspec
+
+    try:
+        store, path = fsspec.core.url_to_fs(url, **(options or {}))
+    except (ImportError, ValueError) as error:
+        raise AddressError(f"{shown(url)}: {error}") from error
+    return store, str(path)
+
+
+def folder_of(address: Address, options: Options | None = None) -> Folder:
+    """The folder at an address, whether it is there or not."""
+    if is_url(address):
+        store, path = store_of(str(address), options)
+        return Folder(path, shown(address).rstrip("/"), store)
+    return Folder(os.path.abspath(Path(address).expanduser()), str(address))
+
+
+def found_files(
+    data: Address | Sequence[Address], ending: str, options: Options | None = None
+) -> tuple[Folder, list[str]]:
+    """The files of an ending that a path, a glob, a folder, a URL or a list of these names, sorted within each.
+
+    They come as the folder that all lie below, and their names from there. Raises AddressError where there is none.
+    """
+    several = [data] if isinstance(data, str | Path) else list(data)
+    if len(several) == 1 and (folder := folder_of(several[0], options)).there:
+        if names := folder.names(ending):
+            return folder, names
+        raise AddressError(f"{folder.address}: no file in it ends in {ending}")
+    found, store = list[str](), None
+    for address in several:
+        store, paths = _matches(address, options)
+        if not paths:
+            raise AddressError(f"there is no file or folder {shown(address)}")
+        found += paths
+    found = list(dict.fromkeys(found))
+    root = os.path.commonpath([os.path.dirname(path) for path in found])
+    first = shown(several[0])
+    if store is not None:
+        address = f"{first.partition('://')[0]}://{root.lstrip('/')}"
+    else:
+        address = root if os.path.isabs(Path(first).expanduser()) else os.path.relpath(root)
+    return Folder(root, address, store), [os.path.relpath(path, root).replace(os.sep, "/") for path in found]
+
+
+def _matches(address: Address, options: Options | None) -> tuple[Any, list[str]]:
+    if is_url(address):
+        store, path = store_of(str(address), options)
+        found = [path] if store.isfile(path) else store.glob(path)
+        return store, sorted(str(each) for each in found)
+    path = os.path.abspath(Path(address).expanduser())
+    found = [path] if os.path.isfile(path) else glob.glob(path, recursive=True)
+    return None, sorted(each for each in found if os.path.isfile(each))
