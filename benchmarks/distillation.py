@@ -13,7 +13,6 @@ With --write the text replaces that of the same data set in the page.
 
 import argparse
 import io
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from label_noise import write
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -168,16 +168,6 @@ def validation(row: Taught) -> str:
     for alpha in ALPHAS:
         lines.append(f"| {alpha:g} | " + " | ".join(f"{100 * by[alpha, heat]:.2f}" for heat in TEMPERATURES) + " |")
     return "\n".join(lines)
-
-
-def write(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the page's markers of that name."""
-    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before = page.read_text()
-    after = re.sub(f"{re.escape(start)}.*{re.escape(end)}", lambda _: f"{start}\n{text}\n{end}", before, flags=re.S)
-    if start not in before:
-        raise SystemExit(f"{page} has no markers {start} … {end}")
-    page.write_text(after)
 
 
 def main() -> None:

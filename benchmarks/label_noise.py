@@ -27,6 +27,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
+from secateur.pipelines.pages.words import with_minus
 from secateur.scorers.checkpoints.contract import CheckpointScorer
 from secateur.scorers.checkpoints.pvi import null_model_of
 from secateur.scorers.contract import Observer, Scorer, Scores
@@ -122,7 +123,9 @@ def write(page: Path, name: str, text: str) -> None:
     """Replace what stands between the page's markers of that name."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before = page.read_text()
-    after = re.sub(f"{re.escape(start)}.*{re.escape(end)}", lambda _: f"{start}\n{text}\n{end}", before, flags=re.S)
+    after = re.sub(
+        f"{re.escape(start)}.*{re.escape(end)}", lambda _: f"{start}\n{with_minus(text)}\n{end}", before, flags=re.S
+    )
     if start not in before:
         raise SystemExit(f"{page} has no markers {start} … {end}")
     page.write_text(after)

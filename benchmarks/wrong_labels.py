@@ -11,7 +11,6 @@ next noise the following class. Probabilities are those of `cross_fitted`, for b
 
 import argparse
 import io
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import polars as pl
 from cleanlab.count import num_label_issues
 from cleanlab.rank import get_label_quality_scores
+from label_noise import write
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -117,9 +117,7 @@ def main() -> None:
                 lines.append(shown(name, len(reads[0][1]), noise, runs))
                 print(lines[-1], flush=True)
     if asked.write:
-        page = asked.write.read_text()
-        mark = "<!-- counts -->\n{}\n<!-- end of counts -->"
-        asked.write.write_text(re.sub(mark.format(r".*?"), lambda _: mark.format("\n".join(lines)), page, flags=re.S))
+        write(asked.write, "counts", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from secateur.pipelines.commands.studies import described
 from secateur.pipelines.pages.choice_content import schema as choice_schema
 from secateur.pipelines.pages.content import schema as report_schema
+from secateur.pipelines.pages.words import with_minus
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.choice import UNTRAINED, Choice
 from secateur.pipelines.studies.files import read_studies
@@ -255,7 +256,7 @@ def score_table() -> str:
                 f"`{name}`",
                 f"{one.card.unit}s",
                 one.card.summary,
-                direction_of(one.card),
+                with_minus(direction_of(one.card)),
                 " ".join([kind_of(one), *(f"`{signal}`" for signal in reads_of(one))]),
                 one.card.view,
                 settings_text(one.settings),

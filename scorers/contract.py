@@ -1,4 +1,4 @@
-"""What a scorer is: signals of every sample in, one number per sample out.
+"""Scorers: signals of every sample in, one number per sample out.
 
 Two kinds share one registry. A *scorer* is a decorated pure function: its positional parameters name the
 signals that it reads, its keyword-only parameters are its settings. An *observer* watches a training run
@@ -56,7 +56,7 @@ Reads = tuple[Signal | tuple[Signal, ...], ...]
 
 @dataclass(frozen=True)
 class Card:
-    """What everybody who reads a score must know of it; `caveat` says where the direction was not borne out."""
+    """Facts that every reader of a score needs; `caveat` says where measurements contradict the direction."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""What a selector is: scores and a budget in, the samples worth keeping out.
+"""Selectors: scores and a budget in, the samples worth keeping out.
 
 A selector is a decorated pure function. Positional parameters name the signals that it reads: `scores` (the
 score that a study picks), any other score by its name, `strata` (the class of a sample, or what stands for it),
@@ -135,7 +135,7 @@ class Selector(Generic[P]):
 
 
 def read_off(choose: Callable[..., Any]) -> dict[str, Any]:
-    """What the declaration of a selector takes from its function."""
+    """The declaration of a selector, taken from its function."""
     return {
         "choose": choose,
         "name": choose.__name__,
@@ -308,8 +308,8 @@ def nearest(share: float, count: int) -> int:
 
 
 def resolve_amount(keep: int | float | Mapping[str, int | float], count: int, whole: float) -> int | float:
-    """What kept rows may come to: `resolve_keep`, or an amount of a column of which all rows have `whole`, or a share
-    of that in (0, 1]; raises ValueError for what is neither.
+    """The largest size of the kept rows: `resolve_keep`, or an amount of a column of which all rows have `whole`, or a
+    share of that in (0, 1]; raises ValueError for what is neither.
     """
     if not isinstance(keep, Mapping):
         return resolve_keep(keep, count)

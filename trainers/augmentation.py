@@ -2,7 +2,7 @@
 
 Crops of a padded image and mirror images are the standard augmentation of CIFAR (He et al. 2016, "Deep residual
 learning for image recognition", section 4.2); cutout is of DeVries and Taylor 2017 ("Improved regularization of
-convolutional neural networks with cutout", section 3). What is random comes out of one private generator, drawn
+convolutional neural networks with cutout", section 3). All randomness comes out of one private generator, drawn
 apart from the pixels: the same state of it gives the same views wherever the pixels lie and whoever gathered them.
 """
 

@@ -1,4 +1,4 @@
-"""What trainers speak of: the data they learn from and the config they follow."""
+"""Data that trainers learn from and the config that they follow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Rows, Split
 
 InputKind = Literal["numbers", "tokens", "sequences", "codes"]
-"""What inputs hold: numbers throughout; token ids; token ids with the role of each; numbers with codes of categories in
+"""Kinds of inputs: numbers throughout; token ids; token ids with the role of each; numbers with codes of categories in
 some of the columns."""
 
 UNKNOWN = 0
@@ -129,7 +129,7 @@ class GradientBatch(TrainingBatch):
 
 
 Objective = Callable[[TrainingBatch, "torch.Tensor"], "torch.Tensor"]
-"""What a step descends: (a `GradientBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
+"""Loss of a step: (a `GradientBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
 `[b]`, with gradient. `batch.losses` are the task's plain ones. One with an attribute `lesson`, (ids, inputs) to what
 the network gets beside its inputs, finds a column more in `batch.outputs`: `distillation/token_teacher.py`."""
 

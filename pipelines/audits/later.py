@@ -28,7 +28,7 @@ from secateur.pipelines.data.sources import part_of
 
 SAMPLE = 5000
 """Known training rows that are read again."""
-NOTE = "{new} rows are new since the last audit; what leaks are worth and contamination are of the rows before"
+NOTE = "{new} rows are new since the last audit; accuracy that rests on leaks and contamination are of the rows before"
 
 
 def audited_later(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from secateur.pipelines.studies.choice import Choice
     from secateur.pipelines.studies.samples import Study
 
-BESIDE, COLUMNS, FILES = "What training is compared with", "Columns", "Files"
+BESIDE, COLUMNS, FILES = "Benchmark to compare training with", "Columns", "Files"
 LIMITS = "Limits: 0, 12 or 1%; exit code 1 where one is exceeded"
 What = Annotated[
     str,

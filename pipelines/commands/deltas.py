@@ -42,7 +42,7 @@ def deltas(
     tuned: Annotated[Path, typer.Argument(metavar="TUNED", help=TUNED, show_default=False)],
     keep: Annotated[float, typer.Option(help="Share of the delta that stays, in (0, 1].", show_default=False)],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
-    by: Annotated[str, typer.Option(help="What stays: random (DARE), magnitude or wanda.")] = "random",
+    by: Annotated[str, typer.Option(help="Entries that stay: random (DARE), magnitude or wanda.")] = "random",
     over: Annotated[str, typer.Option(help="Highest scores of each tensor, of each row, or of all.")] = "tensor",
     each: Annotated[bool, typer.Option("--each", help="Draw each entry by itself, without an exact count.")] = False,
     rescale: RescaleBy = None,

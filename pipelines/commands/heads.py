@@ -22,7 +22,9 @@ Haystack = Annotated[Path, typer.Option(metavar="FILE", help="Text to hide the n
 Needles = Annotated[
     list[str] | None, typer.Option(help="The sentence to hide; repeatable; one of our own if left out.")
 ]
-Questions = Annotated[list[str] | None, typer.Option(help="What asks for the needle; one for each --needle.")]
+Questions = Annotated[
+    list[str] | None, typer.Option(help="Question whose answer is the needle; one for each --needle.")
+]
 Lengths = Annotated[list[int] | None, typer.Option(metavar="TOKENS", help="Tokens of a prompt; repeatable.")]
 Depths = Annotated[int, typer.Option(min=1, help="Places of the needle in each length.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]

@@ -41,7 +41,7 @@ from secateur.pipelines.files.unwritable import told
 START, STUDIES, MANIFESTS = "Start here", "Studies", "Manifests"
 EXIT_CODES = (
     "[bold]Exit codes:[/] 0 done, or yes · 1 the answer is no (something is not sound, two manifests differ) · "
-    "2 a mistake in what was asked, told in one sentence · 3 a failure that is nobody's mistake "
+    "2 a mistake in the command or the data, in one sentence · 3 a failure that is nobody's mistake "
     "· 130 interrupted · 143 stopped by SIGTERM."
 )
 

@@ -102,7 +102,10 @@ def verify_manifest(path: Path, as_json: bool) -> None:
 def apply(
     path: ManifestPath,
     target: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="What the manifest was made for; see below.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="Data or model that the manifest was made for; see below.", show_default=False
+        ),
     ],
     output: Annotated[Path, typer.Option("--out", "-o", help="File or folder to write.", show_default=False)],
     tuned: Annotated[
@@ -151,9 +154,9 @@ def diff(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What two manifests keep differently, by class, and what differs in how they were made.
+    """Compare two manifests: rows that one keeps and the other does not, by class, and how they were made.
 
-    Samples are told apart by row where both are of the same data, by content otherwise. Ends with exit code 0 if both
+    Samples are matched by row where both are of the same data, by content otherwise. Ends with exit code 0 if both
     keep the same samples, 1 if not, 2 if they cannot be compared.
     """
     folder_at(a), folder_at(b)
@@ -224,7 +227,7 @@ def explain(
 ) -> None:
     """Why a sample was kept or dropped: its scores and ranks, its stratum, what is near it.
 
-    A manifest alone tells of kept rows. What the study computed, if it is below SECATEUR_HOME, tells of the others. Of
+    A manifest alone tells of kept rows. The study's files below SECATEUR_HOME, if there are any, tell of the others. Of
     a selection in training: which epochs showed it, or with --epoch the same of one of them.
     """
     folder_at(path)

@@ -51,7 +51,7 @@ FitnessSize = Annotated[int, typer.Option(min=1, help="Examples that guide a sea
 RerankSize = Annotated[int, typer.Option(min=1, help="Examples that the best are ranked again on.")]
 Elites = Annotated[int, typer.Option(min=1, help="How many are ranked again.")]
 TestSize = Annotated[int | None, typer.Option(min=1, help="Examples to test on.", show_default="all others")]
-Reward = Annotated[str, typer.Option(help="What guides a search: accuracy, or margin (the paper's reward).")]
+Reward = Annotated[str, typer.Option(help="Aim of a search: accuracy, or margin (the paper's reward).")]
 Protect = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Text of the prompt that stays.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the search and of the split of examples.")]
 PrunedFile = Annotated[

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 Label = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN", help="What to predict; may be repeated.", rich_help_panel=DATA, show_default=False),
+    typer.Option(
+        metavar="COLUMN", help="Column to predict; may be repeated.", rich_help_panel=DATA, show_default=False
+    ),
 ]
 TextColumn = Annotated[
     str | None, typer.Option("--text", metavar="COLUMN", help="The input: texts.", rich_help_panel=DATA)

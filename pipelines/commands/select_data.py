@@ -17,7 +17,7 @@ Score = Annotated[
 ]
 SelectorName = Annotated[
     str | None,
-    typer.Option("--selector", metavar="NAME", help="What chooses; top with a score.", rich_help_panel=DATA),
+    typer.Option("--selector", metavar="NAME", help="The selector; top with a score.", rich_help_panel=DATA),
 ]
 End = Annotated[
     str | None, typer.Option(metavar="high|low", help="Which end of the score stays.", rich_help_panel=DATA)
@@ -57,7 +57,7 @@ TextColumn = Annotated[
     str | None, typer.Option("--text", metavar="COLUMN", help="Texts to compare with a target's.", rich_help_panel=DATA)
 ]
 Key = Annotated[
-    str | None, typer.Option("--key", metavar="COLUMN", help="What draws and ties go by.", rich_help_panel=DATA)
+    str | None, typer.Option("--key", metavar="COLUMN", help="Column by which draws and ties go.", rich_help_panel=DATA)
 ]
 Set = Annotated[
     list[str] | None,

@@ -152,7 +152,7 @@ def run(
 ) -> None:
     """Make a study of any kind, or a part of it, then print the comparison with random, or the outcomes of the part.
 
-    What is fresh, made of the same settings and data as now, is not made again.
+    Fresh results, made of the same settings and data as now, are not made again.
     """
     from secateur.pipelines.pages.stages import first_stage
     from secateur.pipelines.runs.deciding import deciding_in

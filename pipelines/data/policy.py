@@ -8,7 +8,7 @@ from secateur.scorers.settings import Settings
 
 
 class DataPolicy(Settings):
-    """What becomes of rows; the first of each is the default."""
+    """Policies for rows; the first of each is the default."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -91,7 +91,7 @@ class DeltaChoice:
                 "a q by the bound needs eta, which is chosen by evaluating models (the paper's: 0.27 … 1.01)"
             )
         if not isinstance(self.rescale, str | None) and not self.rescale > 0:
-            raise ValueError(f"what stays is divided by q, which must be above 0, not {self.rescale}")
+            raise ValueError(f"q divides the entries that stay, so it must be above 0, not {self.rescale}")
 
     @property
     def rescaling(self) -> Rescale | float:

@@ -1,4 +1,4 @@
-"""What a manifest's selection can be handed over as: one decorated function per format, in a file of this room.
+"""Export formats of a manifest's selection: one decorated function per format, in a file of this room.
 
 A format's function gets what is kept and a path to write to: a file, or an empty folder where its suffix is "". Its
 keyword-only parameters are the format's settings. Where a data set is given the rows are those of that data set,
@@ -100,7 +100,7 @@ def export(
     what a killed export left beside it is removed. To a URL (`s3://…`) a file is written here first and then stored; of
     a folder `secateur.json` comes last, so that one without it is not whole. `dataset` and `hash_rows` are as for
     `Manifest.apply`; `dataset` may also be what `training_rows` reads of a study. `settings` are those of the format;
-    `progress` is told rows done and rows in all, `warn` what a reader of the export should know (a Python warning where
+    `progress` gets rows done and rows in all, `warn` what a reader of the export should know (a Python warning where
     it is left out).
 
     Raises ManifestError for an unknown format or setting, a manifest that does not verify, a data set that it was not

@@ -1,4 +1,4 @@
-"""What a study came to, for a notebook: its report, manifests, scores and findings, read when they are asked for."""
+"""The results of a study, for a notebook: its report, manifests, scores and findings, read when they are asked for."""
 
 from __future__ import annotations
 

@@ -50,8 +50,9 @@ def score(
     folder of pictures by class; of a folder with a test split the training rows. Nothing is written but a temporary
     folder, which is gone when the call ends.
 
-    `label` is the column to predict, or several; `text`, `image` or `features` the input. What is not named is guessed,
-    as `secateur init` does; so are `task` (classification, regression or multi_label), `model` and `epochs`.
+    `label` is the column to predict, or several; `text`, `image` or `features` the input. Columns that you do not name
+    are guessed, as `secateur init` does; so are `task` (classification, regression or multi_label), `model` and
+    `epochs`.
 
     `scores` are names of scorers, or names with settings, `{"el2n": {"epochs": 5}}`; by default those of a first study.
     `more` are keys of a study: `proxy` (further settings of its training, such as `{"batch_size": 128}`), `encoding`,

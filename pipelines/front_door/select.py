@@ -1,6 +1,6 @@
 """`select`: keep a part of data in hand, or of a file, by a score of its own, without a study and without a file.
 
-What is chosen is a `Choice`: the rows, as many at random, and what both come to in the budget's unit.
+The result is a `Choice`: the rows, as many at random, and the size of both in the budget's unit.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Choices(Payload):
         return output
 
     def pruned(self, positions: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """What is left of positions; raises ManifestError for other positions or choices than the manifest's."""
+        """Positions that are left; raises ManifestError for other positions or choices than the manifest's."""
         if made_for({name: list(map(str, values)) for name, values in positions.items()}) != self.made_for:
             mine, theirs = (", ".join(map(str, names)) for names in (self.left, positions))
             raise ManifestError(

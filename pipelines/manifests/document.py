@@ -1,6 +1,6 @@
 """The document of a manifest, whatever it lists: read with suspicion, written in one form, its files sealed.
 
-What a manifest says of itself stands under the key `secateur` of manifest.json; a root checksum covers the document,
+The document of a manifest stands under the key `secateur` of manifest.json; a root checksum covers the document,
 and a seal each file beside it.
 """
 
@@ -27,7 +27,7 @@ LARGEST_DOCUMENT = 8 * 2**20
 
 
 class ManifestError(ValueError):
-    """What is wrong with a manifest, or with the data that it is applied to, in one sentence."""
+    """A fault of a manifest, or of the data that it is applied to, in one sentence."""
 
     def __init__(self, sentence: str) -> None:
         plain = " ".join(sentence.encode("utf-8", "backslashreplace").decode().split())

@@ -32,7 +32,7 @@ MOST = 2**60
 
 
 class EpochsPart(RowsPart):
-    """What a manifest says of the epochs of a training: that of the rows which any of them showed, the samples of each
+    """The document of a manifest of a training's epochs: that of the rows which any of them showed, the samples of each
     epoch, those of a batch (the last of an epoch has what is left; one sample that is left joins the batch before it),
     and whether losses were weighted.
     """

@@ -107,8 +107,8 @@ class Manifest:
     def load(cls, path: Path | str, *, verify: bool = True) -> "Manifest":
         """Read a manifest of any kind from its folder or its manifest.json.
 
-        Structure, root, sizes and counts are always checked; `verify` adds the SHA-256 of the files and that what they
-        hold agrees with what is said of them. Raises ManifestError with the one thing that is wrong.
+        Structure, root, sizes and counts are always checked; `verify` adds the SHA-256 of the files and that their
+        content agrees with the document. Raises ManifestError with the one thing that is wrong.
         """
         folder = Path(path).parent if Path(path).name == DOCUMENT else Path(path)
         with explained(f"manifest {folder}"):
@@ -163,7 +163,7 @@ class Manifest:
         return self.payload
 
     def at(self, epoch: int) -> "Manifest":
-        """What one epoch of a selection in training showed, as a manifest of rows: to export, compare and explain.
+        """The rows that one epoch of a selection in training showed, as a manifest: to export, compare and explain.
 
         Raises ManifestError where there are no epochs, or no such one.
         """
@@ -243,7 +243,7 @@ class Manifest:
         output: Path | str | None = None,
         **settings: Any,
     ) -> Any:
-        """What stays of a target; ManifestError, with the reason, for one that the manifest was not made for.
+        """Keep of a target what the manifest keeps; ManifestError, with the reason, for one that it was not made for.
 
         Rows of a `datasets.Dataset`, of a table of pandas, polars or Arrow, of a list of dicts or of a map-style torch
         data set come back as the same kind (the last as a torch `Subset`), in its order, with its own columns and

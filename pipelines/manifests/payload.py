@@ -67,7 +67,7 @@ class Payload(ABC):
 
     @classmethod
     def described(cls, declaration: Declaration[Any]) -> dict[str, Any]:
-        """What the document says to other readers, beside what it says of itself."""
+        """Keys of the document for other readers."""
         return {}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What every manifest says of itself: what it counts, where the choice comes from, and the seals of its files."""
+"""The document of every manifest: what it counts, where the choice comes from, and the seals of its files."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -25,7 +25,7 @@ class FrozenModel(BaseModel):
 
 
 class ScoreCard(FrozenModel):
-    """What a score is: its name and version, what high values mean, the view it was computed on, and its paper."""
+    """A score: its name and version, what high values mean, the view it was computed on, and its paper."""
 
     name: Name
     version: Text
@@ -118,7 +118,7 @@ Part = TypeVar("Part", bound=FrozenModel)
 
 
 class Declaration(FrozenModel, Generic[Part]):
-    """What a manifest says of itself, under the key `secateur` of manifest.json.
+    """The document of a manifest, under the key `secateur` of manifest.json.
 
     `made_for` tells what the units belong to (rows, weights, tokens, choices), so that anything else is refused:
     words, then ` xxh3:` and a hash. `payload` says what only this kind of manifest has; `files` seals every file beside

@@ -209,7 +209,7 @@ class Rows(Payload):
         return mask
 
     def of_file(self, file: int) -> Rows:
-        """What is kept of one of the files; it has no fingerprint, for other rows are not known."""
+        """The kept rows of one of the files; they have no fingerprint, for other rows are not known."""
         table = self.table.filter(pl.col("file") == file).with_columns(pl.lit(0, pl.Int64).alias("file"))
         origin = self.origin.model_copy(update={"files": (self.origin.files[file],)})
         order = self.order
@@ -233,7 +233,7 @@ class Rows(Payload):
         return located
 
     def missing(self, located: np.ndarray, rows: int) -> ManifestError:
-        """What to say of data of so many rows in which some kept samples have no row: -1 in `located`."""
+        """The error for data of so many rows in which some kept samples have no row: -1 in `located`."""
         missing = np.flatnonzero(located < 0)
         return ManifestError(
             f"it was not made from this data: {len(missing)} of its {self.count} kept samples are missing from the "

@@ -27,7 +27,7 @@ class ScoreFacts(Content):
 
 
 class Kept(Content):
-    """What one selection keeps at one budget and seed, beside as much at random."""
+    """The rows that one selection keeps at one budget and seed, beside as much at random."""
 
     selection: Annotated[str, Field(description="its name and budget, as in the names of manifests")]
     budget: Annotated[str, Field(description="the budget in words")]

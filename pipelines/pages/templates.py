@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 from secateur.pipelines.pages.cells import cells, numeric
-from secateur.pipelines.pages.words import as_html
+from secateur.pipelines.pages.words import as_html, with_minus
 
 
 def templates(**globals_: Any) -> jinja2.Environment:
@@ -15,6 +15,6 @@ def templates(**globals_: Any) -> jinja2.Environment:
     environment = jinja2.Environment(
         autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["said"] = as_html
+    environment.filters |= {"said": as_html, "minus": with_minus}
     environment.globals |= {"cells": cells, "numeric": numeric, **globals_}
     return environment

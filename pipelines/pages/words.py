@@ -16,6 +16,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 BACKSLASH = "\\"
 ESCAPED = re.compile(r"\\`([^`\n]+)\\`")
 """The same once all of the words are escaped."""
+MINUS = re.compile(r"(?<![\w.,/-])-(?=\d)")
+"""A hyphen before a number, which a page shows as a minus sign."""
 LOST = "▼"
 """Stands before the number of a class that is lost."""
 HOUR = 3600
@@ -42,8 +44,9 @@ def number(value: float, metric: Metric) -> str:
 
 
 def signed(value: float, metric: Metric) -> str:
-    """A difference, with its sign."""
-    return ("+" if value >= 0 else "") + number(value, metric)
+    """A difference, with its sign; one that rounds to zero from below has none."""
+    text = number(value, metric)
+    return f"+{text}" if value >= 0 else text if text.strip("-0.") else text.removeprefix("-")
 
 
 def mean_of(summary: Summary, metric: Metric) -> str:
@@ -99,8 +102,14 @@ def as_text(said: str) -> str:
 
 
 def as_html(said: str) -> Markup:
-    """Our own words for a page: as text, code in backticks as code."""
-    return Markup(CODE.sub(r"<code>\1</code>", str(escape(said))))
+    """Our own words for a page: as text with minus signs, code in backticks as code."""
+    parts = CODE.split(str(escape(said)))  # every second one is code
+    return Markup("".join(f"<code>{part}</code>" if at % 2 else with_minus(part) for at, part in enumerate(parts)))
+
+
+def with_minus(said: str) -> str:
+    """Our own words for a page, hyphens before numbers as minus signs; a terminal, JSON and CSV keep hyphens."""
+    return MINUS.sub("−", said)  # noqa: RUF001
 
 
 def text_table(table: Table) -> str:

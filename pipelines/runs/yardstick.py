@@ -43,7 +43,7 @@ share of the test samples."""
 
 @dataclass(frozen=True)
 class Beside:
-    """What the study's models get of the metric that decides, beside a simple model of the same encoded samples."""
+    """The deciding metric of the study's models, beside a simple model of the same encoded samples."""
 
     model: str | None
     """The simple model; None where there is none."""

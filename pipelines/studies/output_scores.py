@@ -12,7 +12,7 @@ Names = str | list[str] | None
 
 
 class OutputScore(OwnScore):
-    """What a scorer says of logits or probabilities that the user's own model puts out for each row: `[n, classes]` of
+    """A score of logits or probabilities that the user's own model puts out for each row: `[n, classes]` of
     one pass over the data, or `[epochs, n, classes]` of a training."""
 
     column: Annotated[

@@ -115,7 +115,7 @@ class Neighbourhood(Settings):
 
 
 class TimeTo(Settings):
-    """What counts as reached in the report's time to accuracy, and how closely trainings are watched for it."""
+    """Targets of the report's time to accuracy, and how closely trainings are watched for it."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""What an in-training selector is: a torch sampler that draws once per epoch and is told every loss.
+"""In-training selectors: torch samplers that draw once per epoch and get every loss.
 
 `set_epoch` draws, `__iter__` only reads: iterating twice gives the same epoch, however often a loader asks. Ids
 travel in the batch, so a loader that looks ahead credits no loss to the wrong sample. In a loop:
@@ -122,7 +122,7 @@ class PlannedEpoch:
 
 
 class EpochSampler(ABC):
-    """A sampler whose epochs are drawn by `set_epoch` from `(seed, epoch)` and from the losses it was told.
+    """A sampler whose epochs are drawn by `set_epoch` from `(seed, epoch)` and from the losses that `observe` got.
 
     Made, it stands at epoch 0, and epochs only go on: a run that begins anew needs a new sampler. A subclass gives
     `draw` and `planned`; positional parameters of its `__init__` name what it reads, keyword-only ones are its

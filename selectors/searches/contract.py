@@ -67,7 +67,7 @@ class ArchitectureSearch(ABC):
     def tell(self, rows: Rows, fitness: Fitness) -> None:
         """See `AskTell.tell`; raises ValueError for rows not asked for or told before, and for NaN (rows are named)."""
         if len(rows) != len(fitness):
-            raise ValueError(f"{len(rows)} rows were told with {len(fitness)} numbers of fitness")
+            raise ValueError(f"{len(rows)} rows came with {len(fitness)} numbers of fitness")
         strange = [row for row in rows.tolist() if row not in self._waiting]
         if strange or len(set(rows.tolist())) < len(rows):
             shown = rows_text(np.array(strange or rows))

@@ -61,14 +61,14 @@ class TokenSearch(ABC):
         Raises ValueError for masks that were not asked for, told already or told in another order, and for NaN.
         """
         if len(masks) != len(fitness):
-            raise ValueError(f"{len(masks)} masks were told with {len(fitness)} numbers of fitness")
+            raise ValueError(f"{len(masks)} masks came with {len(fitness)} numbers of fitness")
         if not np.isfinite(fitness).all():
             raise ValueError(
-                f"fitness is NaN or infinite for mask {int(np.argmin(np.isfinite(fitness)))} of those told"
+                f"fitness is NaN or infinite for mask {int(np.argmin(np.isfinite(fitness)))} of those given"
             )
         for mask, value in zip(masks, fitness.tolist(), strict=True):
             if not self._waiting or not np.array_equal(self._waiting[0], mask):
-                raise ValueError("fitness told of a mask that was not asked for next, or was told already")
+                raise ValueError("tell() got a mask that ask() did not give next, or got it before")
             self.archive.append((self._waiting.popleft(), value))
             self.learn(mask, value)
 

@@ -13,7 +13,7 @@ from secateur.selectors.draws.strata import codes_of, draw_from_strata
 def source_balanced_random(ids: Ids, sources: Int64[np.ndarray, " n"], budget: int, *, seed: int) -> Keep:
     """Keep a uniform draw within each source, as equal as their sizes allow.
 
-    `sources` number the source of each row. What small sources cannot give, the larger ones do.
+    `sources` number the source of each row. Larger sources give the rows that small ones lack.
 
     >>> sources = np.array([0, 0, 0, 0, 0, 1])
     >>> np.bincount(sources[source_balanced_random(np.arange(6), sources, 4, seed=1)])

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import killed_loops
 import pytest
@@ -72,6 +73,35 @@ def test_one_process_goes_on_where_it_was_killed(name: str, seed: int, tmp_path:
     undisturbed, starts = chain(PROGRAMS[name], 3, random.Random(f"{seed} {name}"), tmp_path)
     has_pruned(undisturbed)
     compare(undisturbed, starts)
+
+
+SHORT = dict(
+    re.findall(
+        r"^```python notest short=(\w+)\n(.*?)^```$",
+        (resumed_loops.PAGE.parent / "use-in-trainers.md").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["accelerate", "trainer", "lightning", pytest.param("trl", marks=pytest.mark.nightly)])
+def test_short_programs_prune_while_they_train(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of docs/use-in-trainers.md, with the tiny model in place of the hub's."""
+    monkeypatch.chdir(tmp_path)
+    program = re.sub('"(distilbert|HuggingFaceTB)/.*?"', repr(os.environ["SECATEUR_TINY_MODEL"]), SHORT[name])
+    known: dict[str, Any] = {"__name__": "page"}
+    with resumed_loops.recorded() as steps:
+        exec(compile(program, name, "exec"), known)
+    n, epochs = len(known["data"]), known["EPOCHS"]
+    shown = [{i for at, ids, _ in steps if at == epoch for i in ids} for epoch in range(epochs)]
+    assert len(shown[0]) == len(shown[-1]) == n
+    assert len(shown[1]) < n
+    assert any(weight > 1 for at, _, weights in steps for weight in weights if at == 1)
+
+
+def test_every_framework_has_a_short_program() -> None:
+    assert SHORT.keys() == PROGRAMS.keys() - {"beginning", "torch", "stateful"}
 
 
 @pytest.mark.nightly

@@ -149,7 +149,7 @@ def test_the_sentences_say_what_costs_the_samples_or_the_length(write_study: Wri
     harmed = {"hardest": [0.90, 0.913, 0.891, 0.903, 0.902], "hardest+steps": [0.70, 0.72, 0.695, 0.70, 0.71]}
     report = build_report(study, planted(study, harmed))
     told = " ".join(sentences_of(report))
-    assert "Worse than the full set at equal steps alone: hardest at 30 kept (-0.0, at equal steps -19.7)" in told
+    assert "Worse than the full set at equal steps alone: hardest at 30 kept (0.0, at equal steps -19.7)" in told
     assert "The longer training on so few samples does harm." in told
     assert "Better than random at equal epochs alone: hardest at 30 kept." in told
     page = page_of(report)

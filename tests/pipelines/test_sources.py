@@ -5,11 +5,8 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import date
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from local_hub import COMMIT, local_hub, settings_of
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from sample_tables import content_hashes
@@ -141,7 +139,7 @@ def test_image_folders(tmp_path: Path, read: Read) -> None:
     assert [image.tobytes() for image in shown if image] == [picture(s).tobytes() for s in (0, 3, 1, 4, 2, 5)]
     assert loaded.scanned["train"].column(FAULT).to_list() == [None] * 6 + [f"image {torn!r} cannot be decoded"]
     picture(9, tmp_path / "exam" / "stray.png")
-    with pytest.raises(SourceError, match=r"exam/stray\.png is not in .*exam/CLASS/, its class cannot be told"):
+    with pytest.raises(SourceError, match=r"exam/stray\.png is not in .*exam/CLASS/, its class is unknown"):
         read(PICTURE, kind="imagefolder", train="t[r]ain", test="exam")
     (tmp_path / "bare").mkdir()
     with pytest.raises(SourceError, match=r"source\.test: no pictures in .*bare"):
@@ -544,63 +542,12 @@ def test_a_folder_does_not_pass_for_a_hub_data_set(read: Read, tmp_path: Path, m
         read(kind="hub", name="some/set", test="test")
 
 
-COMMIT = "5ec47e0" + 33 * "a"
-
-
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """A hub of one data set, `some/set`, on this machine: its address, and the paths that were asked of it."""
-    files = {f"{name}.parquet": tmp_path / f"{name}.parquet" for name in ("train", "test")}
+    """The data set `some/set` on a hub on this machine: its address, and the paths that were asked of it."""
     write(tmp_path, "parquet")
-    asked: list[str] = []
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            path = self.path.partition("?")[0]
-            entries = [
-                {"type": "file", "path": name, "size": file.stat().st_size, "oid": "0" * 40}
-                for name, file in files.items()
-            ]
-            if path == f"/api/datasets/some/set/tree/{COMMIT}":
-                return self.send(json.dumps(entries).encode())
-            if path.startswith("/api/datasets/some/set/paths-info/"):
-                size = int(self.headers.get("Content-Length") or 0)
-                wanted = self.rfile.read(size).decode()
-                return self.send(json.dumps([e for e in entries if str(e["path"]) in wanted]).encode())
-            if path in ("/api/datasets/some/set", *(f"/api/datasets/some/set/revision/{r}" for r in ("main", COMMIT))):
-                siblings = [{"rfilename": name} for name in files]
-                return self.send(json.dumps({"id": "some/set", "sha": COMMIT, "siblings": siblings}).encode())
-            name = path.removeprefix(f"/datasets/some/set/resolve/{COMMIT}/")
-            if name in files:
-                return self.send(files[name].read_bytes())
-            return self.send(b"", 404, "EntryNotFound" if "some/set/" in path else "RepoNotFound")
-
-        do_HEAD = do_POST = do_GET
-
-        def send(self, body: bytes, status: int = 200, error: str = "") -> None:
-            self.send_response(status)
-            for name, value in {
-                "Content-Length": str(len(body)),
-                "Content-Type": "application/json",
-                "ETag": f'"{len(body)}"',
-                "X-Repo-Commit": COMMIT,
-                "X-Error-Code": error,
-            }.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.05))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
+    with local_hub("some/set", tmp_path) as served:
+        yield served
 
 
 FROM_HUB = """
@@ -626,12 +573,7 @@ def test_a_hub_data_set_is_pinned_to_its_commit_and_loads_offline_after(
     address, asked = hub
 
     def ask(*sources: dict[str, str], offline: bool) -> list[Any]:
-        environment = os.environ | {
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_ENDPOINT": address,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_OFFLINE": str(int(offline)),
-        }
+        environment = os.environ | settings_of(address, tmp_path / "hf", offline=offline)
         command = [sys.executable, "-c", FROM_HUB, *map(json.dumps, sources)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return [json.loads(line) for line in done.stdout.splitlines()]

@@ -216,7 +216,7 @@ def test_a_search_without_progress_ends_early() -> None:
     ("told", "message"),
     [
         (lambda masks: (masks, np.array([0.0, np.nan])), "NaN or infinite for mask 1"),
-        (lambda masks: (~masks, np.zeros(2)), "not asked for next"),
+        (lambda masks: (~masks, np.zeros(2)), r"ask\(\) did not give next"),
     ],
 )
 def test_what_cannot_be_told_is_refused(told: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What a teacher says of every sample, written down once: float16, all outputs or the highest few logits.
+"""Outputs of a teacher for every sample, written once: float16, all outputs or the highest few logits.
 
 Logits of classes that exclude each other are kept relative to the highest of their row, which a softmax does not see:
 float16 then rounds by at most 2^-11 of the distance from the top, finest where the probability is largest. Outputs of

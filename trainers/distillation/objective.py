@@ -9,7 +9,7 @@ al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.07854), train s
 samples stay, the more the teacher should count, and the more it does, the less wrong labels harm, for the KL part does
 not read them.
 
-What observers and in-training samplers see is the task's plain loss whatever is descended (see `Objective`), and
+Observers and in-training samplers see the task's plain loss, whatever loss the training descends (see `Objective`), and
 their weights multiply the loss of a sample as a whole. In code:
 
     settings = Distillation(temperature=2.0)
@@ -108,7 +108,7 @@ class Distillation(Settings):
         return self.teacher or students.model_copy(update={"label_smoothing": 0.0})
 
     def objective(self, teacher: Teacher | TokenTeacher, students: TrainingConfig, *, keep: float) -> Objective:
-        """What a student of this config descends where the share `keep` of the samples is kept."""
+        """The loss that a student of this config descends where the share `keep` of the samples is kept."""
         return distil(
             teacher,
             alpha=self.alpha_at(keep),

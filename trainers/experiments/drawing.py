@@ -12,8 +12,11 @@ COLOURS = ("#2f7ed8", "#e06a2f", "#17a072", "#e8447a", "#945ecf", "#1099a8", "#a
 RANDOM_COLOUR = "#8b9096"
 
 
-def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 3.0) -> bytes:
-    """An SVG with transparent ground that `draw(axes)` fills; the same drawing gives the same bytes."""
+def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 3.0, ink: str = INK) -> bytes:
+    """An SVG with transparent ground that `draw(axes)` fills; the same drawing gives the same bytes.
+
+    Letters and axes have the colour `ink`; if it is left out, one that can be read on light and on dark.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -23,16 +26,16 @@ def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 
         "svg.fonttype": "none",
         "font.family": "sans-serif",
         "font.size": 9,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
         "axes.grid": True,
         "axes.axisbelow": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "grid.color": GRID,
-        "xtick.color": INK,
-        "ytick.color": INK,
+        "xtick.color": ink,
+        "ytick.color": ink,
         "legend.frameon": False,
         "axes.formatter.useoffset": False,
         "axes.formatter.limits": (-5, 9),

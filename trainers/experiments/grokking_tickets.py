@@ -99,7 +99,7 @@ class GrokkingTickets(Experiment):
         dense_steps: Annotated[
             int, Field(ge=1, description="of the dense run that tickets are read from; it must generalise in them")
         ] = 10_000,
-        evaluate_every: Annotated[int, Field(ge=1, description="steps; the resolution of what is told in steps")] = 25,
+        evaluate_every: Annotated[int, Field(ge=1, description="steps; the resolution of results in steps")] = 25,
         learning_rate: Annotated[float, Field(gt=0)] = 1e-3,
         weight_decay: Annotated[float, Field(gt=0)] = 1.0,
         threshold: Annotated[

@@ -1,4 +1,4 @@
-"""What a trained model is worth on a split, by the metrics of its task."""
+"""Metrics of a trained model on a split, by its task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lets an in-training selector into an existing loop: ids that travel in the batch, and per-sample losses.
+"""In-training selectors in an existing loop: ids that travel in the batch, and per-sample losses.
 
 Plain torch, accelerate, Lightning and torchdata need `WithIds` alone. For the transformers Trainer there is a mixin:
 
@@ -14,7 +14,7 @@ TRL tokenises the rows, and the mixin numbers them before. Nothing is patched, e
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,12 +97,12 @@ def sample_losses(
 
 
 class SampledTraining(RowsWithIds):
-    """Mixin before `transformers.Trainer` or TRL's `SFTTrainer`: it follows `self.sampler`, which is told every loss.
+    """Mixin before `transformers.Trainer` or TRL's `SFTTrainer`: it follows `self.sampler`, which gets every loss.
 
     Training batches are the sampler's, losses are weighted by it, and its state is in each checkpoint, from which
     `resume_from_checkpoint` goes on at the same sample. Evaluation is untouched. Where all weights are 1, training is
     what the Trainer's own would be on the same batches: label smoothing, accumulation, the mean over tokens of all
-    processes. Losses that the sampler is told are without smoothing.
+    processes. Losses that the sampler gets are without smoothing.
 
     Epochs end when their batches do, however long the others are. `max_steps` is met exactly. With `num_train_epochs`
     learning rates are planned for the steps of `sampler.plan`, which are too many where epochs turn out shorter: where
@@ -110,8 +110,8 @@ class SampledTraining(RowsWithIds):
 
     Of a sampler that wants losses of rows it leaves out (`forward_only`) they are computed when an epoch has ended.
 
-    Each `train()` without a checkpoint begins anew, with the sampler too. What cannot be had under a sampler is
-    refused by its name when training begins, as ValueError.
+    Each `train()` without a checkpoint begins anew, with the sampler too. Arguments that do not go with a
+    sampler are refused by name when training begins, as ValueError.
     """
 
     HOOKS: ClassVar = (
@@ -161,7 +161,7 @@ class SampledTraining(RowsWithIds):
         return sample_losses(_logits(outputs), labels, shift=self._shifts)
 
     def training_losses(self, outputs: Any, labels: torch.Tensor) -> Float32[torch.Tensor, " b"] | None:
-        """Losses per sample to train on, `[b]`, where they are others than the sampler is told: smoothed ones."""
+        """Losses per sample to train on, `[b]`, where they are others than the sampler gets: smoothed ones."""
         smoother: Any = getattr(self, "label_smoother", None)
         if smoother is None:
             return None
@@ -174,9 +174,9 @@ class SampledTraining(RowsWithIds):
         return getattr(trainer.model, "loss_type", None) is None or bool(trainer._loss_shifts_labels)
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: MutableMapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """In training, the weighted mean of per-sample losses, which the sampler is told."""
+        """In training, the weighted mean of per-sample losses, which the sampler gets."""
         ids = inputs.pop(ID, None)
         if not model.training:
             beneath: Any = super()

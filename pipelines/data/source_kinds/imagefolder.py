@@ -170,4 +170,4 @@ def check_classes(split: str, folder: Path, inside: list[Path]) -> None:
     labelled = {path.name for path in inside} & set(Reader.METADATA_FILENAMES)
     astray = [path for path in pictures if len(path.relative_to(folder).parts) != 2]
     if astray and not labelled:
-        raise SourceError(f"source.{split}: {astray[0]} is not in {folder}/CLASS/, its class cannot be told")
+        raise SourceError(f"source.{split}: {astray[0]} is not in {folder}/CLASS/, its class is unknown")

@@ -1,0 +1,190 @@
+"""Pages that say how to do one job are followed from their first block to their last, in a folder of their own."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from documents import DOCUMENTS, FENCE, FOLLOWED, ROOT, alike, calls_on, printed_on, python, shell
+from local_hub import local_hub, settings_of
+
+DOCS = ROOT / "docs"
+LONG = ("find-wrong-labels.md", "prune-a-file.md")
+"""Those that take more than some seconds: they are followed at night."""
+PAGES = [pytest.param(page, marks=[pytest.mark.nightly] * (page in LONG)) for page in FOLLOWED]
+ENDS_WITH_1 = ("audit tickets.csv --test test.csv --max-leaks 0",)
+"""Commands that answer no."""
+LEFT_OUT = ("open ", "audit tickets.csv --label queue")
+"""Commands that open a browser, or are of a reader's file."""
+
+
+def blocks(page: str) -> Iterator[tuple[str, str, str]]:
+    """Language, words and text of each block of a page."""
+    yield from FENCE.findall((DOCS / page).read_text())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_can_be_followed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written, commands run and compared with what the page shows, and Python sees what came before it."""
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {"__name__": "page"}
+    ran = 0
+    shown = dict(printed_on(DOCS / page))
+    for language, words, block in blocks(page):
+        if "file=" in words:
+            name = words.strip().rpartition("file=")[2]
+            (tmp_path / name).write_text(block)
+            python(tmp_path, name)
+        elif language == "console":
+            for call in calls_on(f"```\n{block}```\n"):
+                if call.startswith(LEFT_OUT):
+                    continue
+                done = shell(tmp_path, *shlex.split(call))
+                assert done.returncode == int(call.startswith(ENDS_WITH_1)), done.stderr
+                printed = done.stdout.replace(f"{tmp_path}/", "")
+                assert alike(shown.get(call, "…\n"), printed), f"{page}: `secateur {call}` prints\n{printed}"
+                ran += 1
+        elif language == "python" and "follow" in words:
+            exec(compile(block, page, "exec"), known)
+            ran += 1
+    assert ran > 2
+
+
+FROM_HUB = """
+import os, sys
+from pathlib import Path
+import datasets
+from secateur.pipelines.commands.main import main
+
+def saved(data, name):
+    data.save_to_disk(name.replace("/", "_"))
+
+datasets.Dataset.push_to_hub = datasets.DatasetDict.push_to_hub = saved
+known = {}
+for block in sys.argv[1:]:
+    if not block.startswith("secateur "):
+        exec(block, known)
+        continue
+    sys.argv = block.split()
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+"""
+"""Pushing alone is replaced, by saving; everything else asks the hub of the test."""
+
+
+def reviews(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Texts whose words tell their label."""
+    random = np.random.default_rng(0)
+
+    def rows(count: int) -> pl.DataFrame:
+        labels = np.arange(count) % 2
+        words = random.integers(0, 30, (count, 6)) + 25 * labels[:, None]
+        return pl.DataFrame({"text": [" ".join(f"word{one}" for one in row) for row in words], "label": labels})
+
+    train, test = rows(300), rows(80)
+    train.write_parquet(folder / "train.parquet")
+    test.write_parquet(folder / "test.parquet")
+    return train, test
+
+
+def followed_with_a_hub(folder: Path, *parts: str) -> None:
+    with local_hub("user/name", folder) as (address, asked):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
+        environment |= settings_of(address, folder / "cache")
+        command = [sys.executable, "-c", FROM_HUB, *parts]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert any("/datasets/user/name" in path for path in asked)
+
+
+def test_a_data_set_of_the_hub_is_pruned_and_pushed(tmp_path: Path) -> None:
+    import datasets
+
+    train, _ = reviews(tmp_path)
+    first, _ = (block for language, words, block in blocks("prune-hub.md") if "hub" in words and language == "python")
+    followed_with_a_hub(tmp_path, first)
+    for name in ("user_name-pruned", "user_name-random"):
+        pushed = datasets.load_from_disk(tmp_path / name)
+        assert pushed.column_names == ["text", "label", "el2n"]
+        assert len(pushed) == 90
+        assert set(pushed["text"]) <= set(train["text"])
+
+
+@pytest.mark.nightly
+def test_what_a_study_of_the_hub_keeps_is_pushed(tmp_path: Path) -> None:
+    import datasets
+
+    train, test = reviews(tmp_path)
+    (tmp_path / "studies").mkdir()
+    parts = ["import datasets, secateur as sc"]
+    for language, words, block in blocks("prune-hub.md"):
+        if "file=" in words:
+            (tmp_path / words.strip().rpartition("file=")[2]).write_text(block.replace("seeds: 5", "seeds: 2"))
+        elif language == "console":
+            parts += [f"secateur {call}" for call in calls_on(f"```\n{block}```\n") if not call.startswith(LEFT_OUT)]
+        elif "hub" in words and "Manifest" in block:
+            parts.append(block)
+    followed_with_a_hub(tmp_path, *parts)
+    pushed = datasets.load_from_disk(tmp_path / "user_name-pruned")
+    assert len(pushed["train"]) == 90
+    assert set(pushed["train"]["text"]) <= set(train["text"])
+    assert pushed["test"]["text"] == test["text"].to_list()
+    uploaded = datasets.load_dataset(str(tmp_path / "pruned"), split="train", cache_dir=str(tmp_path / "again"))
+    assert uploaded["text"] == pushed["train"]["text"]
+    assert "hardest" in (tmp_path / "pruned" / "README.md").read_text()
+
+
+JOBS = {
+    "prune-a-file.md": ("coreset", "CSV", "Parquet"),
+    "tutorial.md": ("coreset", "pictures"),
+    "prune-hub.md": ("Hugging Face", "coreset", "push"),
+    "use-in-trainers.md": ("Trainer", "TRL", "Lightning", "accelerate"),
+    "find-wrong-labels.md": ("mislabelled", "label errors", "noisy labels"),
+    "remove-duplicates.md": ("dedupe", "near-duplicates", "leakage", "contamination"),
+    "target.md": ("domain", "target"),
+    "fine-tuning.md": ("LLM", "instruction", "SFT"),
+    "costs.md": ("seconds", "memory", "disk"),
+    "which-selection.md": ("coreset", "random"),
+    "recurring.md": ("schedule", "new rows"),
+}
+"""Pages by job, and words that people search for."""
+
+
+@pytest.mark.parametrize("page", JOBS)
+def test_the_first_lines_have_the_words_that_people_search_for(page: str) -> None:
+    first = (DOCS / page).read_text().split("\n\n```")[0].split("\n## ")[0][:900]
+    assert not [word for word in JOBS[page] if word.lower() not in first.lower()]
+
+
+def test_pages_of_jobs_are_among_the_documents() -> None:
+    assert not JOBS.keys() - {page.name for page in DOCUMENTS}
+
+
+def test_the_picture_of_all_selections_is_of_the_figures_on_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pictures
+
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    pictures.selections()
+    drawn = sorted(tmp_path.iterdir())
+    assert len(drawn) == 2
+    for path in drawn:
+        assert path.read_bytes() == (ROOT / "docs" / "images" / path.name).read_bytes(), "draw it again"
+
+
+def test_pictures_of_light_pages_have_a_twin_for_dark_ones() -> None:
+    for page in DOCUMENTS:
+        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.svg#only-(light|dark)\)", page.read_text())
+        assert all(drawn == wanted for _, _, drawn, wanted in shown), page.name
+        twins = [[one[:2] for one in shown if one[2] == scheme] for scheme in ("light", "dark")]
+        assert twins[0] == twins[1], page.name
