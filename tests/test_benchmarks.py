@@ -335,7 +335,7 @@ def test_pictures_that_are_no_clothes_are_grey_and_of_their_size(benchmarks, rea
 def test_the_grid_of_teachers_goes_on_and_tabulates_whole_seeds(benchmarks, pictures, capsys, monkeypatch):
     import distillation_grid as grid
 
-    for name, value in {"ALPHAS": (0.5, 1.0), "KEEPS": (0.3,), "WIDTHS": (4, 16), "STEPS": {0.3: 4}}.items():
+    for name, value in {"ALPHAS": (0.5, 1.0), "KEEPS": (0.3,), "WIDTHS": (4, 16), "STEPS": 4}.items():
         monkeypatch.setattr(grid, name, value)
     runs, page = pictures / "runs.jsonl", pictures / "page.md"
     page.write_text("<!-- weight, width and share -->\n<!-- end of weight, width and share -->\n")
@@ -343,18 +343,21 @@ def test_the_grid_of_teachers_goes_on_and_tabulates_whole_seeds(benchmarks, pict
     grid.main([*asked, "--seeds", "1", "--minutes", "0"])
     assert "0 of 22 trainings of the first seed" in capsys.readouterr().out
     grid.main([*asked, "--seeds", "2"])
-    lines = runs.read_text().splitlines()
+    first, *lines = runs.read_text().splitlines()
     assert len(lines) == 2 * 22
     table = page.read_text()
     assert all(table.count(f"| {name} |") == 2 for name in ["random", *grid.CLEVER])
     plain = [json.loads(line)[5] for line in lines if json.loads(line)[:4] == ["random", 0.2, 0.3, 0.0]]
     taught = [json.loads(line)[5] for line in lines if json.loads(line)[:4] == ["teacher 4", 0.2, 0.3, 0.5]]
     assert f"| random, teacher of width 4, alpha 0.5 | {100 * (np.mean(taught) - np.mean(plain)):+.1f} ± " in table
-    runs.write_text("\n".join(lines[:-1]) + '\n["teacher 16", 0.2')
+    runs.write_text("\n".join([first, *lines[:-1]]) + '\n["teacher 16", 0.2')
     grid.main([*asked, "--seeds", "2"])
-    assert runs.read_text().splitlines()[:-1] == lines[:-1]
+    assert runs.read_text().splitlines()[:-1] == [first, *lines[:-1]]
     assert json.loads(runs.read_text().splitlines()[-1]) == json.loads(lines[-1]), "the same training, the same number"
     assert page.read_text() == table
+    monkeypatch.setattr(grid, "STEPS", 5)
+    with pytest.raises(SystemExit, match=r"trainings of \{.*4\}, not of"):
+        grid.main([*asked, "--seeds", "2"])
 
 
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "studies").glob("*.yaml")), ids=lambda path: path.stem)
