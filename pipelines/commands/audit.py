@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secateur.pipelines.commands.audit_files import caution_strange, refuse, show, written
-from secateur.pipelines.commands.audit_study import audit_against, audit_study
+from secateur.pipelines.commands.audit_study import audit_of_study
 from secateur.pipelines.commands.select import is_data
 from secateur.pipelines.commands.select import refuse as refuse_option
 from secateur.pipelines.commands.shell import NO, READING, AsJson, bar, complain, tell
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from secateur.pipelines.front_door.audit_data import Given
 
 BESIDE, COLUMNS, FILES = "Benchmark to compare training with", "Columns", "Files"
-BESIDE_STUDY = (
-    "against", "exact", "seed", "page", "findings", "write", "marks", "without-samples", "overwrite",
-)  # fmt: skip
-"""Options of data that a study has where benchmarks are named."""
 LIMITS = "Limits: 0, 12 or 1%; exit code 1 where one is exceeded"
 What = Annotated[
     str,
@@ -178,17 +174,8 @@ def audit(
     if is_data(name):
         refuse_option(name, "a study", {"--again": again, "--wait": wait})
         over = audit_data(name, limits, as_json=as_json, **{at.replace("-", "_"): one for at, one in options.items()})
-    elif against:
-        refuse_option(name, "data", {f"--{one}": value for one, value in options.items() if one not in BESIDE_STUDY})
-        if again:
-            raise ValueError("--again: with --against the rows of a study are always audited anew: leave it out")
-        over = audit_against(name, limits, options, wait=wait, as_json=as_json)
     else:
-        del options["marks"]
-        if alone := next((one for one in BESIDE_STUDY if options.get(one)), None):
-            raise ValueError(f"--{alone}: a study has it with --against alone; its own audit is written into the home")
-        refuse_option(name, "data", {f"--{option}": value for option, value in options.items()})
-        over = audit_study(name, limits, marks, again=again, wait=wait, as_json=as_json)
+        over = audit_of_study(name, limits, options, again=again, wait=wait, as_json=as_json)
     for sentence in over:
         complain(sentence)
     if over:

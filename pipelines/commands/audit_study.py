@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secateur.pipelines.commands.audit_files import caution_strange, refuse, show, written
+from secateur.pipelines.commands.select import refuse as refuse_option
 from secateur.pipelines.commands.shell import READING, bar, find_samples_study, say, tell
 from secateur.pipelines.commands.studies import make
 
@@ -17,6 +18,27 @@ if TYPE_CHECKING:
     from secateur.pipelines.storage.store import Store
     from secateur.pipelines.studies.choice import Choice
     from secateur.pipelines.studies.samples import Study
+
+BESIDE_STUDY = (
+    "against", "exact", "seed", "page", "findings", "write", "marks", "without-samples", "overwrite",
+)  # fmt: skip
+"""Options of data that a study has where benchmarks are named."""
+
+
+def audit_of_study(
+    name: str, limits: "dict[str, Limit]", options: dict[str, Any], *, again: bool, wait: bool, as_json: bool
+) -> list[str]:
+    """Audit a study, with benchmarks anew; the limits that it exceeds. Raises ValueError for options of data alone."""
+    against = bool(options["against"])
+    able = BESIDE_STUDY if against else ("marks",)
+    if not against and (alone := next((one for one in BESIDE_STUDY if options[one] and one not in able), None)):
+        raise ValueError(f"--{alone}: a study has it with --against alone; its own audit is written into the home")
+    refuse_option(name, "data", {f"--{one}": value for one, value in options.items() if one not in able})
+    if not against:
+        return audit_study(name, limits, options["marks"], again=again, wait=wait, as_json=as_json)
+    if again:
+        raise ValueError("--again: with --against the rows of a study are always audited anew: leave it out")
+    return audit_against(name, limits, options, wait=wait, as_json=as_json)
 
 
 def audit_study(
