@@ -21,8 +21,8 @@ class Resting:
 
     Values are means over rows of what `measure` says; of accuracy larger is better, of an error smaller. `whole` is of
     all rows, `clean` of those that training does not have, `leaked` of the others; `rests` is `whole` less `clean`,
-    with an interval of 95%. `refitted` is of all rows by a model that learned from nothing that leaked, None where none
-    did.
+    with an interval of 95%, None where either holds a single row and values are no shares. `refitted` is of all rows by
+    a model that learned from nothing that leaked, None where none did.
     """
 
     model: str
@@ -33,8 +33,8 @@ class Resting:
     clean: float
     leaked: float
     rests: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     refitted: float | None = None
 
     @property
@@ -49,12 +49,13 @@ class Resting:
         first = f"{self.model[0].upper()}{self.model[1:]} gets {self.measure} {whole} on {self.rows:,} test rows"
         scale, unit = (100.0, " points") if self.measure == "accuracy" else (1.0, "")
         digits = ".2f" if self.measure == "accuracy" else ".3g"
-        low, high = (f"{scale * each:{digits}}" for each in (self.low, self.high))
+        if self.low is None or self.high is None:
+            rests = f"{scale * self.rests:{digits}}{unit} of it rest on leaked rows; one row has no interval"
+        else:
+            low, high = (f"{scale * each:{digits}}" for each in (self.low, self.high))
+            rests = f"{low} to {high}{unit} of it rest on leaked rows, at {LEVEL:.0%}"
         again = f"; fitted without the training rows that leak it gets {refitted} on all" if refitted else ""
-        return (
-            f"{first} and {clean} without the {self.leaked_rows:,} that training has: {low} to {high}{unit} of it rest "
-            f"on leaked rows, at {LEVEL:.0%}{again}"
-        )
+        return f"{first} and {clean} without the {self.leaked_rows:,} that training has: {rests}{again}"
 
     def shown(self, value: float | None) -> str:
         """A value of the measure; empty where there is none."""
@@ -80,7 +81,7 @@ def resting(
         return None
     theirs, clean = scores[leaked], scores[~leaked]
     share = float(leaked.mean())
-    low, high = newcombe(theirs, clean) if measure == "accuracy" and is_share(scores) else welch(theirs, clean)
+    interval = newcombe(theirs, clean) if measure == "accuracy" and is_share(scores) else welch(theirs, clean)
     return Resting(
         model=model,
         measure=measure,
@@ -90,8 +91,8 @@ def resting(
         clean=float(clean.mean()),
         leaked=float(theirs.mean()),
         rests=float(scores.mean() - clean.mean()),
-        low=share * low,
-        high=share * high,
+        low=share * interval[0] if interval else None,
+        high=share * interval[1] if interval else None,
         refitted=refitted,
     )
 
@@ -114,13 +115,13 @@ def newcombe(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) 
     return low, high
 
 
-def welch(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) -> Interval:
-    """Interval of the difference of two means, by Student's t with the degrees of freedom of Welch (1947); of one row
-    in one of them without any bound."""
+def welch(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) -> Interval | None:
+    """Interval of the difference of two means, by Student's t with the degrees of freedom of Welch (1947); None where
+    one of them is of a single row."""
     from scipy.stats import t
 
     if min(len(left), len(right)) < 2:
-        return -math.inf, math.inf
+        return None
     errors = [float(each.var(ddof=1)) / len(each) for each in (left, right)]
     difference = float(left.mean() - right.mean())
     if not sum(errors):

@@ -1,13 +1,16 @@
 """What leaks and copies mean: intervals beside published ones, SciPy and simulation, shares, and the gap of a
 threshold."""
 
-import math
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import ttest_ind
 
+import secateur as sc
 from secateur.pipelines.audits.limits import Limit
 from secateur.pipelines.audits.meaning import newcombe, resting, welch
 from secateur.scorers.copies.thresholds import ENOUGH, into_gap, share_from
@@ -45,7 +48,22 @@ def test_intervals_of_means_are_those_of_scipy(few: int, many: int) -> None:
 
 def test_intervals_of_means_without_spread_or_of_one_row() -> None:
     assert welch(np.full(3, 2.0), np.full(5, 0.5)) == (1.5, 1.5)
-    assert welch(np.array([1.0]), np.arange(9.0)) == (-math.inf, math.inf)
+    assert welch(np.array([1.0]), np.arange(9.0)) is None
+
+
+@pytest.mark.parametrize("leaks", [1, 5])
+def test_one_leaked_row_or_one_clean_row_of_numbers_has_no_interval(leaks: int, tmp_path: Path) -> None:
+    """The answer is JSON all the same."""
+    rng = np.random.default_rng(0)
+    train = pl.DataFrame({"x": rng.normal(size=60), "z": rng.normal(size=60)}).with_columns(y=2 * pl.col("x"))
+    others = pl.DataFrame({"x": rng.normal(size=6), "z": rng.normal(size=6)}).with_columns(y=2 * pl.col("x"))
+    found = sc.audit(
+        train, test=pl.concat([train[:leaks], others[leaks:]]), label="y", task="regression", near=False, progress=False
+    )
+    found.save(tmp_path / "audit")
+    told = json.loads((tmp_path / "audit" / "audit.json").read_text())["resting_on_leaks"]
+    assert (told["leaked_rows"], told["low"], told["high"]) == (leaks, None, None)
+    assert "rest on leaked rows; one row has no interval" in told["sentence"]
 
 
 @pytest.mark.parametrize("measure", ["accuracy", "mean absolute error"])
