@@ -130,7 +130,8 @@ def sampled(words: Words, sets: WordSets, seed: int) -> Sample:
     pairs = random.choice(usable, (2, count)) if count else np.empty((2, 0), np.int64)
     mixed = collisions(words, sets, *pairs[:, pairs[0] != pairs[1]])
     nearest, top, mates = mates_of(rows, sets, random)
-    bands, own, least = {}, words.lengths[rows], 0
+    bands: dict[int, tuple[Float32[np.ndarray, " b"], Collisions, Collisions]] = {}
+    own, least = words.lengths[rows], 0
     for most in length_bands(own):
         inside = (own > least) & (own <= most)
         among = usable[(words.lengths[usable] > least) & (words.lengths[usable] <= most)]
