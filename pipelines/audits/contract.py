@@ -282,7 +282,20 @@ class Vectors:
                     "for each row, in the order of the rows"
                 )
         if self.held:
-            self.of_sound(rows)
+            self.refuse_constant(rows, *self.of_sound(rows))
+
+    def refuse_constant(
+        self, rows: AuditRows, values: Float32[np.ndarray, "q d"], given: Bool[np.ndarray, " q"]
+    ) -> None:
+        """Raise SourceError where all vectors of a part are equal and its rows are not."""
+        part, inputs = rows.part[rows.sound], rows.inputs[rows.sound, 1]
+        for number, (_, said) in self.counts.items():
+            mine = np.flatnonzero(given & (part == number))
+            blocks = (values[mine[start : start + BLOCK]] for start in range(0, len(mine), BLOCK))
+            if len(np.unique(inputs[mine])) > 1 and all((block == values[mine[0]]).all() for block in blocks):
+                raise SourceError(
+                    f"embeddings: all vectors of {said} are equal, and its rows are not: make these vectors again"
+                )
 
     def of_sound(self, rows: AuditRows) -> Made:
         """Of all rows whose input can be read, in their order; kept for whoever asks again."""

@@ -25,7 +25,7 @@ from secateur.pipelines.data.source_kinds.files import SourceError, at_hand
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
 from secateur.pipelines.front_door.as_tables import chats_in_hand, flattened, listed_pictures
-from secateur.pipelines.front_door.audit_vectors import AskedVectors, vectors_for
+from secateur.pipelines.front_door.audit_vectors import AskedVectors, lacking, vectors_for
 from secateur.pipelines.front_door.held import alone
 from secateur.pipelines.front_door.read_whole import written
 from secateur.pipelines.studies.draft import KNOWN, Draft, Wish, guess_inputs, source_of, text_of
@@ -109,6 +109,7 @@ def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     there = draft.profile.columns or columns.inputs
     vectors = vectors_for(asked, parts, there, columns.kind) if asked else None
     notes = [f"{guess.what}: {guess.value} ({guess.why})" for guess in draft.guesses]
+    notes += lacking(vectors, parts) if vectors else []
     task = draft.goal.task if columns.labels else None
     name = str(given.data) if isinstance(given.data, str | Path) else IN_HAND["train"]
     pictures = train.base if columns.image else None
