@@ -54,7 +54,7 @@ def brought(arrays: Mapping[int, Shaped[np.ndarray, "m d"]], said: Mapping[int, 
                 with np.errstate(over="ignore"):  # which is refused below
                     values[some] = held
             if len(wrong := np.concatenate([np.zeros(0, np.int64), *large])):
-                refuse(said[number], rows, asked[wrong], len(mine), f"too large, beyond {LARGEST:g},")
+                refuse(f"vectors of {said[number]}", rows, asked[wrong], len(mine), f"too large, beyond {LARGEST:g},")
         return values, np.isin(part, list(arrays))
 
     counts = {number: (len(array), said[number]) for number, array in arrays.items()}

@@ -194,9 +194,10 @@ WRONG = {
     "no vectors of training": (["test=test.npy"], r"vectors of test are compared with those of train, which has none"),
     "equal vectors": (["equal.npy"], r"all vectors of equal\.npy are equal, and its rows are not"),
     "equal vectors of the test": (["train.npy", "test=alike.npy"], r"all vectors of alike\.npy are equal"),
+    "nearly equal vectors": (["nearly.npy"], r"nearly all vectors of nearly\.npy are equal"),
     "too large": (
         ["large.npy"],
-        r"large\.npy are too large, beyond 1e\+15, for 1 of 200 rows \(row 4 of .*train\.csv\)",
+        r"vectors of large\.npy are too large, beyond 1e\+15, for 1 of 200 rows \(row 4 of .*train\.csv\)",
     ),
     "infinite": (["infinite.npy"], r"NaN or infinite for 1 of 200 rows \(row 5 of .*train\.csv\)"),
     "a word that is no column": (["zebra"], r"no column 'zebra'; there are: body\. Name a model .* as AUTHOR/zebra"),
@@ -229,6 +230,7 @@ def wrong(files: Files) -> Files:
     np.savez(files.path("archive", "npz"), one=files.vectors["train"])
     Path(files.path("archive", "npz")).rename(files.path("archive", "npy"))
     np.save(files.path("equal", "npy"), np.ones((200, WIDTH)))
+    np.save(files.path("nearly", "npy"), np.where(np.arange(200)[:, None] < 182, 1, files.vectors["train"]))
     np.save(files.path("alike", "npy"), np.ones((60, WIDTH), np.float32))
     for name, row, value in (("large", 4, -1e300), ("infinite", 5, np.inf)):
         some = files.vectors["train"].astype(np.float64)
