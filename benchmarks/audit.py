@@ -40,6 +40,9 @@ DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared"
 SHARE = 0.01
 """Rows of which a copy is planted."""
 
+FEWEST = 60
+"""Copies that are planted among texts at least."""
+
 
 def timed(work: Callable[[], Any]) -> tuple[Any, str]:
     """What a call gives, and its seconds by the clock and by the processor."""
@@ -75,6 +78,16 @@ def templates(count: int, kinds: int, *, seed: int = 0) -> list[list[str]]:
         text = [f"t{row % kinds}x{place}" if place % 2 else f"v{(row % kinds * 7 + place) % 90}" for place in range(10)]
         for place in (2, 5, 8):
             text[place] = f"s{random.integers(500)}"
+        made.append(text)
+    return made
+
+
+def slots(count: int, kinds: int, *, seed: int = 0) -> list[list[str]]:
+    """Texts of 8 to 200 words by disjoint templates, every third word of which is one of 500, drawn anew."""
+    random, sizes, made = np.random.default_rng(seed), [8, 12, 20, 50, 100, 200], []
+    for kind in np.arange(count) % kinds:
+        text = [f"t{kind}x{place}" for place in range(sizes[kind % len(sizes)])]
+        text[2::3] = [f"s{word}" for word in random.integers(500, size=len(text[2::3]))]
         made.append(text)
     return made
 
@@ -115,6 +128,9 @@ def texts() -> None:
         "8 words of a small vocabulary": zipf(10_000, [8], words=3000, power=1.2),
         "200 templates": templates(10_000, 200),
         "2,000 templates": templates(10_000, 2000),
+        "8 to 200 words, 60 templates": slots(3000, 60),
+        "8 to 200 words, 300 templates": slots(3000, 300),
+        "8 to 200 words, a template for each": slots(3000, 3000),
         **{name: real(name) for name in ("banking77", "clinc150", "sst2_glue")},
     }
     for name, base in kinds.items():
@@ -123,13 +139,26 @@ def texts() -> None:
             if not base:
                 continue
             vocabulary = sorted({word for text in base for word in text})
-            sources = random.choice(len(base), int(SHARE * len(base)), replace=False)
+            sources = random.choice(len(base), max(FEWEST, int(SHARE * len(base))), replace=False)
             copies = [edited(base[row], max(1, round(rate * len(base[row]))), vocabulary, random) for row in sources]
             rows = pl.Series([" ".join(text) for text in [*base, *copies]])
             part = np.repeat([0, 1], [len(base), len(copies)]).astype(np.int16)
             (found,), cost = timed(lambda rows=rows, part=part: text_copies(rows, part))
             planted = np.arange(len(base), len(rows))
             report(f"{name}, {rate:.0%} of the words", found, planted, sources, cost)
+            if "templates" in name and "200 words" in name:
+                by_length(base, found, planted, sources)
+
+
+def by_length(base: list[list[str]], found: Copies, planted: np.ndarray, sources: np.ndarray) -> None:
+    """Recall and share of false rows among texts of each length."""
+    lengths = np.array([len(text) for text in base])
+    joined = (found.group[planted] >= 0) & (found.group[planted] == found.group[sources])
+    others = np.setdiff1d(np.arange(len(base)), sources)
+    for length in np.unique(lengths):
+        own, rest = lengths[sources] == length, others[lengths[others] == length]
+        met = f"recall {joined[own].mean():.3f} of {own.sum()}" if own.any() else "no copies"
+        print(f"    {length} words: {met}, false {(found.group[rest] >= 0).mean():.4f} of {len(rest):,}")
 
 
 def encoded(image: Image.Image, quality: int) -> Image.Image:

@@ -35,7 +35,8 @@ from secateur.pipelines.studies.signals import CHOICE
 from secateur.pipelines.studies.study import AnyStudy
 
 MULTI = dg.MultiPartitionsDefinition
-Part = Literal["scores", "subsets", "everything", "audit"]
+Part = Literal["scores", "subsets", "everything", "audit", "audit_inputs"]
+"""`audit_inputs` are what an audit reads, without the audit."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,8 @@ class Work:
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}
         audits = {key for key in everything if key.path[1] == "audit"}
         targets = everything - audits
-        if part == "audit":
-            targets = self.with_neighbours(audits)
+        if part in ("audit", "audit_inputs"):
+            targets = self.with_neighbours(audits) - (audits if part == "audit_inputs" else set())
         elif part == "scores":
             targets = self.with_neighbours({key for key in everything if key.path[1] in ("scores", "yardstick")})
         elif part == "subsets":

@@ -25,7 +25,7 @@ from secateur.scorers.copies.contract import Copies
 if TYPE_CHECKING:
     from secateur.pipelines.audits.auditing import Audited
 
-VERSION = 2
+VERSION = 3
 """Of the folder; a memory of another one is not read."""
 MOST_NEW = 0.5
 """New rows, as a share of those that are known, beyond which all rows are audited again: thresholds may be others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -68,7 +68,7 @@ def near_again(
     asked = Asked(rows, memory, sound, new[sound], at[places[rows.sound[places]]], seed)
     found, looks = [], dict[str, np.ndarray]()
     for measure in memory.near:
-        way = WAYS[rows.kind if measure.measure != EMBEDDINGS else EMBEDDINGS](asked, measure.threshold)
+        way = WAYS[rows.kind if measure.measure != EMBEDDINGS else EMBEDDINGS](asked, measure)
         found.append(among(one_again(asked, measure, way, places, at), sound, len(rows)))
         looks |= way.looks
     return tuple(found), looks
@@ -87,7 +87,8 @@ def one_again(
     had[known[known >= 0]] = True
     similarity = way.pairs(contents)(np.flatnonzero(~had), found)
     reason = f"{measure.reason}; new rows are held to the threshold of the audit that looked at all"
-    return found.copies(part, measure.measure, measure.threshold, without_twice(reason), similarity)
+    again = found.copies(part, measure.measure, measure.threshold, without_twice(reason), similarity)
+    return replace(again, bands=measure.bands)
 
 
 def without_twice(reason: str) -> str:
@@ -119,7 +120,7 @@ def offer_known(
     found.join(content(grouped), content(measure.group[grouped]))
 
 
-def by_words(asked: Asked, threshold: float) -> Way:
+def by_words(asked: Asked, measure: Copies) -> Way:
     """Texts by words and pairs of words, exactly: of each new text with every other one."""
     from scipy.sparse import csr_array
 
@@ -139,7 +140,7 @@ def by_words(asked: Asked, threshold: float) -> Way:
 
     def pairs(contents: Contents) -> Pairs:
         distinct = words.take(contents.first)
-        sets = word_sets(distinct.kept(distinct.lengths >= LEAST_WORDS))
+        sets, limits = word_sets(distinct.kept(distinct.lengths >= LEAST_WORDS)), measure.limits(distinct.lengths)
 
         def offer(new: Int64[np.ndarray, " q"], found: Found) -> Similarity:
             across = sets.matrix.T.tocsr()
@@ -148,7 +149,7 @@ def by_words(asked: Asked, threshold: float) -> Way:
                 shared = csr_array(sets.matrix[some] @ across).tocoo()
                 left, right, both = some[shared.row], shared.col.astype(np.int64), shared.data
                 alike = (both / (sets.sizes[left] + sets.sizes[right] - both)).astype(np.float32)
-                stay = (alike >= threshold) & (left != right)
+                stay = (alike >= np.maximum(limits[left], limits[right])) & (left != right)
                 found.offer(left[stay], right[stay], alike[stay])
             return sets.similarity
 
@@ -157,7 +158,7 @@ def by_words(asked: Asked, threshold: float) -> Way:
     return Way(words.keys, pairs, {"hashes": words.hashes, "starts": words.starts, "keys": words.keys})
 
 
-def by_looks(asked: Asked, threshold: float) -> Way:
+def by_looks(asked: Asked, measure: Copies) -> Way:
     """Pictures by their look: views of each new one among all, whose thumbnails are remembered."""
     from secateur.scorers.copies.pictures import Gallery
 
@@ -182,7 +183,7 @@ def by_looks(asked: Asked, threshold: float) -> Way:
             for start in range(0, len(new) if gallery.look is not None else 0, BLOCK):
                 some = new[start : start + BLOCK]
                 others, alike = gallery.candidates(gallery.pixels[some], some, exhaustive=True)
-                near = (others >= 0) & (alike >= threshold)
+                near = (others >= 0) & (alike >= measure.threshold)
                 left, right = np.repeat(some, near.sum(axis=1)), others[near]
                 found.offer(left, right, gallery.similarity(left, right))
             return gallery.similarity
@@ -192,17 +193,17 @@ def by_looks(asked: Asked, threshold: float) -> Way:
     return Way(keys, pairs, {"pixels": pixels, "keys": keys})
 
 
-def by_columns(asked: Asked, threshold: float) -> Way:
+def by_columns(asked: Asked, measure: Copies) -> Way:
     """Rows of a table by their standardised distance: of each new row to every other one."""
     from secateur.scorers.copies.points import row_keys, standardised
 
     numbers = numbers_of(asked.rows.features)[asked.sound]
     points = standardised(numbers)
     scale = Scale(float(np.sqrt(2 * max(points.shape[1], 1))))
-    return Way(row_keys(numbers), lambda contents: within_reach(points[contents.first], scale, threshold), {})
+    return Way(row_keys(numbers), lambda contents: within_reach(points[contents.first], scale, measure.threshold), {})
 
 
-def by_vectors(asked: Asked, threshold: float) -> Way:
+def by_vectors(asked: Asked, measure: Copies) -> Way:
     """By the cosine of vectors, those of known rows as they are remembered: of each new row to every other one."""
     from secateur.scorers.copies.points import row_keys
 
@@ -215,9 +216,12 @@ def by_vectors(asked: Asked, threshold: float) -> Way:
         values[asked.fresh], there[asked.fresh] = own, given
     points = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.float32(1e-30))
     looks = {"vectors": values, "given": there}
-    compared = np.zeros_like(there) if threshold > 1 and too_few(old[had]) else there
+    compared = np.zeros_like(there) if measure.threshold > 1 and too_few(old[had]) else there
     return Way(
-        row_keys(values), lambda contents: within_reach(points[contents.first], Scale(None), threshold), looks, compared
+        row_keys(values),
+        lambda contents: within_reach(points[contents.first], Scale(None), measure.threshold),
+        looks,
+        compared,
     )
 
 
@@ -246,7 +250,7 @@ def within_reach(distinct: Float32[np.ndarray, "m d"], scale: Scale, threshold: 
     return offer
 
 
-WAYS: Mapping[str, Callable[[Asked, float], Way]] = {
+WAYS: Mapping[str, Callable[[Asked, Copies], Way]] = {
     "text": by_words,
     "image": by_looks,
     "features": by_columns,

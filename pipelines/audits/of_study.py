@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,19 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Shaped
 
-from secateur.pipelines.audits.contract import TARGET, TEST, TRAIN, AuditRows
+from secateur.pipelines.audits.contract import BENCHMARK, TARGET, TEST, TRAIN, AuditRows
 from secateur.pipelines.audits.memory import hashes_of
 from secateur.pipelines.audits.of_own_task import own_task_rows
 from secateur.pipelines.audits.spoken import spoken
 from secateur.pipelines.data.apart import APART
+from secateur.pipelines.data.check import many
 from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import SplitRows
-from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.contract import SourceKind
+from secateur.pipelines.data.source_kinds.files import SourceError, at_hand
 from secateur.pipelines.data.sources import load
+from secateur.pipelines.data.target_rows import UNDIVIDED, source_of
 from secateur.pipelines.data.types import NOTHING, TEXT, shown_type
 from secateur.pipelines.data.whole import load_whole
 from secateur.pipelines.runs.own_target import apart_of, read_target
@@ -28,17 +33,23 @@ from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.samples import Study
 
 
-def study_rows(study: Study | Choice, base: Path, cache: Path) -> AuditRows:
-    """Rows that the policies of the study leave, read again from its source or from what `cache` has of it.
+def study_rows(study: Study | Choice, base: Path, cache: Path, against: Sequence[str] = ()) -> AuditRows:
+    """Rows that the policies of the study leave, read again from its source or from what `cache` has of it, and behind
+    them those of benchmarks, each a path from the working directory.
 
     Raises SourceError for everything that bad data can be.
     """
-    if isinstance(study, Choice):
-        return spoken(chosen_from(study, base, cache))
-    if study.task.own:
+    if isinstance(study, Study) and study.task.own:
+        if against:
+            raise SourceError(
+                f"--against {against[0]}: the study's own task reads no files: compare files by their paths"
+            )
         alive = TemporaryDirectory(prefix="secateur-")
         return replace(own_task_rows(study.name, study.own_task(), Path(alive.name)), alive=alive)
-    return spoken(trained_on(study, base, cache))
+    rows = chosen_from(study, base, cache) if isinstance(study, Choice) else trained_on(study, base, cache)
+    for number, path in enumerate(against):
+        rows = with_benchmark(rows, study, number, path, base, cache)
+    return spoken(rows)
 
 
 def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
@@ -111,30 +122,78 @@ def with_target(rows: AuditRows, study: Study | Choice, apart: SplitRows | None,
         files, offset, own = (*files, *(name for name, _ in held.files)), len(files), held.rows
     if own is None or not len(own):
         return rows
-    refuse_other_types(rows.splits[TRAIN], own, rows.columns[TRAIN].inputs)
+    return behind(rows, TARGET, "target", own, files, offset)
+
+
+def with_benchmark(
+    rows: AuditRows, study: Study | Choice, number: int, given: str, base: Path, cache: Path
+) -> AuditRows:
+    """The rows and behind them those of a benchmark that has the study's columns; a note counts those that cannot be
+    read. Labels of a benchmark are not looked at.
+
+    Raises SourceError, behind the path as it was given, where it cannot be read or lacks a column.
+    """
+    name = given if given not in rows.names.values() else f"{given} ({number + 1})"
+    keys = {study.read_columns.kind, "prompt", "missing"}
+    columns = Columns(**study.read_columns.model_dump(include=keys))
+    try:
+        source = benchmark_source(study, base, at_hand(given))
+        whole = load_whole(source, columns, (), base.absolute(), cache, DataPolicy(bad_rows="drop"), longest=None)
+        files = (*rows.files, *whole.files)
+        found = behind(rows, BENCHMARK + number, name, whole.rows, files, len(rows.files))
+    except SourceError as error:
+        text = str(error).removeprefix("train split: ").removeprefix(f"{name}: ")
+        for key in ("target.file: ", "source.train: "):
+            text = text.replace(key, "")
+        raise SourceError(f"--against {given}: {text}") from error
+    if left := sum(one.found.count for one in whole.dropped):
+        note = f"{name}: {many(left, 'row')} without an input that can be read {'is' if left == 1 else 'are'} left out"
+        found = replace(found, notes=(*found.notes, note))
+    if rows.pictures is None:
+        return found
+    return replace(found, bases={**found.bases, BENCHMARK + number: source.picture_folder(base, "train")})
+
+
+def benchmark_source(study: Study | Choice, base: Path, path: Path) -> SourceKind:
+    """What reads a benchmark as the study's own source would: a file, or a folder where the study's own is one of
+    pictures."""
+    source, there = study.read_source, Path(os.path.abspath(path))
+    if there.is_dir() and source.kind == "imagefolder":
+        undivided = {key: None for key in UNDIVIDED if key in type(source).model_fields}
+        return source.model_copy(update={**undivided, "train": str(there)})
+    if not there.is_file():
+        what = "is a folder: name its files, each behind an --against" if there.is_dir() else "there is no such file"
+        raise SourceError(what)
+    return source_of(source, base, there, None)
+
+
+def behind(rows: AuditRows, number: int, name: str, own: SplitRows, files: tuple[str, ...], offset: int) -> AuditRows:
+    """The rows and behind them a part without labels, whose first file is at `offset` among all `files`."""
+    refuse_other_types(rows.splits[TRAIN], own, rows.columns[TRAIN].inputs, name)
     targets = rows.targets
     if targets is not None:
         targets = np.concatenate([targets, np.zeros((len(own), *targets.shape[1:]), targets.dtype)])
-    named = rows.columns[TRAIN].model_dump(include={rows.columns[TRAIN].kind, "missing"})
+    train = rows.columns[TRAIN]
     return replace(
         rows,
-        names={**rows.names, TARGET: "target"},
-        splits={**rows.splits, TARGET: own},
-        columns={**rows.columns, TARGET: Columns(**named)},
+        names={**rows.names, number: name},
+        splits={**rows.splits, number: own},
+        columns={**rows.columns, number: Columns(**train.model_dump(include={train.kind, "prompt", "missing"}))},
         files=files,
-        offsets={TARGET: offset},
+        offsets={**rows.offsets, number: offset},
         labelled=np.concatenate([rows.labelled, np.zeros(len(own), np.bool_)]),
         targets=targets,
     )
 
 
-def refuse_other_types(train: SplitRows, target: SplitRows, names: Sequence[str]) -> None:
+def refuse_other_types(train: SplitRows, part: SplitRows, names: Sequence[str], called: str) -> None:
     """Raise SourceError for an input that is a text on one side and none on the other."""
     for name in names:
-        mine, own = (rows.schema.field(name).type for rows in (train, target))
+        mine, own = (rows.schema.field(name).type for rows in (train, part))
         if (mine == TEXT) != (own == TEXT) and NOTHING not in (mine, own):
             raise SourceError(
-                f"target: column {name!r} holds {shown_type(own)}, and {shown_type(mine)} in the data: make it one type"
+                f"{called}: column {name!r} holds {shown_type(own)}, and {shown_type(mine)} in the data: make it one "
+                "type"
             )
 
 

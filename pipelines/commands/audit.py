@@ -1,40 +1,22 @@
 """The command `secateur audit`: leaks, copies, wrong labels and oddities of data, in words, as files, with limits."""
 
-import json
-import os
-import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secateur.pipelines.commands.audit_files import caution_strange, refuse, show, written
+from secateur.pipelines.commands.audit_study import audit_of_study
 from secateur.pipelines.commands.select import is_data
 from secateur.pipelines.commands.select import refuse as refuse_option
-from secateur.pipelines.commands.shell import (
-    NO,
-    READING,
-    AsJson,
-    bar,
-    caution,
-    complain,
-    find_samples_study,
-    out,
-    say,
-    table_of,
-    tell,
-)
-from secateur.pipelines.commands.studies import make
+from secateur.pipelines.commands.shell import NO, READING, AsJson, bar, complain, tell
 from secateur.pipelines.commands.trials import Again, Wait
 
 if TYPE_CHECKING:
     from secateur.pipelines.audits.auditing import Audited, How
     from secateur.pipelines.audits.limits import Limit
-    from secateur.pipelines.audits.marking import Precision
     from secateur.pipelines.front_door.audit_data import Given
-    from secateur.pipelines.storage.store import Store
-    from secateur.pipelines.studies.choice import Choice
-    from secateur.pipelines.studies.samples import Study
 
 BESIDE, COLUMNS, FILES = "Benchmark to compare training with", "Columns", "Files"
 LIMITS = "Limits: 0, 12 or 1%; exit code 1 where one is exceeded"
@@ -50,7 +32,7 @@ Test = Annotated[str | None, typer.Option(metavar="DATA", help="Test rows.", ric
 Target = Annotated[str | None, typer.Option(metavar="DATA", help="Examples of a job.", rich_help_panel=BESIDE)]
 Against = Annotated[
     list[str] | None,
-    typer.Option(metavar="DATA", help="A benchmark; may be repeated.", rich_help_panel=BESIDE),
+    typer.Option(metavar="DATA", help="A benchmark, of a study, too; may be repeated.", rich_help_panel=BESIDE),
 ]
 Label = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN", help="Labels; may be repeated.", rich_help_panel=COLUMNS)
@@ -176,7 +158,8 @@ def audit(
     """Look for leaks, copies, wrong labels and oddities of data.
 
     Test rows, targets and benchmarks are compared with the training rows. A path of data is data, a name or a YAML file
-    a study, of which all that is written stands in the home.
+    a study, of which all that is written stands in the home; with --against its rows are audited anew beside the
+    benchmarks, files go where you say, and its own audit stays as it is.
     """
     limits = limits_of(
         leaks=max_leaks, overlap=max_overlap, duplicates=max_duplicates, wrong_labels=max_wrong, conflicts=max_conflicts
@@ -192,72 +175,11 @@ def audit(
         refuse_option(name, "a study", {"--again": again, "--wait": wait})
         over = audit_data(name, limits, as_json=as_json, **{at.replace("-", "_"): one for at, one in options.items()})
     else:
-        del options["marks"]
-        refuse_option(name, "data", {f"--{option}": value for option, value in options.items()})
-        over = audit_study(name, limits, marks, again=again, wait=wait, as_json=as_json)
+        over = audit_of_study(name, limits, options, again=again, wait=wait, as_json=as_json)
     for sentence in over:
         complain(sentence)
     if over:
         raise typer.Exit(NO)
-
-
-def audit_study(
-    name: str, limits: "dict[str, Limit]", marks: Path | None, *, again: bool, wait: bool, as_json: bool
-) -> list[str]:
-    """Make the audit of a study where it is not fresh, and show it; the limits that it exceeds."""
-    import polars as pl
-
-    from secateur.pipelines.audits.limits import exceeded, refuse_unmet
-    from secateur.pipelines.audits.marking import precisions, read_marks
-    from secateur.pipelines.pages.audit_folder import TABLE
-    from secateur.pipelines.storage.home import ASSETS, marked_home
-    from secateur.pipelines.storage.store import Store
-
-    (file, study), store = find_samples_study(name), Store(marked_home() / ASSETS)
-    known = None if marks is None else read_marks(marks)
-    refuse_unmet(limits, parts_of(study), labelled=bool(study.columns and study.columns.labels))
-    make(file, store, "audit", again=again or by_other_models(store, study), wait=wait)
-    folder = store.load((study.name, "audit"))
-    answer = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    over = exceeded(answer, limits)
-    right, strange = ([], 0) if known is None else precisions(pl.read_parquet(folder / f"{TABLE}.parquet"), known)
-    answer |= {"precision": [one.content() for one in right]}
-    answer |= {"exceeded": over, "files": {"folder": str(folder), "page": str(folder / "audit.html")}}
-    report = store.find((study.name, "report"))
-
-    def told() -> None:
-        show(answer)
-        if report:
-            say(f"secateur run {shlex.quote(name)} puts these findings into the report of the study")
-
-    tell(answer, as_json, told)
-    caution_strange(strange)
-    return over
-
-
-def caution_strange(count: int) -> None:
-    """Say how many marks count nothing, where there are any."""
-    if count:
-        caution(f"{count:,} mark{'s are' if count > 1 else ' is'} of rows that were not drawn, and do not count")
-
-
-def parts_of(study: "Study | Choice") -> list[str]:
-    """Names of the parts that an audit of a study compares."""
-    from secateur.pipelines.studies.choice import Choice
-
-    return ["train", *(["test"] if not isinstance(study, Choice) else []), *(["target"] if study.target else [])]
-
-
-def by_other_models(store: "Store", study: "Study | Choice") -> bool:
-    """Whether models of the study were trained since its audit, which would ask them."""
-    from secateur.pipelines.audits.study_models import identity_of
-    from secateur.pipelines.studies.choice import Choice
-
-    key = (study.name, "audit")
-    if isinstance(study, Choice) or not store.holds(key):
-        return False
-    answer = json.loads((store.load(key) / "audit.json").read_text(encoding="utf-8"))
-    return bool(answer.get("models") != identity_of(study, store))
 
 
 def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked: Any) -> list[str]:
@@ -313,32 +235,6 @@ def inputs_of(name: str, asked: dict[str, Any]) -> list[Path]:
     return paths_in([name, *data, *(asked["against"] or ()), *files_in(asked["embeddings"] or ())])
 
 
-def refuse(
-    *,
-    page: Path | None,
-    findings: Path | None,
-    write: Path | None,
-    inputs: list[Path],
-    marks: Path | None,
-    overwrite: bool,
-) -> None:
-    """Raise ValueError or FileExistsError, before anything is read, for files that cannot be written."""
-    from secateur.pipelines.pages.audit_folder import refuse_other
-    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table, refuse_unwritable
-
-    every = [*inputs, *([marks] if marks else [])]
-    if page is not None:
-        refuse_page(page, every, overwrite=overwrite)
-    if findings is not None:
-        refuse_table(findings, every, overwrite=overwrite)
-    if write is not None:
-        refuse_inputs(write, inputs)  # marks may lie in the folder that is replaced
-        if os.path.lexists(write) and not overwrite:
-            raise FileExistsError(f"{write} exists already: name another path, or replace it with --overwrite")
-        refuse_other(write, overwrite=overwrite)
-    refuse_unwritable({"--page": page, "--findings": findings, "--write": write})
-
-
 def look(given: "Given", how: "How", limits: "dict[str, Limit]", folder: Path, *, samples: bool) -> "Audited":
     """Read the data, and audit them; raises ValueError for limits of what is not there."""
     from secateur.pipelines.audits.auditing import audited
@@ -350,50 +246,3 @@ def look(given: "Given", how: "How", limits: "dict[str, Limit]", folder: Path, *
         refuse_unmet(limits, rows.names.values(), labelled=rows.targets is not None)
     with bar("comparing rows"):
         return audited(rows, how, samples=samples)
-
-
-def written(
-    found: "Audited",
-    right: "list[Precision]",
-    marks: bytes,
-    over: list[str],
-    *,
-    page: Path | None,
-    findings: Path | None,
-    write: Path | None,
-    overwrite: bool,
-) -> dict[str, str]:
-    """Write what was asked for; the paths by what they are."""
-    from secateur.pipelines.pages.audit_folder import write_audit, write_page, write_table
-
-    paths: dict[str, str] = {}
-    if page is not None:
-        write_page(found, page, precisions=right, overwrite=overwrite)
-        paths["page"] = str(page)
-    if findings is not None:
-        write_table(found, findings, overwrite=overwrite)
-        paths["findings"] = str(findings)
-    if write is not None:
-        more = {"exceeded": over}
-        paths["folder"] = str(write)
-        paths |= write_audit(found, write, precisions=right, more=more, marks=marks, overwrite=overwrite)
-    return paths
-
-
-def show(answer: dict[str, Any]) -> None:
-    """Findings as a table, what they mean, what was guessed, and where files are."""
-    lines = [(one["kind"], one["split"], f"{one['count']:,}", one["text"]) for one in answer["findings"]]
-    if lines:
-        out.print(table_of(("finding", "of", "rows", ""), lines, right=(2,)))
-    sizes = ", ".join(f"{count:,} {name}" for name, count in answer["rows"].items())
-    say(f"{len(lines) or 'no'} finding{'' if len(lines) == 1 else 's'} in {sizes} rows", style="bold")
-    meant = [answer[name]["sentence"] for name in ("resting_on_leaks", "saving") if answer[name]]
-    meant += [one["sentence"] for one in answer["contamination"].values()]
-    for sentence in (*meant, *(one["sentence"] for one in answer["precision"])):
-        say(sentence)
-    if answer["labels_not_looked_at"]:
-        say(f"labels were not looked at: {answer['labels_not_looked_at']}")
-    for note in answer["notes"]:
-        say(note)
-    for name, path in answer["files"].items():
-        say(f"{name}  {path}")

@@ -61,7 +61,7 @@ def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
         there = one.resolve()
         if here == there:
             raise ValueError(f"{path} is an input of this audit, and nothing is written over it: name another path")
-        if there.is_dir() and here.is_relative_to(there):
+        if here.is_relative_to(there):
             raise ValueError(f"{path} lies in {one}, an input of this audit: name a path outside of it")
         if there.is_relative_to(here):
             raise ValueError(f"{one}, an input of this audit, lies in {path}: name another path")

@@ -7,10 +7,10 @@ rows is named.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Int64
+from jaxtyping import Bool, Float32, Float64, Int16, Int64
 
 from secateur.scorers.contract import rows_text
 
@@ -33,7 +33,8 @@ class Copies:
     measure: str
     """Name of the measure for people: "word n-grams", "embeddings", "perceptual hash", "pixels", "distance"."""
     threshold: float
-    """Similarity from which two rows are copies; above 1 where only equal rows are."""
+    """Similarity from which two rows are copies, the lowest where `bands` are given; above 1 where only equal rows
+    are."""
     reason: str
     """One sentence: how the threshold follows from the data's own similarities, with the numbers."""
     group: Int64[np.ndarray, " n"]
@@ -56,6 +57,23 @@ class Copies:
     other part; none where it does not reach the threshold."""
     between_similarity: Float32[np.ndarray, " k"]
     """Similarity of each of these pairs."""
+    bands: Float64[np.ndarray, "b 2"] = field(default_factory=lambda: np.empty((0, 2)))
+    """Of texts the most words of each band of lengths, in ascending order, and the similarity from which texts of it
+    are copies; two texts must reach that of both of them. The last band holds all longer ones."""
+
+    def limits(self, lengths: Int64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+        """The similarity that texts of so many words must reach."""
+        return limits_of(self.bands, lengths, self.threshold)
+
+
+def limits_of(
+    bands: Float64[np.ndarray, "b 2"], lengths: Int64[np.ndarray, " m"], usual: float
+) -> Float64[np.ndarray, " m"]:
+    """The threshold of the band of each length, `usual` where there are no bands."""
+    if len(bands) == 0:
+        return np.full(len(lengths), usual)
+    limits: Float64[np.ndarray, " m"] = bands[np.minimum(np.searchsorted(bands[:, 0], lengths), len(bands) - 1), 1]
+    return limits
 
 
 def check_parts(part: Parts, rows: int, kind: str) -> None:

@@ -1,20 +1,28 @@
 """Copies among texts: equal ones, and near ones by words and pairs of words, with the exact similarity of each pair."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int64, Shaped
 
-from secateur.scorers.copies.contract import Copies, Parts, Progress, check_parts
+from secateur.scorers.copies.contract import Copies, Parts, Progress, check_parts, limits_of
 from secateur.scorers.copies.found import Contents, Found, contents_of
 from secateur.scorers.copies.points import vector_copies
 from secateur.scorers.copies.sharing import candidates, meet, signatures
-from secateur.scorers.copies.thresholds import Collisions, threshold
+from secateur.scorers.copies.thresholds import JUST, RATE, Collisions, Threshold, threshold, within_templates
 from secateur.scorers.copies.word_sets import Words, WordSets, halves, word_sets, words_of
 
 SAMPLE = 2048
 """Rows, and rows made of two, that the threshold follows from."""
+
+BAND = int(2 / RATE)
+"""Sampled texts of about one length from which on these have a threshold of their own: two of so many reach it."""
+
+MATES = 4
+"""Most similar texts, one of which gives half of a row made within a template. Were it always the most similar, rows
+that have the same slot words would give both halves, and most of what is made would not count."""
 
 WORK = 1 << 33
 """N-grams of other texts that sampled rows are compared with at most: about a minute; beyond, fewer are sampled."""
@@ -60,8 +68,9 @@ def by_words(words: Words, contents: Contents, part: Parts, seed: int, progress:
     """Copies by the Jaccard similarity of words and pairs of words."""
     sets = word_sets(words.kept(words.lengths >= LEAST_WORDS))
     sample = sampled(words, sets, seed)
-    limit = threshold(sample.top, sample.mixed, sample.alike)
-    known = np.flatnonzero(sample.top >= limit.value)
+    limit, lengths = sample.limits()
+    limits = limits_of(lengths, words.lengths, limit.value)
+    known = np.flatnonzero(sample.top >= np.maximum(limits[sample.rows], limits[sample.nearest]))
     for hashes, bands in SCHEMES:
         keys = signatures(sets, hashes, bands, seed)
         met = meet(keys, sample.rows[known], sample.nearest[known])
@@ -72,25 +81,42 @@ def by_words(words: Words, contents: Contents, part: Parts, seed: int, progress:
     for band in range(len(keys)):
         for left, right in candidates(keys, band, sides):
             alike = sets.similarity(left, right)
-            stay = alike >= limit.value
+            stay = alike >= np.maximum(limits[left], limits[right])
             found.offer(left[stay], right[stay], alike[stay])
         if progress:
             progress(band + 1, len(keys))
     reason = limit.reason
     if len(known):
         reason += f"; the search met {met.mean():.1%} of the {len(known):,} sampled rows' nearest copies"
-    return found.copies(part, "word n-grams", limit.value, reason, sets.similarity)
+    return replace(found.copies(part, "word n-grams", limit.value, reason, sets.similarity), bands=lengths)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Contents drawn, the content most similar to each, and rows made of two."""
+    """Contents drawn, the content most similar to each, and rows made of two.
+
+    `mixed` are made of any two, and `bands` hold, for the contents of up to so many words, the similarities of those
+    drawn, rows made of any two of them, and rows made of one of them and one of those most like it."""
 
     rows: Int64[np.ndarray, " s"]
     nearest: Int64[np.ndarray, " s"]
     top: Float32[np.ndarray, " s"]
     mixed: Collisions
-    alike: Collisions
+    bands: dict[int, tuple[Float32[np.ndarray, " b"], Collisions, Collisions]]
+
+    def limits(self) -> tuple[Threshold, Float64[np.ndarray, "b 2"]]:
+        """The lowest threshold with the reasons of all, and, as `Copies.bands`, that of each band."""
+        usual = threshold(self.top, self.mixed)
+        found = {most: within_templates(*band) for most, band in self.bands.items()}
+        bands = [(float(most), usual.value if one is None else one.value) for most, one in found.items()]
+        reasons = [] if found and None not in found.values() else [usual.reason]
+        least = LEAST_WORDS
+        for most, one in found.items():
+            if one is not None:
+                reasons.append(f"of {least:,} to {most:,} words, where most texts follow templates, {one.reason}")
+            least = most + 1
+        value = min((limit for _, limit in bands), default=usual.value)
+        return Threshold(value, "; ".join(reasons)), np.array(bands, np.float64).reshape(-1, 2)
 
 
 def sampled(words: Words, sets: WordSets, seed: int) -> Sample:
@@ -99,13 +125,33 @@ def sampled(words: Words, sets: WordSets, seed: int) -> Sample:
     usable = np.flatnonzero(words.lengths >= LEAST_WORDS)
     each = max(1.0, float((usual.astype(np.float64) ** 2).sum()) / max(len(usable), 1))
     random = np.random.default_rng(seed)
-    count = int(min(len(usable), SAMPLE, max(256, WORK / (3 * each))))
+    count = int(min(len(usable), SAMPLE, max(256, WORK / (4 * each))))
     rows = np.sort(random.choice(usable, count, replace=False)) if count else usable
-    nearest, top = nearest_sets(sets.take(rows), sets, (rows,))
     pairs = random.choice(usable, (2, count)) if count else np.empty((2, 0), np.int64)
-    pairs = pairs[:, pairs[0] != pairs[1]]
-    linked = np.stack([rows, nearest])[:, nearest >= 0]
-    return Sample(rows, nearest, top, *(collisions(words, sets, *two) for two in (pairs, linked)))
+    mixed = collisions(words, sets, *pairs[:, pairs[0] != pairs[1]])
+    nearest, top, mates = mates_of(rows, sets, random)
+    bands: dict[int, tuple[Float32[np.ndarray, " b"], Collisions, Collisions]] = {}
+    own, least = words.lengths[rows], 0
+    for most in length_bands(own):
+        inside = (own > least) & (own <= most)
+        among = usable[(words.lengths[usable] > least) & (words.lengths[usable] <= most)]
+        pairs = random.choice(among, (2, int(inside.sum())))
+        linked = np.stack([rows, mates])[:, inside & (mates >= 0)]
+        apart = collisions(words, sets, *pairs[:, pairs[0] != pairs[1]])
+        bands[most], least = (top[inside], apart, collisions(words, sets, *linked)), most
+    return Sample(rows, nearest, top, mixed, bands)
+
+
+def length_bands(lengths: Int64[np.ndarray, " s"]) -> list[int]:
+    """The most words in each band of texts of about one length, each of as few lengths as hold `BAND` of the texts."""
+    most: list[int] = []
+    held = 0
+    for length, texts in zip(*np.unique(lengths, return_counts=True), strict=True):
+        held += int(texts)
+        if held >= BAND:
+            most.append(int(length))
+            held = 0
+    return [*most[:-1], int(lengths.max())] if len(lengths) else []
 
 
 def collisions(
@@ -124,9 +170,48 @@ def nearest_sets(
     queries: WordSets, sets: WordSets, left_out: tuple[Int64[np.ndarray, " q"], ...]
 ) -> tuple[Int64[np.ndarray, " q"], Float32[np.ndarray, " q"]]:
     """The most similar set of each of some, but for those `left_out` of it, by comparing all; -1 and 0 where none."""
+    nearest, top = np.full(len(queries), -1, np.int64), np.zeros(len(queries), np.float32)
+    for part, alike in similarities(queries, sets, left_out):
+        nearest[part], top[part] = best_of(alike)
+    return nearest, top
+
+
+def mates_of(
+    rows: Int64[np.ndarray, " s"], sets: WordSets, random: np.random.Generator
+) -> tuple[Int64[np.ndarray, " s"], Float32[np.ndarray, " s"], Int64[np.ndarray, " s"]]:
+    """The set most similar to each of some and how much so, and one of the `MATES` most similar; -1 and 0 where none.
+
+    Of sets as similar as each other any may be the latter: were it always the first, all rows of a template would have
+    one mate.
+    """
+    nearest, top = np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.float32)
+    mates = nearest.copy()
+    noise = np.tile(random.random(len(sets), np.float32) * np.float32(JUST), 2)
+    ranks, shifts = random.integers(MATES, size=len(rows)), random.integers(max(len(sets), 1), size=len(rows))
+    for part, alike in similarities(sets.take(rows), sets, (rows,)):
+        nearest[part], top[part] = best_of(alike)
+        for row, shift in enumerate(shifts[part]):
+            alike[row] += np.where(alike[row] > 0, noise[shift : shift + len(sets)], 0)
+        for rank in range(MATES):
+            best = best_of(alike)[0]
+            mates[part] = np.where((ranks[part] >= rank) & (best >= 0), best, mates[part])
+            alike[np.arange(len(alike)), best] = 0
+    return nearest, top, mates
+
+
+def best_of(alike: Float32[np.ndarray, "q m"]) -> tuple[Int64[np.ndarray, " q"], Float32[np.ndarray, " q"]]:
+    """The first of the largest of each row, and how large; -1 and 0 where none is above 0."""
+    best = alike.argmax(axis=1)
+    top = alike[np.arange(len(alike)), best]
+    return np.where(top > 0, best, -1), top
+
+
+def similarities(
+    queries: WordSets, sets: WordSets, left_out: tuple[Int64[np.ndarray, " q"], ...]
+) -> Iterator[tuple[slice, Float32[np.ndarray, "q m"]]]:
+    """Some queries at a time and their similarities to all sets, 0 to those `left_out`."""
     from scipy.sparse import csr_array
 
-    nearest, top = np.full(len(queries), -1, np.int64), np.zeros(len(queries), np.float32)
     used = np.unique(queries.codes)
     used = used[used < sets.features]
     columns = sets.matrix[:, used].T.tocsr()
@@ -141,7 +226,4 @@ def nearest_sets(
         alike = np.divide(shared, np.maximum(union, 1, out=union), out=shared)
         for others in left_out:
             alike[np.arange(len(alike)), others[part]] = 0
-        best = alike.argmax(axis=1)
-        top[part] = alike[np.arange(len(alike)), best]
-        nearest[part] = np.where(top[part] > 0, best, -1)
-    return nearest, top
+        yield part, alike

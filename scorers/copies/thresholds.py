@@ -3,9 +3,10 @@
 Rows that cannot be copies are made here of halves of two rows apart: they have the vocabulary, the phrases and the
 lengths of the data, and at most half of any row. The threshold is the lowest that at most one in a hundred of them
 reaches and at which, by that rate, at most one row in four that are found is wrong; where a gap lies between it and the
-copies of the sample, its middle. Where more than half of the rows follow templates, halves of a row and of the row most
-like it still look like a third row: then those are the rows that cannot be copies, and every higher threshold must keep
-the rate too.
+copies of the sample, its middle. Where most texts of about one length follow templates, halves of a text and of one
+much like it still look like a third: then those are the rows that cannot be copies, and every higher threshold must
+keep the rate too. That is judged for each length by itself: two words of slots are a quarter of a text of eight words,
+and nothing in one of two hundred.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,6 @@ class Threshold:
 def threshold(
     top: Float32[np.ndarray, " s"],
     apart: Collisions,
-    alike: Collisions | None = None,
     *,
     made: str = "rows made of halves of two",
     rate: float = RATE,
@@ -55,22 +55,35 @@ def threshold(
 ) -> Threshold:
     """The threshold for data whose sampled rows have `top`, float32 `[s]`, as similarity to the row most like each.
 
-    `apart` are rows that cannot be copies, `alike` such as are made within a template, `made` says how for people.
-    Above 1, so that equal rows alone are copies, where no threshold up to 1 keeps the rate.
+    `apart` are rows that cannot be copies, `made` says how for people. Above 1, so that equal rows alone are copies,
+    where no threshold up to 1 keeps the rate.
     """
     levels = levels_of(top, apart)
     rates, counted = collision_rates(levels, apart)
     holds = rates <= np.minimum(rate, wrong * share_from(levels, top))
     holds &= counted >= len(apart.reached) / 4
     value = into_gap(float(levels[holds.argmax()]), top) if holds.any() else ABOVE
-    if alike is None or not len(alike.reached) or (alike.reached >= value).mean() <= 0.5:
-        return Threshold(value, in_words(value, top, apart, made))
+    return Threshold(value, in_words(value, top, apart, made))
+
+
+def within_templates(
+    top: Float32[np.ndarray, " s"], apart: Collisions, alike: Collisions, *, rate: float = RATE
+) -> Threshold | None:
+    """The threshold for rows of about one length where most of them follow templates; None where they do not.
+
+    `top` and `apart` are as for `threshold`, but of these rows alone; `alike` are made of halves of a row and of one
+    among those most like it. Most rows follow templates where more than half of these still look like a third row, at
+    the similarity from which rows would be copies by `apart`.
+    """
+    reaching = int((alike.reached >= threshold(top, apart).value).sum())
+    if reaching * 2 <= len(alike.reached):
+        return None
     levels = levels_of(top, alike)
     rates, counted = collision_rates(levels, alike)
     fails = np.flatnonzero((rates > rate) & (counted > 0))
     above = levels[fails[-1] + 1 :] if len(fails) else levels
     value = into_gap(float(above[0]), top) if len(above) else ABOVE
-    return Threshold(value, in_words(value, top, alike, f"{made} of one template, which most rows follow,"))
+    return Threshold(value, in_words(value, top, alike, "rows made of halves of two of one template"))
 
 
 def levels_of(top: Float32[np.ndarray, " s"], collisions: Collisions) -> Float64[np.ndarray, " l"]:

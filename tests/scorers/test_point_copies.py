@@ -160,3 +160,17 @@ def test_memory_grows_with_rows_and_not_with_pairs(kind: str, rows: int) -> None
     assert len(np.unique(found.group[: rows // 2])) == 1
     assert len(found.between) >= rows // 3
     assert most < 50e6 < 16 * (rows // 2) ** 2 / 2
+
+
+def test_memory_of_vectors_grows_with_rows_and_not_with_pairs() -> None:
+    """Half of the vectors are one cluster: 4.5 million pairs of 16 bytes each."""
+    random, rows = np.random.default_rng(0), 6000
+    vectors = random.normal(size=(rows, 16)).astype(np.float32)
+    vectors[: rows // 2] = vectors[0] + 1e-3 * random.normal(size=(rows // 2, 16))
+    tracemalloc.start()
+    found = vector_copies(vectors, (np.arange(rows) % 3).astype(np.int16))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(np.unique(found.group[: rows // 2])) == 1
+    assert len(found.between) >= rows // 6
+    assert most < 50e6 < 16 * (rows // 2) ** 2 / 2

@@ -1,0 +1,92 @@
+"""What the audits of data and of studies share in the shell: files that they write, and what they show."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from secateur.pipelines.commands.shell import caution, out, say, table_of
+
+if TYPE_CHECKING:
+    from secateur.pipelines.audits.auditing import Audited
+    from secateur.pipelines.audits.cleaned import Samples
+    from secateur.pipelines.audits.marking import Precision
+
+
+def refuse(
+    *,
+    page: Path | None,
+    findings: Path | None,
+    write: Path | None,
+    inputs: list[Path],
+    marks: Path | None,
+    overwrite: bool,
+) -> None:
+    """Raise ValueError or FileExistsError, before anything is read, for files that cannot be written."""
+    from secateur.pipelines.pages.audit_folder import refuse_other
+    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table, refuse_unwritable
+
+    every = [*inputs, *([marks] if marks else [])]
+    if page is not None:
+        refuse_page(page, every, overwrite=overwrite)
+    if findings is not None:
+        refuse_table(findings, every, overwrite=overwrite)
+    if write is not None:
+        refuse_inputs(write, inputs)  # marks may lie in the folder that is replaced
+        if os.path.lexists(write) and not overwrite:
+            raise FileExistsError(f"{write} exists already: name another path, or replace it with --overwrite")
+        refuse_other(write, overwrite=overwrite)
+    refuse_unwritable({"--page": page, "--findings": findings, "--write": write})
+
+
+def written(
+    found: "Audited",
+    right: "list[Precision]",
+    marks: bytes,
+    over: list[str],
+    *,
+    page: Path | None,
+    findings: Path | None,
+    write: Path | None,
+    overwrite: bool,
+    samples: "Samples | None" = None,
+) -> dict[str, str]:
+    """Write what was asked for; the paths by what they are. Manifests of a study name its `samples`."""
+    from secateur.pipelines.pages.audit_folder import write_audit, write_page, write_table
+
+    paths: dict[str, str] = {}
+    if page is not None:
+        write_page(found, page, precisions=right, overwrite=overwrite)
+        paths["page"] = str(page)
+    if findings is not None:
+        write_table(found, findings, overwrite=overwrite)
+        paths["findings"] = str(findings)
+    if write is not None:
+        paths["folder"] = str(write)
+        told: dict[str, Any] = {"precisions": right, "more": {"exceeded": over}, "samples": samples, "marks": marks}
+        paths |= write_audit(found, write, **told, overwrite=overwrite)
+    return paths
+
+
+def show(answer: dict[str, Any]) -> None:
+    """Findings as a table, what they mean, what was guessed, and where files are."""
+    lines = [(one["kind"], one["split"], f"{one['count']:,}", one["text"]) for one in answer["findings"]]
+    if lines:
+        out.print(table_of(("finding", "of", "rows", ""), lines, right=(2,)))
+    sizes = ", ".join(f"{count:,} {name}" for name, count in answer["rows"].items())
+    say(f"{len(lines) or 'no'} finding{'' if len(lines) == 1 else 's'} in {sizes} rows", style="bold")
+    meant = [answer[name]["sentence"] for name in ("resting_on_leaks", "saving") if answer[name]]
+    meant += [one["sentence"] for one in answer["contamination"].values()]
+    for sentence in (*meant, *(one["sentence"] for one in answer["precision"])):
+        say(sentence)
+    if answer["labels_not_looked_at"]:
+        say(f"labels were not looked at: {answer['labels_not_looked_at']}")
+    for note in answer["notes"]:
+        say(note)
+    for name, path in answer["files"].items():
+        say(f"{name}  {path}")
+
+
+def caution_strange(count: int) -> None:
+    """Say how many marks count nothing, where there are any."""
+    if count:
+        caution(f"{count:,} mark{'s are' if count > 1 else ' is'} of rows that were not drawn, and do not count")
