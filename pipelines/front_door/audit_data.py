@@ -273,10 +273,10 @@ def beside(at: Located, draft: Draft, columns: Columns, folder: Path) -> PartFil
     if at.place.kind in KNOWN:
         if columns.kind not in (own := KNOWN[at.place.kind][0]):
             held = HELD["features" if "features" in own else "image"]
-            named = ", ".join(map(repr, columns.inputs[:NAMED])) + (", …" if len(columns.inputs) > NAMED else "")
+            inputs = ", ".join(map(repr, columns.inputs[:NAMED])) + (", …" if len(columns.inputs) > NAMED else "")
             raise SourceError(
                 f"{at.name}: {at.place.train or at.place.kind} holds {held}, and the training rows are "
-                f"{HELD.get(columns.kind, columns.kind)} of {named}: name data of the same kind"
+                f"{HELD.get(columns.kind, columns.kind)} of {inputs}: name data of the same kind"
             )
         return part_files(at, draft, Columns(**{**columns.model_dump(), **KNOWN[at.place.kind][0]}), folder)
     there = profile(at.place).columns

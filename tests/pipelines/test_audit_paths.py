@@ -51,7 +51,7 @@ def contents(place: Path) -> dict[str, bytes]:
         ("--write", "benchmarks/audit", "lies in .*benchmarks, an input"),
         ("--write", "benchmarks", "is an input"),
         ("--write", ".", "an input of this audit, lies in"),
-        ("--write", "train.csv/audit", r"--write train\.csv/audit: .*train\.csv is no folder"),
+        ("--write", "kept.csv/audit", r"--write kept\.csv/audit: .*kept\.csv is no folder"),
         ("--findings", "kept.csv/new/found.csv", r"--findings kept\.csv/new/found\.csv: .*kept\.csv is no folder"),
         ("--page", "/proc/page.html", "--page /proc/page.html: nothing can be written in /proc"),
         ("--write", "/proc/audit", "--write /proc/audit: nothing can be written in /proc"),
