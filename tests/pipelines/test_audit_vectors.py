@@ -239,6 +239,15 @@ def wrong(files: Files) -> Files:
     return files
 
 
+def test_a_column_of_numbers_beyond_float32_is_refused_by_row(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(60, 4))
+    values[7, 2] = -1e200
+    table = pl.DataFrame({"body": [f"text {row}" for row in range(60)], "vector": values.tolist()})
+    table.write_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match=r"column 'vector' of train\.parquet has a number in row 7 that is too large"):
+        shell(str(tmp_path / "train.parquet"), "--text", "body", "--embeddings", "vector")
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_vectors_that_do_not_go_with_the_rows_are_refused_before_anything_is_compared(
     wrong: Files, case: str, monkeypatch: pytest.MonkeyPatch
