@@ -85,8 +85,8 @@ def lists_in(files: Sequence[SourceFile], name: str, what: str) -> np.ndarray:
             large = np.flatnonzero((np.isinf(parts[-1]) & np.isfinite(numbers)).any(axis=1))
             if len(large):
                 raise SourceError(
-                    f"{what}: column {name!r} of {Path(file.name).name} has a number in row {start + large[0]} that is too "
-                    "large for float32"
+                    f"{what}: column {name!r} of {Path(file.name).name} has a number in row {start + large[0]} that "
+                    "is too large for float32"
                 )
             start += len(values)
     return np.concatenate(parts)
