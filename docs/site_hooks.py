@@ -160,6 +160,6 @@ def listed(config: Any) -> str:
 def first_sentence(markdown: str) -> str:
     """The first sentence below a page's heading, without links, pictures, tables and code."""
     text = re.sub(r"^(```.*?^```|<!--.*?-->)$", "", markdown, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^([#|<!]|::: |    ).*$", "", text, flags=re.MULTILINE)
-    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(text.split())).removeprefix("- ")
+    text = re.sub(r"^(- |([#|<!]|::: |    ).*$)", "", text, flags=re.MULTILINE)
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(text.split()))
     return re.split(r"(?<=[.?])\s(?=[A-Z`*])", plain, maxsplit=1)[0].rstrip(":")

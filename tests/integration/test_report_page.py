@@ -18,7 +18,7 @@ from small_data import write_payments, write_shapes, write_tickets
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
-from secateur.pipelines.pages.words import number
+from secateur.pipelines.pages.words import number, signed
 from secateur.pipelines.studies.trust import trust
 from secateur.trainers.tasks.contract import Metric
 
@@ -170,7 +170,8 @@ def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> Non
         assert told[0] == row["title"]
         assert told[2] == f"{number(shown['mean'], metric)} ± {number(shown['half_width'], metric)}"
         if compared := row["against"].get("random"):
-            assert told[4].startswith(f"{compared['verdict']} {100 * compared['difference']:+.1f}")
+            difference = signed(compared["difference"], metric).replace("-", "\N{MINUS SIGN}")
+            assert told[4].startswith(f"{compared['verdict']} {difference}")
     claimed = [one for one in report["recommendation"]["claims"] if one["not_worse"]]
     if not claimed:
         assert text.lstrip("Answer\n").startswith("Keep everything")

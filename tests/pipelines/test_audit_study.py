@@ -147,7 +147,7 @@ def test_proxies_judge_the_rows_that_they_did_not_see(place: Path, judged: str) 
     code, answer, errors = shell(place, judged)
     assert code == 0, errors
     store, hits = Store(place / "home" / "assets"), 0
-    folds, inputs = store.load(("judged", "proxy_folds")), torch.tensor(store.load(("judged", "inputs")))
+    folds, inputs = store.load(("judged", "proxy_folds")), torch.tensor(np.asarray(store.load(("judged", "inputs"))))
     labels = store.load(("judged", "samples")).collect()["label"].to_numpy()
     for fold in range(3):
         network, mine = load_model(store.load(("judged", "proxy", f"seed-0-fold-{fold}"))), folds == fold

@@ -244,7 +244,7 @@ def test_progress_is_shown_on_standard_error_and_can_be_off(capfd: pytest.Captur
 IMPORTS = """
 import sys
 import secateur as sc
-assert dir(sc) == ["Manifest", "__version__", "audit", "samplers", "score", "scores_of", "select", "study"], dir(sc)
+assert dir(sc) == ["Manifest", "__version__", "audit", "in_place", "samplers", "score", "scores_of", "select", "study"], dir(sc)
 assert "InfoBatch" in dir(sc.samplers) and sc.__version__
 heavy = {"numpy", "torch", "polars", "pyarrow", "dagster", "pandas", "pydantic"}
 assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()

@@ -345,5 +345,5 @@ def test_explain_and_diff_count_by_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_formats_of_samples_all_have_a_round_trip() -> None:
     here = {"indices", "text", "bitmap", "csv", "jsonl", "parquet", "datasets", "hub", "imagefolder"}
-    elsewhere = {"axolotl", "card", "llama_factory", "trl", "webdataset"}
+    elsewhere = {"axolotl", "card", "in_place", "llama_factory", "trl", "webdataset"}
     assert set(exporters()) == here | elsewhere

@@ -18,6 +18,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.materialise import run_study, to_make
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
+from secateur.trainers.sparse_rows import inputs_at, open_inputs
 
 TOPICS = {"bank": ["card", "loan", "rate"], "film": ["plot", "scene", "actor"]}
 """Words by source; the first two of each are its two classes, `<source> 0` and `<source> 1`."""
@@ -198,7 +199,10 @@ def test_gradient_places_are_those_of_autograd(ran: Path) -> None:
     load = {name: store.load(("job", name)) for name in ("inputs", "samples", "source", "target", "proxy")}
     data = data_of(load["inputs"], load["samples"], load["source"])
     model = models.load(load["proxy"] / "seed-0").double().eval()
-    queries, labels = np.load(load["target"] / "inputs.npy"), np.load(load["target"] / "targets.npy")
+    queries, labels = (
+        np.asarray(open_inputs(inputs_at(load["target"] / "inputs.npy"))),
+        np.load(load["target"] / "targets.npy"),
+    )
     layer = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
 
     def gradients(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:

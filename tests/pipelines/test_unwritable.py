@@ -162,13 +162,16 @@ ROUND: dict[str, tuple[str, ...]] = {
     "an ExitStack holds the block": ("data/scan.py scanned",),
     "written into memory": (
         "manifests/readings.py", "pages/extremes.py", "audits/sheets.py picture", "copies/thumbnails.py",
+        "audits/of_own_task.py cell_of",
     ),
     "renames by itself, below the floor of the layer": (
         "trainers/loop/snapshots.py", "trainers/loop/own_loop.py", "trainers/loop/shown_epochs.py",
     ),
     "`write_rows` opens the file": ("front_door/written.py converted",),
+    "`InPlace.save` opens the file": ("in_place/kept.py written",),
     "in a folder that is gone when the call ends": (
         "front_door/proxies.py", "front_door/read_whole.py", "front_door/as_tables.py",
+        "audits/of_own_task.py written", "audits/spoken.py with_texts",
     ),
     "in a folder of unfinished work, written again by the run that goes on": ("trainers/loop/checkpoints.py",),
 }  # fmt: skip
