@@ -19,7 +19,7 @@ from secateur.pipelines.audits.joined import Joined, exact_copies, joined
 from secateur.pipelines.audits.listed import Found, as_findings, in_order, table_of
 from secateur.pipelines.audits.marking import with_draws
 from secateur.pipelines.audits.meaning import BATCH, Resting, Saving
-from secateur.pipelines.audits.nearly import near_copies
+from secateur.pipelines.audits.nearly import EMBEDDINGS, near_copies
 from secateur.pipelines.audits.oddities import odd
 from secateur.pipelines.audits.overlap import contaminated, overlaps_in, summed
 from secateur.pipelines.audits.own_predictions import fit_to
@@ -154,8 +154,14 @@ class Audited:
             "findings": self.findings,
             "measures": self.measures,
             "shared": self.shared,
-            "notes": list(self.rows.notes),
+            "notes": self.notes,
         }
+
+    @property
+    def notes(self) -> list[str]:
+        """What was guessed, and which vectors could not be compared, in words."""
+        vectors = (one for one in self.copies.measures if one.measure == EMBEDDINGS and one.threshold > 1)
+        return [*self.rows.notes, *(f"near copies by embeddings: {one.reason}" for one in vectors)]
 
     @property
     def measures(self) -> list[dict[str, Any]]:

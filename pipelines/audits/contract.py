@@ -28,6 +28,8 @@ WHOLE = "whole"
 """The kind of rows of which nothing but equality is known."""
 SHOWN = 5
 """Rows that a message names."""
+NEARLY_ALL, SEVERAL = 0.9, 10
+"""Share of the different rows of a part whose vectors are not all equal, and rows from which on that says something."""
 BLOCK = 1024
 """Vectors that are looked at, or made, at once."""
 Made = tuple[Float32[np.ndarray, "q d"], Bool[np.ndarray, " q"]]
@@ -282,7 +284,24 @@ class Vectors:
                     "for each row, in the order of the rows"
                 )
         if self.held:
-            self.of_sound(rows)
+            self.refuse_constant(rows, *self.of_sound(rows))
+
+    def refuse_constant(
+        self, rows: AuditRows, values: Float32[np.ndarray, "q d"], given: Bool[np.ndarray, " q"]
+    ) -> None:
+        """Raise SourceError where nearly all vectors of a part are equal, of rows whose inputs are not."""
+        from secateur.scorers.copies.points import row_keys
+
+        part, inputs = rows.part[rows.sound], rows.inputs[rows.sound, 1]
+        for number, (_, said) in self.counts.items():
+            mine = given & (part == number)
+            distinct = pl.DataFrame({"input": inputs[mine], "vector": row_keys(values[mine])}).unique("input")
+            most = distinct["vector"].value_counts()["count"].max() or 0
+            if len(distinct) >= SEVERAL and int(most) >= NEARLY_ALL * len(distinct):  # type: ignore[arg-type]
+                raise SourceError(
+                    f"embeddings: {'all' if most == len(distinct) else 'nearly all'} vectors of {said} are equal, and "
+                    "its rows are not: make these vectors again"
+                )
 
     def of_sound(self, rows: AuditRows) -> Made:
         """Of all rows whose input can be read, in their order; kept for whoever asks again."""

@@ -12,7 +12,8 @@ SHARE = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<share>\d*\.\d+)")
 
 @dataclass(frozen=True)
 class Limit:
-    """How much may be found: a number of rows, or a share of those that are looked at."""
+    """How much may be found: a number of rows, or a share of those that are looked at; of rows with several labels the
+    same of entries, a row's label that is there or not."""
 
     rows: int | None = None
     share: float | None = None
@@ -32,10 +33,11 @@ class Limit:
         """Whether so many of so many rows may be."""
         return count <= self.rows if self.rows is not None else count <= (self.share or 0.0) * of
 
-    def __str__(self) -> str:
+    def said(self, one: str, several: str) -> str:
+        """In words, of rows or of whatever else is counted, called `one` and `several`."""
         if self.rows is None:
-            return f"{self.share:.2%} of the rows"
-        return f"{self.rows:,} row{'' if self.rows == 1 else 's'}"
+            return f"{self.share:.2%} of the {several}"
+        return f"{self.rows:,} {one if self.rows == 1 else several}"
 
 
 BESIDE = ("test", "target")
@@ -89,19 +91,28 @@ def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str
         else:
             if limit.rows is not None:
                 parts = {"": (sum(count for count, _ in parts.values()), sum(of for _, of in parts.values()))}
-            told += [over(name, part, *some, limit) for part, some in parts.items() if not limit.allows(*some)]
+            entries = name == "wrong_labels" and entries_in(answer) is not None
+            too_many = {part: some for part, some in parts.items() if not limit.allows(*some)}
+            told += [over(name, part, *some, limit, entries=entries) for part, some in too_many.items()]
     return told
 
 
-def over(name: str, part: str, count: float, of: int, limit: Limit) -> str:
+def over(name: str, part: str, count: float, of: int, limit: Limit, *, entries: bool = False) -> str:
     """The sentence of a limit that a part exceeds, or all of them."""
     one = f"{count:,.0f}" == "1"
     found = f"1 {WORDS[name]}" if one else f"{count:,.0f} {WORDS[name]}s"
-    return f"{found} of {of:,}{part and f' {part}'} rows exceed{'s' * one} the limit of {limit}"
+    units = ("entry", "entries") if entries else ("row", "rows")
+    return f"{found} of {of:,}{part and f' {part}'} {units[1]} exceed{'s' * one} the limit of {limit.said(*units)}"
+
+
+def entries_in(answer: Mapping[str, Any]) -> int | None:
+    """How many entries wrong labels are counted in; None where they are counted in rows."""
+    found: int | None = (answer["wrong_labels"].get("train") or {}).get("entries")
+    return found
 
 
 def counted(answer: Mapping[str, Any], name: str) -> dict[str, tuple[float, int]] | None:
-    """How much was found in how many rows of each part; None where nobody knows."""
+    """How much was found in how many rows, or entries, of each part; None where nobody knows."""
     sizes = dict(answer["rows"])
     train, beside = sizes["train"], [part for part in sizes if part != "train"]
     if name == "leaks":
@@ -113,5 +124,6 @@ def counted(answer: Mapping[str, Any], name: str) -> dict[str, tuple[float, int]
         return {part: (known[part]["overlap_13"], sizes[part]) for part in rows} if known else None
     if name == "wrong_labels":
         labels = answer["wrong_labels"].get("train")
-        return {"train": (labels["count"], train)} if labels and labels["count"] is not None else None
+        of = entries_in(answer) or train
+        return {"train": (labels["count"], of)} if labels and labels["count"] is not None else None
     return {"train": (answer[name], train)}

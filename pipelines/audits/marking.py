@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from secateur.pipelines.audits.listed import BY_EMBEDDINGS, Found
+from secateur.pipelines.audits.listed import BY_EMBEDDINGS, ORDER, Found
 from secateur.pipelines.files.shown_text import one_line, quoted
 
 NEAR = ("near leaked", "near duplicates", "near shared")
@@ -76,7 +76,7 @@ def read_marks(path: Path) -> pl.DataFrame:
     """Marks of a CSV: the columns of `KEYS` and `mark`, bool. Rows without a mark are left out.
 
     Raises ValueError that names the file, and row and column, for a file that is none, a missing column, a mark that
-    is neither yes nor no, and a finding that is marked yes and no.
+    is neither yes nor no, an unknown finding, a row that is no number, and a finding that is marked yes and no.
     """
     if not path.is_file():
         raise ValueError(f"--marks {path}: there is no such file; the page of an audit saves marks.csv")
@@ -87,7 +87,7 @@ def read_marks(path: Path) -> pl.DataFrame:
     table = table.rename({name: name.removeprefix("\ufeff") for name in table.columns})
     if missing := [name for name in (*KEYS, "mark") if name not in table.columns]:
         raise ValueError(f"{path}: there is no column {missing[0]!r}; marks have: {', '.join((*KEYS, 'mark'))}")
-    said = pl.col("mark").str.strip_chars().str.to_lowercase()
+    said, written = pl.col("mark").str.strip_chars().str.to_lowercase(), table
     table = table.with_columns(
         mark=pl.when(said.is_in(YES)).then(True).when(said.is_in(NO)).then(False),
         said=pl.when(said == "").then(None).otherwise(said),
@@ -98,11 +98,27 @@ def read_marks(path: Path) -> pl.DataFrame:
         first = wrong.row(0, named=True)
         raise ValueError(f"{path}, row {first['index']}: column 'mark' is {quoted(first['said'])}; write yes or no")
     marks = table.with_row_index().drop_nulls("mark").select("index", *KEYS, "mark")
+    refuse_unknown(path, marks, written)
     torn = marks.group_by(*KEYS, maintain_order=True).agg("index", differ=pl.col("mark").n_unique() > 1)
     for rows in torn.filter("differ")["index"].to_list():
         shown = ", ".join(map(str, rows))
         raise ValueError(f"{path}, rows {shown}: one finding is marked yes and no; leave one of the marks")
     return marks.drop("index")
+
+
+def refuse_unknown(path: Path, marks: pl.DataFrame, written: pl.DataFrame) -> None:
+    """Raise ValueError that names row and column for a mark of a finding that there is not, or whose row is no number;
+    `written` is the table as the file has it."""
+    strange = {
+        "finding": (~pl.col("finding").is_in(ORDER).fill_null(False), f"marks are of: {', '.join(MARKED)}"),
+        "row": (pl.col("row").is_null(), "write the number of a row"),
+        "other_row": (pl.col("other_row").is_null(), "write the number of a row, or nothing"),
+    }
+    for name, (wrong, what) in strange.items():
+        for row in marks.filter(wrong)["index"].to_list():
+            value = (written[name][row] or "").strip()
+            if value or name != "other_row":
+                raise ValueError(f"{path}, row {row}: column {name!r} is {quoted(value) if value else 'empty'}; {what}")
 
 
 def row_number(name: str) -> pl.Expr:

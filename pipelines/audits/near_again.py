@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Int64, UInt64
 
 from secateur.pipelines.audits.contract import AuditRows
 from secateur.pipelines.audits.memory import Memory
-from secateur.pipelines.audits.nearly import EMBEDDINGS, among, numbers_of
+from secateur.pipelines.audits.nearly import EMBEDDINGS, among, numbers_of, too_few
 from secateur.pipelines.audits.seen import seen
 from secateur.scorers.copies.contract import Copies
 from secateur.scorers.copies.found import Contents, Found, Similarity, contents_of
@@ -216,11 +216,12 @@ def by_vectors(asked: Asked, measure: Copies) -> Way:
         values[asked.fresh], there[asked.fresh] = own, given
     points = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.float32(1e-30))
     looks = {"vectors": values, "given": there}
+    compared = np.zeros_like(there) if measure.threshold > 1 and too_few(old[had]) else there
     return Way(
         row_keys(values),
         lambda contents: within_reach(points[contents.first], Scale(None), measure.threshold),
         looks,
-        there,
+        compared,
     )
 
 

@@ -33,11 +33,25 @@ def by_vectors(rows: AuditRows, seed: int) -> list[Copies]:
     from secateur.scorers.copies.points import vector_copies
 
     values, given = rows.vectors.of_sound(rows)
+    few = too_few(values[given])
 
     def search(some: Int64[np.ndarray, " m"], part: Int16[np.ndarray, " m"]) -> list[Copies]:
+        if few:  # whose being equal says nothing: a network that answers alike to all would make all rows copies
+            nobody = vector_copies(values, part, given=np.zeros_like(given), seed=seed)
+            return [replace(nobody, reason=few)]
         return [vector_copies(values, part, given=given, seed=seed)]
 
     return [replace(one, reason=f"cosine of {rows.vectors.name}: {one.reason}") for one in of_sound(rows, search)]
+
+
+def too_few(vectors: Float32[np.ndarray, "m d"]) -> str:
+    """Why vectors tell no copies, where fewer of them differ than a threshold follows from; empty where enough do."""
+    from secateur.scorers.copies.points import FEWEST, row_keys
+
+    distinct = len(np.unique(row_keys(vectors)))
+    if distinct >= FEWEST:
+        return ""
+    return f"no near copies, for {distinct} distinct vectors are too few to choose a threshold ({FEWEST} are needed)"
 
 
 def by_content(rows: AuditRows, seed: int) -> list[Copies]:

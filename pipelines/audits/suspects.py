@@ -46,7 +46,7 @@ class Suspects:
     @property
     def counted(self) -> int:
         """Labels that the estimate is of: rows, or entries of rows that may have several."""
-        return int(self.wrong.suggested.size) if self.wrong.suggested.dtype == np.bool_ else len(self.rows)
+        return int(self.wrong.suggested.size) if self.in_entries else len(self.rows)
 
     @property
     def cannot_say(self) -> str:
@@ -62,11 +62,22 @@ class Suspects:
         return f"the model predicts only {share:.0%} of them: below {COUNTED:.0%} its own mistakes count as wrong ones"
 
     @property
-    def listed(self) -> int:
-        """How many of the most suspicious rows are listed: as many as are estimated to be wrong, as the sentence
-        rounds it; a few where that is not known."""
-        most = int(MOST_SHARE * len(self.rows))
-        return min(most, RANKED if self.uncounted else round(self.wrong.count))
+    def in_entries(self) -> bool:
+        """Whether rows may have several labels, whose entries, there or not there, are counted one by one."""
+        return self.wrong.suggested.dtype == np.bool_
+
+    @property
+    def listed(self) -> Int64[np.ndarray, " k"]:
+        """The most suspicious rows, the likeliest first, as places among `rows`: as many as are estimated to be wrong,
+        as the sentence rounds it, and of entries the rows that hold so many of the likeliest; a few where nobody knows
+        how many there are."""
+        order, most = self.wrong.order, int(MOST_SHARE * len(self.rows))
+        count = RANKED if self.uncounted else round(self.wrong.count)
+        if self.in_entries and self.wrong.entries is not None:
+            entries = self.wrong.entries
+            likeliest = np.argsort(-entries, axis=None, kind="stable")[:count]
+            order = order[np.isin(order, likeliest // entries.shape[1])]
+        return order[: min(most, count)]
 
     def content(self) -> dict[str, Any]:
         """JSON-able."""
@@ -75,6 +86,7 @@ class Suspects:
         told = {name: None if self.uncounted or np.isnan(value) else value for name, value in known.items()}
         return {
             "labelled": len(self.rows),
+            "entries": self.counted if self.in_entries else None,
             **told,
             "level": wrong.level,
             "accuracy": wrong.accuracy,
@@ -220,5 +232,5 @@ def suspicious(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Bool[np.nda
     """Rows that count as suspects, of parts in which a model counts them."""
     mask = np.zeros(len(rows), np.bool_)
     for some in (some for some in suspects.values() if not some.uncounted):
-        mask[some.rows[some.wrong.order[: some.listed]]] = True
+        mask[some.rows[some.listed]] = True
     return mask

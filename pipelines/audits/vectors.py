@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from secateur.pipelines.audits.contract import BLOCK, AuditRows, Made, Vectors
+from secateur.pipelines.audits.contract import BLOCK, AuditRows, Made, Vectors, refuse
 from secateur.pipelines.audits.seen import scaled
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.storage.ledger import digest_of
@@ -20,6 +20,8 @@ from secateur.pipelines.studies.named_inputs import contents_of
 if TYPE_CHECKING:
     from secateur.trainers.passes.embeddings import EmbeddingSettings
 
+LARGEST = np.float64(1e15)
+"""Beyond which, either way, the squares of the numbers of a vector may sum to more than float32 holds."""
 LEAST_WIDTH = 2
 """Numbers of a vector that has a direction."""
 
@@ -44,8 +46,15 @@ def brought(arrays: Mapping[int, Shaped[np.ndarray, "m d"]], said: Mapping[int, 
         part = rows.part[asked]
         values = np.zeros((len(asked), widths[first]), np.float32)
         for number, array in arrays.items():
-            mine = np.flatnonzero(part == number)
-            values[mine] = array[asked[mine] - rows.starts[number]]
+            mine, large = np.flatnonzero(part == number), list[Int64[np.ndarray, " _"]]()
+            for start in range(0, len(mine), BLOCK):
+                some = mine[start : start + BLOCK]
+                held = array[asked[some] - rows.starts[number]]
+                large.append(some[((abs(held) > LARGEST) & np.isfinite(held)).any(axis=1)])
+                with np.errstate(over="ignore"):  # which is refused below
+                    values[some] = held
+            if len(wrong := np.concatenate([np.zeros(0, np.int64), *large])):
+                refuse(f"vectors of {said[number]}", rows, asked[wrong], len(mine), f"too large, beyond {LARGEST:g},")
         return values, np.isin(part, list(arrays))
 
     counts = {number: (len(array), said[number]) for number, array in arrays.items()}

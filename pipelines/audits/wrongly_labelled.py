@@ -23,7 +23,7 @@ def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Itera
     """A finding for each part with suspects."""
     assert rows.task is not None
     for part, some in suspects.items():
-        order = some.wrong.order[: some.listed]
+        order = some.listed
         order = order[rows.fresh[some.rows[order]]]
         if not len(order):
             continue
@@ -42,16 +42,16 @@ def sentence_of(rows: AuditRows, some: Suspects, name: str, listed: int) -> str:
     """How many labels of a part are wrong, and how many rows are listed."""
     assert rows.task is not None
     wrong = some.wrong
-    entries = "entries" if wrong.suggested.dtype == np.bool_ else "labels"
+    entries = "entries" if some.in_entries else "labels"
     if some.uncounted:
         return (
             f"nobody can say how many of {some.counted:,} {name} {entries} are wrong: {some.uncounted}; "
             f"the {listed:,} likeliest rows are listed"
         )
     interval = "by cleanlab" if np.isnan(wrong.low) else f"{wrong.low:,.0f} to {wrong.high:,.0f} at {wrong.level:.0%}"
+    which = f"{listed:,} rows that hold the likeliest" if some.in_entries else f"{listed:,} likeliest rows"
     text = (
-        f"about {wrong.count:,.0f} of {some.counted:,} {name} {entries} are wrong ({interval}); "
-        f"the {listed:,} likeliest rows are listed"
+        f"about {wrong.count:,.0f} of {some.counted:,} {name} {entries} are wrong ({interval}); the {which} are listed"
     )
     if wrong.accuracy < SURE:
         numbers = rows.task.target == "numbers"

@@ -23,7 +23,7 @@ def refuse(
 ) -> None:
     """Raise ValueError or FileExistsError, before anything is read, for files that cannot be written."""
     from secateur.pipelines.pages.audit_folder import refuse_other
-    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table
+    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table, refuse_unwritable
 
     every = [*inputs, *([marks] if marks else [])]
     if page is not None:
@@ -35,6 +35,7 @@ def refuse(
         if os.path.lexists(write) and not overwrite:
             raise FileExistsError(f"{write} exists already: name another path, or replace it with --overwrite")
         refuse_other(write, overwrite=overwrite)
+    refuse_unwritable({"--page": page, "--findings": findings, "--write": write})
 
 
 def written(

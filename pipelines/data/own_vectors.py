@@ -76,11 +76,19 @@ def lists_in(files: Sequence[SourceFile], name: str, what: str) -> np.ndarray:
                     f"{what}: column {name!r} of {Path(file.name).name} needs lists of one length in every row; row "
                     f"{start + wrong[0]} has {held}"
                 )
-            start += len(values)
             flat = values.flatten()
             if flat.null_count:
                 raise SourceError(f"{what}: column {name!r} of {file.name} has an empty number in a list")
-            parts.append(np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1))
+            numbers = flat.to_numpy(zero_copy_only=False).reshape(len(values), -1)
+            with np.errstate(over="ignore"):
+                parts.append(np.asarray(numbers, np.float32))
+            large = np.flatnonzero((np.isinf(parts[-1]) & np.isfinite(numbers)).any(axis=1))
+            if len(large):
+                raise SourceError(
+                    f"{what}: column {name!r} of {Path(file.name).name} has a number in row {start + large[0]} that "
+                    "is too large for float32"
+                )
+            start += len(values)
     return np.concatenate(parts)
 
 

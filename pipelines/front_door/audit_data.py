@@ -25,7 +25,7 @@ from secateur.pipelines.data.source_kinds.files import SourceError, at_hand
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import own_manners, read
 from secateur.pipelines.front_door.as_tables import chats_in_hand, flattened, listed_pictures
-from secateur.pipelines.front_door.audit_vectors import AskedVectors, vectors_for
+from secateur.pipelines.front_door.audit_vectors import AskedVectors, lacking, vectors_for
 from secateur.pipelines.front_door.held import alone
 from secateur.pipelines.front_door.read_whole import written
 from secateur.pipelines.studies.draft import KNOWN, Draft, Wish, guess_inputs, source_of, text_of
@@ -35,6 +35,10 @@ from secateur.pipelines.studies.rejections import did_you_mean
 
 SURE = ("you said so", "its name", "the file declares it a ClassLabel", "the column of lists", "the columns of 0 and 1")
 """Reasons for which a column is taken for the label; the last column that might be one is not."""
+HELD = {"image": "pictures", "text": "texts", "features": "tables"}
+"""What data hold, by the kind of their input."""
+NAMED = 5
+"""Columns that a message names."""
 IN_HAND = {"train": "the data", "test": "the test rows", "target": "the target rows"}
 """What people call data in memory, by the part that they are."""
 
@@ -90,6 +94,7 @@ def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     """`audit_rows`, whose errors have the words of a study."""
     given_text = given.wish.text
     refuse_both(given.wish)
+    refuse_twice(given)
     train = located(given.data, "train", given, folder)
     if train.chat:
         given = replace(given, wish=replace(given.wish, text=train.chat))
@@ -109,6 +114,7 @@ def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
     there = draft.profile.columns or columns.inputs
     vectors = vectors_for(asked, parts, there, columns.kind) if asked else None
     notes = [f"{guess.what}: {guess.value} ({guess.why})" for guess in draft.guesses]
+    notes += lacking(vectors, parts) if vectors else []
     task = draft.goal.task if columns.labels else None
     name = str(given.data) if isinstance(given.data, str | Path) else IN_HAND["train"]
     pictures = train.base if columns.image else None
@@ -124,6 +130,18 @@ def refuse_both(wish: Wish) -> None:
     if both := {*wish.labels} & {wish.text, wish.image, *wish.features}:
         name = min(map(str, both))
         raise SourceError(f"column {name!r} is named as the label and as the input: name another column as one of them")
+
+
+def refuse_twice(given: Given) -> None:
+    """Raise SourceError where a column is named twice, and where a label is named and none is wanted."""
+    for what, names in (("label", given.wish.labels), ("feature", given.wish.features)):
+        if twice := [name for name in names if list(names).count(name) > 1]:
+            raise SourceError(f"column {twice[0]!r} is named twice as a {what}: name it once")
+    if given.unlabelled and given.wish.labels:
+        raise SourceError(
+            f"column {given.wish.labels[0]!r} is named as the label, and labels are not to be looked at (--no-label, "
+            "in Python unlabelled=True): leave one of them out"
+        )
 
 
 def left_out_of(draft: Draft, columns: Columns, part: PartFiles) -> pl.DataFrame | None:
@@ -253,6 +271,13 @@ def beside(at: Located, draft: Draft, columns: Columns, folder: Path) -> PartFil
     """The files of a part that training is compared with: the same columns, less labels that it lacks, its texts or
     pictures perhaps under another name. Raises SourceError where it lacks a feature."""
     if at.place.kind in KNOWN:
+        if columns.kind not in (own := KNOWN[at.place.kind][0]):
+            held = HELD["features" if "features" in own else "image"]
+            inputs = ", ".join(map(repr, columns.inputs[:NAMED])) + (", …" if len(columns.inputs) > NAMED else "")
+            raise SourceError(
+                f"{at.name}: {at.place.train or at.place.kind} holds {held}, and the training rows are "
+                f"{HELD.get(columns.kind, columns.kind)} of {inputs}: name data of the same kind"
+            )
         return part_files(at, draft, Columns(**{**columns.model_dump(), **KNOWN[at.place.kind][0]}), folder)
     there = profile(at.place).columns
     named = columns.model_dump()

@@ -52,10 +52,10 @@ def asked_vectors(given: Any, *, near: bool = True) -> AskedVectors | None:
         )
     if isinstance(given, list | tuple):
         if len(given) == 1 and isinstance(given[0], str) and not given[0].endswith(ENDING):
-            return AskedVectors({}, {}, given[0])
+            return named(given[0])
         given = by_part(given)
     elif isinstance(given, str | Path) and not str(given).endswith(ENDING):
-        return AskedVectors({}, {}, str(given))
+        return named(given)
     elif isinstance(given, Mapping) and {"encoder", "column", "kind"} & given.keys():
         return as_in_a_study(given)
     elif not isinstance(given, Mapping):
@@ -116,7 +116,10 @@ def opened_array(given: Any) -> tuple[Shaped[np.ndarray, "m d"], str]:
         try:
             given = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise SourceError(f"embeddings: {path} is no array that numpy.save wrote: {error}") from error
+            raise SourceError(no_numbers(path)) from error
+        if not isinstance(given, np.ndarray):  # such as an archive of several
+            given.close()
+            raise SourceError(no_numbers(path))
     found = np.asarray(given) if not isinstance(given, np.ndarray) else given
     if found.ndim != 2 or found.dtype.kind not in "fiu":
         raise SourceError(
@@ -124,6 +127,42 @@ def opened_array(given: Any) -> tuple[Shaped[np.ndarray, "m d"], str]:
             "needed"
         )
     return found, said
+
+
+def no_numbers(path: str | Path) -> str:
+    """What to do about a file that is no array."""
+    return f"embeddings: {path} is no {ENDING} file of numbers: save it by numpy.save(file, array)"
+
+
+def named(given: str | Path) -> AskedVectors:
+    """A column or a model by its name; raises SourceError for an empty name and for other files of arrays."""
+    name = str(given)
+    if not name.strip():
+        raise SourceError(f"embeddings: the name is empty; name a FILE{ENDING}, a column, or a model")
+    if Path(name).suffix in (".npz", ".pt", ".pkl") or Path(name).expanduser().is_file():
+        raise SourceError(no_numbers(name))
+    return AskedVectors({}, {}, name)
+
+
+def refuse_alone(asked: AskedVectors) -> None:
+    """Raise SourceError for vectors of other parts without those of training, with which they would be compared."""
+    if TRAIN not in asked.arrays:
+        given = ", ".join(asked.arrays)
+        raise SourceError(
+            f"embeddings: vectors of {given or 'no part'} are compared with those of train, which has none; name them "
+            f"as well: --embeddings FILE{ENDING}, or a mapping with {TRAIN!r}"
+        )
+
+
+def lacking(vectors: Vectors, parts: Mapping[int, PartFiles]) -> list[str]:
+    """A note on the parts that have no vectors; none where all have, and where a model makes them."""
+    without = [part.name for number, part in parts.items() if vectors.held and number not in vectors.counts]
+    if not without:
+        return []
+    have = "has" if len(without) == 1 else "have"
+    return [
+        f"near copies by embeddings: {', '.join(without)} {have} no vectors, so other measures alone compare these rows"
+    ]
 
 
 def vectors_for(asked: AskedVectors, parts: Mapping[int, PartFiles], columns: Iterable[str], kind: str) -> Vectors:
@@ -136,6 +175,7 @@ def vectors_for(asked: AskedVectors, parts: Mapping[int, PartFiles], columns: It
                 f"embeddings: there is no part {unknown[0]!r}; {did_you_mean(unknown[0], numbers)}there are: "
                 f"{', '.join(numbers)}"
             )
+        refuse_alone(asked)
         arrays = {numbers[name]: array for name, array in sorted(asked.arrays.items(), key=lambda one: numbers[one[0]])}
         return brought(arrays, {numbers[name]: said for name, said in asked.said.items()}, "vectors of yours")
     there = list(columns)
@@ -163,10 +203,12 @@ def named_model(asked: AskedVectors, there: Sequence[str], kind: str) -> Vectors
     from secateur.trainers.passes.embeddings import EmbeddingSettings
 
     name = str(asked.name)
-    near = "" if asked.column is False or Path(name).is_dir() else did_you_mean(name, there)
-    if near:  # and nobody looks for it on the hub
+    known = asked.column is False or Path(name).expanduser().is_dir()
+    near = "" if known else did_you_mean(name, there)
+    if near or not (known or "/" in name):  # and nobody looks for it on the hub
         raise SourceError(
-            f"embeddings: the data have no column {name!r}; {near}or name a model by its folder, or as AUTHOR/{name}"
+            f"embeddings: the data have no column {name!r}; {near}there are: {', '.join(there)}. Name a model by its "
+            f"folder, or one of the hub as AUTHOR/{name.rpartition('/')[2]}"
         )
     settings = EmbeddingSettings.model_validate(asked.settings or {"kind": "encoder", "encoder": name})
     return of_encoder(settings, kind)

@@ -177,6 +177,19 @@ def test_bad_marks_are_told_by_row(tmp_path: Path) -> None:
     path.write_text("finding,split,file,row,other_file,other_row,mark\nnear leaked,test,a,1,b,2,maybe\n")
     with pytest.raises(ValueError, match=r"marks.csv, row 0: column 'mark' is 'maybe'; write yes or no"):
         read_marks(path)
+    wrong = {
+        "nonsense,test,a,1,b,2": "column 'finding' is 'nonsense'; marks are of: near leaked, ",
+        "near leaked,test,a,abc,b,2": "column 'row' is 'abc'; write the number of a row",
+        "near leaked,test,a,,b,2": "column 'row' is empty; write the number of a row",
+        "near leaked,test,a,1,b,2.5": r"column 'other_row' is '2\.5'; write the number of a row, or nothing",
+    }
+    head = "finding,split,file,row,other_file,other_row,mark\nwrong labels,train,a,3.0,,,yes\nnonsense,train,a,x,,,\n"
+    for line, message in wrong.items():
+        path.write_text(f"{head}{line},no\n")
+        with pytest.raises(ValueError, match=rf"marks\.csv, row 2: {message}"):
+            read_marks(path)
+    path.write_text(head)
+    assert read_marks(path)["row"].to_list() == [3]
     path.write_text("finding,split,file,row,mark\n")
     with pytest.raises(ValueError, match=r"there is no column 'other_file'"):
         read_marks(path)

@@ -45,7 +45,7 @@ def test_a_limit_that_is_none_is_refused_before_anything_is_read(limit: str) -> 
         (["--test", "test", "--max-overlap", "0"], "--max-overlap: there is no benchmark"),
         (["--max-conflicts", "0"], "--max-conflicts: no column of labels is known"),
         (["--max-wrong-labels", "0"], "--max-wrong-labels: no column of labels is known"),
-        (["--label", "queue", "--no-label", "--max-conflicts", "0"], "--max-conflicts: no column of labels is known"),
+        (["--no-label", "--max-conflicts", "0"], "--max-conflicts: no column of labels is known"),
     ],
 )
 def test_a_limit_of_what_is_not_there_is_refused_before_rows_are_compared(

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import secateur as sc
@@ -50,6 +51,10 @@ def contents(place: Path) -> dict[str, bytes]:
         ("--write", "benchmarks/audit", "lies in .*benchmarks, an input"),
         ("--write", "benchmarks", "is an input"),
         ("--write", ".", "an input of this audit, lies in"),
+        ("--write", "kept.csv/audit", r"--write kept\.csv/audit: .*kept\.csv is no folder"),
+        ("--findings", "kept.csv/new/found.csv", r"--findings kept\.csv/new/found\.csv: .*kept\.csv is no folder"),
+        ("--page", "/proc/page.html", "--page /proc/page.html: nothing can be written in /proc"),
+        ("--write", "/proc/audit", "--write /proc/audit: nothing can be written in /proc"),
     ],
 )
 def test_nothing_is_written_over_what_secateur_did_not_write(
@@ -65,6 +70,29 @@ def test_nothing_is_written_over_what_secateur_did_not_write(
     with pytest.raises(type(done.exception), match=told):
         raise done.exception
     assert contents(place) == before
+
+
+def test_a_path_whose_folders_are_made_is_written(place: Path) -> None:
+    done = CliRunner().invoke(app, ["audit", "train.csv", "--exact", "--no-label", "--page", "new/folder/page.html"])
+    assert (done.exit_code, Path("new/folder/page.html").is_file()) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--label", "y", "--label", "y"], "column 'y' is named twice as a label"),
+        (["--features", "x", "--features", "x"], "column 'x' is named twice as a feature"),
+        (["--no-label", "--label", "y"], "column 'y' is named as the label, and labels are not to be looked at"),
+        (["--test", "pictures"], "test: .*pictures.* holds pictures, and the training rows are tables of 'x'"),
+        (["--against", "digits"], "digits holds pictures, and the training rows are tables of 'x'"),
+    ],
+)
+def test_options_that_contradict_each_other_or_the_data_are_refused(place: Path, options: list[str], told: str) -> None:
+    for name in ("a", "b"):
+        (place / "pictures" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(place / "pictures" / name / "one.png")
+    with pytest.raises(ValueError, match=told):
+        raise CliRunner().invoke(app, ["audit", "train.csv", "--exact", *options]).exception or AssertionError
 
 
 def test_a_saved_audit_replaces_its_own_files_alone(place: Path) -> None:

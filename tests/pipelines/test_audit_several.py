@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import secateur as sc
 from secateur.pipelines.audits.checks.label_leaks import Target, tell_tales
+from secateur.pipelines.audits.suspects import Suspects
 from secateur.pipelines.commands.main import app
 from secateur.trainers.judging.by_cleanlab import classes_by_cleanlab, label_sets_by_cleanlab
 from secateur.trainers.judging.wrong_labels import wrong_label_sets
@@ -94,6 +95,45 @@ def test_the_command_says_which_label_of_which_row_is_wrong(tickets: Tickets, tm
             assert set(prediction["result"][0]["value"]["choices"]) <= set(NAMES)
     for path in (tmp_path / "audit" / "manifests").glob("without_suspects*"):
         assert sc.Manifest.load(path).apply(str(tmp_path / "tickets.jsonl"), output=tmp_path / f"{path.name}.jsonl")
+
+
+def test_wrong_entries_are_compared_with_entries_and_their_rows_listed_once(tickets: Tickets, tmp_path: Path) -> None:
+    """Two wrong entries in each of the first rows: 40 entries of 1,800 are 2.2 %, and 6.7 % of 600 rows."""
+    texts, labels, wrong = tickets
+    twice = wrong.copy()
+    twice[: WRONG // 2] = twice[: WRONG // 2] | np.roll(wrong[: WRONG // 2], 1, axis=1)
+    twice[WRONG // 2 :] = False
+    table = pl.DataFrame({"body": texts, "topics": as_lists(labels ^ wrong ^ twice)})
+    table.write_ndjson(tmp_path / "twice.jsonl")
+    out = tmp_path / "audit"
+    asked = [str(tmp_path / "twice.jsonl"), "--label", "topics", "--text", "body", "--exact"]
+    answer, said = shell(*asked, "--max-wrong-labels", "5%", "--write", str(out))
+    told = answer["wrong_labels"]["train"]
+    assert (answer["exceeded"], told["entries"]) == ([], 3 * ROWS)
+    assert told["low"] <= WRONG <= told["high"]
+    listed = answer["findings"][0]["count"]
+    assert f"the {listed} rows that hold the likeliest are listed" in said
+    assert listed <= 0.75 * told["count"]
+    rows = {row for _, row in answer["findings"][0]["rows"]}
+    assert len(rows & set(range(WRONG // 2))) >= 0.9 * WRONG // 2
+    kept = sc.Manifest.load(out / "manifests" / "without_suspects").apply(table)
+    assert len(kept) == ROWS - listed
+    share, number = (shell(*asked, "--max-wrong-labels", one)[0]["exceeded"] for one in ("0.01", "1"))
+    count = f"{told['count']:,.0f} wrong labels of 1,800"
+    assert share == [f"{count} train entries exceed the limit of 1.00% of the entries"]
+    assert number == [f"{count} entries exceed the limit of 1 entry"]
+
+
+def test_rows_of_the_likeliest_entries_are_those_of_a_sorted_list() -> None:
+    rng = np.random.default_rng(3)
+    targets = rng.random((80, 4)) < 0.5
+    sure = np.where(rng.random(targets.shape) < 0.08, ~targets, targets) * 0.9 + 0.05 * rng.random(targets.shape)
+    some = Suspects(np.arange(80), wrong_label_sets(sure, targets), sure)
+    assert some.wrong.entries is not None
+    entries = sorted(((-value, row) for row, each in enumerate(some.wrong.entries.tolist()) for value in each))
+    rows = [row for _, row in entries[: round(some.wrong.count)]]
+    assert len(set(rows)) < len(rows)
+    assert some.listed.tolist() == list(dict.fromkeys(rows))
 
 
 def test_columns_of_0_and_1_are_several_labels(tickets: Tickets) -> None:

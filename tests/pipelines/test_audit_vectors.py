@@ -183,7 +183,24 @@ def test_vectors_in_hand_and_in_a_column(files: Files, kind: str) -> None:
 
 WRONG = {
     "a file that is not there": (["nowhere.npy"], r"there is no file nowhere\.npy"),
-    "no array": (["text.npy"], r"text\.npy is no array that numpy\.save wrote"),
+    "no array": (["text.npy"], r"text\.npy is no \.npy file of numbers: save it by numpy\.save\(file, array\)"),
+    "an empty file": (["empty.npy"], r"empty\.npy is no \.npy file of numbers"),
+    "a cut file": (["cut.npy"], r"cut\.npy is no \.npy file of numbers"),
+    "a pickled array": (["pickled.npy"], r"pickled\.npy is no \.npy file of numbers"),
+    "an archive": (["archive.npz"], r"archive\.npz is no \.npy file of numbers"),
+    "an archive by another name": (["archive.npy"], r"archive\.npy is no \.npy file of numbers"),
+    "a table": (["train.csv"], r"train\.csv is no \.npy file of numbers"),
+    "no name": ([""], r"the name is empty"),
+    "no vectors of training": (["test=test.npy"], r"vectors of test are compared with those of train, which has none"),
+    "equal vectors": (["equal.npy"], r"all vectors of equal\.npy are equal, and its rows are not"),
+    "equal vectors of the test": (["train.npy", "test=alike.npy"], r"all vectors of alike\.npy are equal"),
+    "nearly equal vectors": (["nearly.npy"], r"nearly all vectors of nearly\.npy are equal"),
+    "too large": (
+        ["large.npy"],
+        r"vectors of large\.npy are too large, beyond 1e\+15, for 1 of 200 rows \(row 4 of .*train\.csv\)",
+    ),
+    "infinite": (["infinite.npy"], r"NaN or infinite for 1 of 200 rows \(row 5 of .*train\.csv\)"),
+    "a word that is no column": (["zebra"], r"no column 'zebra'; there are: body\. Name a model .* as AUTHOR/zebra"),
     "too few": (["test.npy"], r"test\.npy has 60 rows, and train has 200"),
     "another width": (["train.npy", "test=wide.npy"], r"wide\.npy has 17 numbers a vector, and .*train\.npy has 16"),
     "one number": (["flat.npy"], r"flat\.npy holds float32 of shape \[200\], and numbers \[rows, dimensions\]"),
@@ -207,7 +224,28 @@ def wrong(files: Files) -> Files:
     np.save(files.path("nan", "npy"), bad["test"])
     np.save(files.path("zeros", "npy"), bad["train"])
     Path(files.path("text", "npy")).write_text("no array")
+    Path(files.path("empty", "npy")).write_bytes(b"")
+    Path(files.path("cut", "npy")).write_bytes(Path(files.path("train", "npy")).read_bytes()[:1000])
+    np.save(files.path("pickled", "npy"), np.array([["a", 1]], dtype=object), allow_pickle=True)
+    np.savez(files.path("archive", "npz"), one=files.vectors["train"])
+    Path(files.path("archive", "npz")).rename(files.path("archive", "npy"))
+    np.save(files.path("equal", "npy"), np.ones((200, WIDTH)))
+    np.save(files.path("nearly", "npy"), np.where(np.arange(200)[:, None] < 182, 1, files.vectors["train"]))
+    np.save(files.path("alike", "npy"), np.ones((60, WIDTH), np.float32))
+    for name, row, value in (("large", 4, -1e300), ("infinite", 5, np.inf)):
+        some = files.vectors["train"].astype(np.float64)
+        some[row, 1] = value
+        np.save(files.path(name, "npy"), some)
     return files
+
+
+def test_a_column_of_numbers_beyond_float32_is_refused_by_row(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(60, 4))
+    values[7, 2] = -1e200
+    table = pl.DataFrame({"body": [f"text {row}" for row in range(60)], "vector": values.tolist()})
+    table.write_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match=r"column 'vector' of train\.parquet has a number in row 7 that is too large"):
+        shell(str(tmp_path / "train.parquet"), "--text", "body", "--embeddings", "vector")
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -220,6 +258,29 @@ def test_vectors_that_do_not_go_with_the_rows_are_refused_before_anything_is_com
     words = [word for one in given for word in ("--embeddings", one)]
     with pytest.raises(ValueError, match=message):
         shell(wrong.path("train"), "--test", wrong.path("test"), "--text", "body", *words)
+
+
+def test_a_part_without_vectors_and_too_few_distinct_ones_are_noted(files: Files, tmp_path: Path) -> None:
+    """In the shell, JSON and the page; 10 distinct vectors make no rows copies that other measures do not."""
+    few = tmp_path / "few.npy"
+    np.save(few, files.vectors["train"][np.arange(200) % 10])
+    asked = [files.path("train"), "--test", files.path("test"), "--text", "body", "--embeddings"]
+    out = tmp_path / "audit"
+    printed = shell(*asked, str(few), "--write", str(out))[1]
+    answer = json.loads((out / "audit.json").read_text())
+    assert answer["measures"][-1]["duplicates"] == 0
+    assert "near duplicates by embeddings" not in {one["kind"] for one in answer["findings"]}
+    lacking = "near copies by embeddings: test has no vectors, so other measures alone compare these rows"
+    distinct = "no near copies, for 10 distinct vectors are too few to choose a threshold"
+    page = html.unescape((out / "audit.html").read_text())
+    for told in (" ".join(printed.split()), " ".join(answer["notes"]), page):
+        assert lacking in told
+        assert distinct in told
+    both = json.loads(
+        shell(*asked, files.path("train", "npy"), "--embeddings", f"test={files.path('test', 'npy')}", "--json")[1]
+    )
+    assert not [note for note in both["notes"] if "embeddings" in note]
+    assert both["measures"][-1]["duplicates"] == 1
 
 
 def test_vectors_go_with_near_copies_alone_and_are_not_written_over(files: Files, tmp_path: Path) -> None:
