@@ -21,7 +21,7 @@ LONG = ("find-wrong-labels.md", "prune-a-file.md")
 PAGES = [pytest.param(page, marks=[pytest.mark.nightly] * (page in LONG)) for page in FOLLOWED]
 ENDS_WITH_1 = ("audit tickets.csv --test test.csv --max-leaks 0",)
 """Commands that answer no."""
-LEFT_OUT = ("open ", "audit tickets.csv --label queue")
+LEFT_OUT = ("open ", "audit tickets.csv --label queue", "audit tickets.csv --test test.csv --embeddings")
 """Commands that open a browser, or are of a reader's file."""
 
 
