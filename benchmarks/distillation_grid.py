@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from cifar10 import DATA
-from distillation import ACCURACY, grey_images, write
+from distillation import ACCURACY, grey_images
+from label_noise import write
 
 from secateur.pipelines.pages.words import mean_of
 from secateur.scorers.observers.aum import Aum

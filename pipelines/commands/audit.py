@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.audit_files import caution_strange, refuse, show, written
+from secateur.pipelines.commands.audit_files import finished, refuse
 from secateur.pipelines.commands.audit_study import audit_of_study
 from secateur.pipelines.commands.select import is_data
 from secateur.pipelines.commands.select import refuse as refuse_option
-from secateur.pipelines.commands.shell import NO, READING, AsJson, bar, complain, tell
+from secateur.pipelines.commands.shell import NO, READING, AsJson, bar, complain
 from secateur.pipelines.commands.trials import Again, Wait
 
 if TYPE_CHECKING:
@@ -185,8 +185,7 @@ def audit(
 def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked: Any) -> list[str]:
     """Audit data, write what is asked for, and show it; the limits that they exceed."""
     from secateur.pipelines.audits.auditing import How
-    from secateur.pipelines.audits.limits import exceeded
-    from secateur.pipelines.audits.marking import precisions, read_marks
+    from secateur.pipelines.audits.marking import read_marks
     from secateur.pipelines.audits.own_predictions import read_predictions
     from secateur.pipelines.audits.suspects import check_judge
     from secateur.pipelines.front_door.audit_data import Given
@@ -209,14 +208,7 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
     how = How(near=not asked["exact"], labels=not asked["no_label"], by=asked["by"], seed=asked["seed"], own=own)
     with tempfile.TemporaryDirectory(prefix="secateur-") as place:
         found = look(given, how, limits, Path(place), samples=not asked["without_samples"])
-        right, strange = ([], 0) if known is None else precisions(found.lines, known)
-        answer = found.content() | {"precision": [one.content() for one in right]}
-        answer["exceeded"] = over = exceeded(answer, limits)
-        content = marks.read_bytes() if marks else b""
-        answer["files"] = written(found, right, content, over, **paths, overwrite=asked["overwrite"])
-        tell(answer, as_json, lambda: show(answer))
-    caution_strange(strange)
-    return over
+        return finished(found, limits, asked, known, as_json=as_json)
 
 
 def limits_of(**asked: str | None) -> "dict[str, Limit]":

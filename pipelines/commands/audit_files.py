@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secateur.pipelines.commands.shell import caution, out, say, table_of
+from secateur.pipelines.commands.shell import caution, out, say, table_of, tell
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from secateur.pipelines.audits.auditing import Audited
     from secateur.pipelines.audits.cleaned import Samples
+    from secateur.pipelines.audits.limits import Limit
     from secateur.pipelines.audits.marking import Precision
 
 
@@ -65,6 +68,30 @@ def written(
         told: dict[str, Any] = {"precisions": right, "more": {"exceeded": over}, "samples": samples, "marks": marks}
         paths |= write_audit(found, write, **told, overwrite=overwrite)
     return paths
+
+
+def finished(
+    found: "Audited",
+    limits: "dict[str, Limit]",
+    asked: dict[str, Any],
+    known: "pl.DataFrame | None",
+    *,
+    as_json: bool,
+    samples: "Samples | None" = None,
+) -> list[str]:
+    """Write the files that are `asked` for, and show what is found; the limits that it exceeds. `known` are marks."""
+    from secateur.pipelines.audits.limits import exceeded
+    from secateur.pipelines.audits.marking import precisions
+
+    right, strange = ([], 0) if known is None else precisions(found.lines, known)
+    answer = found.content() | {"precision": [one.content() for one in right]}
+    answer["exceeded"] = over = exceeded(answer, limits)
+    marks = asked["marks"].read_bytes() if asked["marks"] else b""
+    paths = {key: asked[key] for key in ("page", "findings", "write", "overwrite")}
+    answer["files"] = written(found, right, marks, over, **paths, samples=samples)
+    tell(answer, as_json, lambda: show(answer))
+    caution_strange(strange)
+    return over
 
 
 def show(answer: dict[str, Any]) -> None:

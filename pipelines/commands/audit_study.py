@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secateur.pipelines.commands.audit_files import caution_strange, refuse, show, written
+from secateur.pipelines.commands.audit_files import caution_strange, finished, refuse, show
 from secateur.pipelines.commands.select import refuse as refuse_option
 from secateur.pipelines.commands.shell import READING, bar, find_samples_study, say, tell
 from secateur.pipelines.commands.studies import make
@@ -99,8 +99,8 @@ def audit_against(
 ) -> list[str]:
     """Audit the rows of a study anew beside the benchmarks that are `asked` for, and show what is found; the limits
     that it exceeds. The study's own audit stays as it is."""
-    from secateur.pipelines.audits.limits import exceeded, refuse_unmet
-    from secateur.pipelines.audits.marking import precisions, read_marks
+    from secateur.pipelines.audits.limits import refuse_unmet
+    from secateur.pipelines.audits.marking import read_marks
     from secateur.pipelines.audits.of_study import study_rows
     from secateur.pipelines.pages.audit_paths import paths_in
     from secateur.pipelines.storage.home import ASSETS, marked_home
@@ -117,15 +117,7 @@ def audit_against(
         rows = study_rows(study, base, store.root / ".cache", against)
     make(file, store, "audit_inputs", again=False, wait=wait)
     found, samples = compared(study, store, rows, asked)
-    right, strange = ([], 0) if known is None else precisions(found.lines, known)
-    answer = found.content() | {"precision": [one.content() for one in right]}
-    answer["exceeded"] = over = exceeded(answer, limits)
-    content = marks.read_bytes() if marks else b""
-    told: dict[str, Any] = {**paths, "overwrite": asked["overwrite"], "samples": samples}
-    answer["files"] = written(found, right, content, over, **told)
-    tell(answer, as_json, lambda: show(answer))
-    caution_strange(strange)
-    return over
+    return finished(found, limits, asked, known, as_json=as_json, samples=samples)
 
 
 def compared(
