@@ -361,9 +361,7 @@ def test_losses_of_each_domain_and_of_none_that_is_absent() -> None:
     assert list(task.undefined(targets)) == ["nll_maths", "exact_match_maths"]
 
 
-@pytest.mark.parametrize(
-    "name", ["aum", "accumulated_margin", "el2n", "entropy", "tdds", "grand", "last_layer_grand", "self_confidence"]
-)
+@pytest.mark.parametrize("name", ["aum", "accumulated_margin", "el2n", "entropy", "tdds", "grand", "self_confidence"])
 def test_scores_of_one_prediction_per_row_are_refused_with_the_reason(name: str) -> None:
     [fault, *_] = missing_signals(scorers()[name], Sft(1))
     assert f"score '{name}'" in fault
@@ -373,7 +371,7 @@ def test_scores_of_one_prediction_per_row_are_refused_with_the_reason(name: str)
 def test_neighbours_are_not_asked_for_targets_that_nobody_learns() -> None:
     [fault] = missing_signals(scorers()["neighbour_agreement"], Sft(2))
     assert "of another source is no worse" in fault
-    for name in ("density", "nearest_sample", "prototype_distance", "vog", "dual", "forgetting", "correctness"):
+    for name in ("density", "nearest_sample", "prototype_distance", "vog", "last_layer_grand", "dual", "forgetting"):
         assert not missing_signals(scorers()[name], Sft(2)), name
 
 
