@@ -11,9 +11,9 @@ Samples of 16 tokens, 4 to 9 of them learned, lie in a memory-mapped file as a s
 - `gradients`: sketches of the head's gradients in blocks on disk, then the same order. A sketch has 16 KB on disk, so
   10⁶ rows are left out where `--pass gradients` does not ask for them.
 
-Memory is the highest that the process has for itself, beyond a run over 1,000 rows; pages of mapped files, which the
-system takes back, do not count. Bytes per row are its growth from one size to the next. Without arguments: 10⁴, 10⁵ and
-10⁶ rows.
+Memory is the highest that the process has for itself beyond what it has after its imports; pages of mapped files,
+which the system takes back, do not count. Bytes per row are its growth from one size to the next. Without arguments:
+10⁴, 10⁵ and 10⁶ rows.
 """
 
 import argparse
@@ -45,15 +45,8 @@ from secateur.trainers.passes.scoring import score_rows
 from secateur.trainers.tasks.sft import Sft
 from secateur.trainers.tasks.token_roles import CONTEXT, HEADER, SCORED
 
-SIZES, WARM, LENGTH, VOCABULARY, QUERIES, CHECKPOINTS, SHARE = (
-    (10_000, 100_000, 1_000_000),
-    1_000,
-    16,
-    2_000,
-    2_000,
-    3,
-    0.5,
-)
+SIZES, LENGTH, VOCABULARY, QUERIES = (10_000, 100_000, 1_000_000), 16, 2_000, 2_000
+CHECKPOINTS, SHARE = 3, 0.5
 MOST_SKETCHED = 100_000
 LEARNED = {"kind": "sequences", "vocabulary": VOCABULARY, "start_id": 1, "tokenizer": None}
 CONFIG = TrainingConfig(model="language_model", model_settings={"layers": 1, "width": 16, "heads": 2}, epochs=1)
@@ -151,7 +144,6 @@ PASSES: dict[str, Callable[[Data, Data, Path], None]] = {
 def alone(name: str, folder: Path, rows: int) -> None:
     """One measurement in this process, printed as JSON: bytes, and processor seconds."""
     queries = data_in(folder / f"{QUERIES}.npy")
-    PASSES[name](data_in(folder / f"{WARM}.npy"), queries, folder / "warm")
     data, began = data_in(folder / f"{rows}.npy"), time.process_time()
     with PeakMemory(private) as memory:
         PASSES[name](data, queries, folder / f"{name}-{rows}")
@@ -178,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
             if name == "gradients" and rows > MOST_SKETCHED and not given.passes:
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                for count in {WARM, QUERIES, rows}:
+                for count in {QUERIES, rows}:
                     write_samples(Path(folder, f"{count}.npy"), count)
                 command = [sys.executable, __file__, "--alone", name, folder, str(rows)]
                 peak, seconds = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -300,6 +300,7 @@ def test_a_completion_of_messages_wants_a_prompt_of_messages() -> None:
         ('[{"role": "user", "content": "?"}]', "no answer of the assistant"),
         ('[{"role": "sage", "content": "?"}]', "no known role"),
         ('[{"role": "assistant", "content": [1]}]', "content that is no text"),
+        ('[{"role": "assistant", "content": null, "tool_calls": [{"type": "function"}]}]', "calls tools and has no"),
         ('[{"role": "assistant", "content": " "}]', "is empty"),
     ],
 )
@@ -309,6 +310,17 @@ def test_conversations_that_cannot_be_learned_name_their_row(cell: str, fault: s
     encoding = encoding_of("sequence", {"form": "messages", "vocabulary": 300}, [CONFIG])
     with pytest.raises(RowFault, match=f"{fault}.* at row 1"):
         encode(encoding, rows, rows, ("messages",))
+
+
+def test_all_rows_of_one_fault_are_named_at_once() -> None:
+    """Also those of other batches, and no row of another fault."""
+    good, empty = (json.dumps(spoken([("user", "?"), ("assistant", said)])) for said in "! ")
+    rows = datasets.Dataset.from_dict({"messages": [empty if row in (3, 70, 2100) else good for row in range(2200)]})
+    rows = datasets.concatenate_datasets([rows, datasets.Dataset.from_dict({"messages": ["[]"]})])
+    encoding = encoding_of("sequence", {"form": "messages", "vocabulary": 300}, [CONFIG])
+    with pytest.raises(RowFault, match="an answer of the assistant is empty") as raised:
+        encode(encoding, rows, rows, ("messages",))
+    assert raised.value.rows.tolist() == [3, 70, 2100]
 
 
 def test_a_template_that_renders_earlier_turns_otherwise_is_refused(made: tuple[Data, Any, Any], tmp_path: Any) -> None:
