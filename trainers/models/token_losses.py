@@ -133,7 +133,7 @@ class TokenLosses(nn.Module):
         for rows in by_length(inputs, BUDGET):
             hidden, wanted, owners = self.scored(inputs[rows])
             counts = torch.bincount(owners, minlength=len(rows)).tolist()
-            each = zip(hidden.float().split(counts), wanted.split(counts), strict=True)
+            each = zip(torch.split(hidden.float(), counts), torch.split(wanted, counts), strict=True)
             found[rows] = torch.stack([self.length_of_gradient(*one) for one in each])
         return found
 
