@@ -87,6 +87,10 @@ def draft_columns(place: Place, wish: Wish) -> Draft:
     """Columns and task; raises SourceError where no label or no input can be told, naming the columns there are."""
     found = profile(place)
     draft = Draft(found, wish)
+    if place.kind == "hub":
+        draft.note("revision", str(place.revision)[:7], "its commit now; a later run reads the same rows")
+        if place.config is not None:
+            draft.note("config", place.config, "of several configurations")
     if place.kind in KNOWN:
         columns, task, why = KNOWN[place.kind]
         draft.columns, draft.goal = dict(columns), Goal((columns["label"],), task, why, why)
@@ -232,7 +236,10 @@ def source_of(draft: Draft, base: Path) -> dict[str, Any]:
     source: dict[str, Any] = {"kind": place.kind}
     if place.kind in BUNDLED:
         return source
-    if place.path is not None:
+    if place.kind == "hub":
+        source |= {"name": place.path} | ({"config": place.config} if place.config else {})
+        source |= {"revision": place.revision, "train": place.train} | ({"test": place.test} if place.test else {})
+    elif place.path is not None:
         source |= {"path": told(place.path), "train": place.train}
         source |= {"test": place.test} if place.test else {}
     else:
@@ -274,6 +281,8 @@ def name_of(place: Place) -> str:
     """What a data set is called: its file, or its folder where the file's name says nothing."""
     if place.kind in BUNDLED:
         return place.kind
+    if place.kind == "hub":
+        return str(place.path).partition("/")[2]
     path = Path(os.path.abspath(place.path or place.train))
     plain = re.sub(r"[*]|[-_.]?\d+(-of-\d+)?$", "", stem_of(path))
     dull = plain.lower() in ("", "train", "training", "data", "dataset", "all")
