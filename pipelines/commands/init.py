@@ -62,7 +62,9 @@ def init(
     features: Features = None,
     leave_out: LeftOut = None,
     test: Annotated[str | None, typer.Option(metavar="PATH", help="The test samples; of the hub a split.")] = None,
-    config: Annotated[str | None, typer.Option(help="Of a data set on the hub that has several configurations.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Of a data set on the hub that has several configurations.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Of a data set on the hub: the split to train on.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of a data set on the hub: a branch, tag or commit.")] = None,
     test_fraction: Fraction = None,
@@ -111,7 +113,10 @@ def init(
 
 
 def place_of(
-    data: str, test: str | None, of_csv: tuple[str | None, str | None], of_hub: tuple[str | None, str | None, str | None]
+    data: str,
+    test: str | None,
+    of_csv: tuple[str | None, str | None],
+    of_hub: tuple[str | None, str | None, str | None],
 ) -> "Place":
     """The data set that the words stand for, of a hub after a look at its configurations and splits.
 

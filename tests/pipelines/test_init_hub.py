@@ -34,6 +34,19 @@ configs:
   data_files: [{split: parallel, path: train.parquet}, {split: exam, path: test.parquet}]
 ---
 """
+REFUSED = {
+    "some/other": "the hub has no public data set of this name: check the spelling, or `hf auth login`",
+    "some/gated": "it is gated: ask for access on its page of the hub, then log in with `hf auth login`",
+    "some/set.v2 --revision 2.0": "revision '2.0': the data set has no such branch, tag or commit",
+    "some/two": "has several configurations, name one with --config: english, french",
+    "some/two --config german": "no configuration 'german' (--config), there are: english, french",
+    "some/two --config english --test exam": "no split 'exam' (--test), there are: train, validation",
+    "some/two --config french": "name the split to train on with --split, there are: parallel, exam",
+    "some/set.v2 --separator ;": "--separator and --charset are of CSV files",
+    "train.parquet --config french": "--config, --split and --revision are of data sets on the hub",
+    "mine/set": "there is no file or folder 'mine/set'; digits and diabetes need no file, and `init` takes owner/",
+}
+"""Calls, and their messages."""
 Answer = tuple[int, str, str]
 Init = Callable[..., list[Answer]]
 
@@ -59,9 +72,9 @@ def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
 def init(hub: tuple[str, list[str]], folder: Path) -> Init:
     """Answers of calls of `secateur init` with some words each, in one process."""
 
-    def run(*calls: str, offline: bool = False, address: str = hub[0]) -> list[Answer]:
+    def run(*calls: str, offline: bool = False) -> list[Answer]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
-        environment |= settings_of(address, folder / "hf", offline=offline)
+        environment |= settings_of(hub[0], folder / "hf", offline=offline)
         command = [sys.executable, "-c", CALLS, *(json.dumps(call.split()) for call in calls)]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
         return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
@@ -75,22 +88,25 @@ def source_in(path: Path) -> dict[str, Any]:
     return study.source.model_dump(exclude_defaults=True)
 
 
-def test_a_study_of_a_hub_data_set_is_pinned_and_written_again_offline(
+def test_a_study_of_the_hub_is_pinned_each_failure_has_its_remedy_and_a_commit_is_read_offline(
     init: Init, hub: tuple[str, list[str]], folder: Path
 ) -> None:
-    whole, french = init(
-        "some/set.v2 -o a.yaml --json", "hf://datasets/some/two --config french --split parallel -o b.yaml --json"
+    whole, french, *refused = init(
+        "some/set.v2 -o a.yaml --json",
+        "hf://datasets/some/two --config french --split parallel -o b.yaml --json",
+        *(f"{words} -o never.yaml" for words in REFUSED),
     )
+    for (words, expected), (code, _, said) in zip(REFUSED.items(), refused, strict=True):
+        assert code == 1, words
+        assert expected in said, words
+        assert "\n" not in said
+    assert not (folder / "never.yaml").exists()
     assert whole[0] == french[0] == 0, (whole, french)
     source = {"kind": "hub", "name": "some/set.v2", "revision": COMMIT, "test": "test"}
     assert source_in(folder / "a.yaml") == source
     answer = json.loads(whole[1])
-    assert {guess["what"]: guess["value"] for guess in answer["guesses"]} | {
-        "revision": COMMIT[:7],
-        "label": "label",
-        "text": "text",
-        "test": "test",
-    } == {guess["what"]: guess["value"] for guess in answer["guesses"]}
+    guesses = {guess["what"]: guess["value"] for guess in answer["guesses"]}
+    assert guesses | {"revision": COMMIT[:7], "label": "label", "text": "text", "test": "test"} == guesses
     assert answer["study"] == "a"
     assert source_in(folder / "b.yaml") == {
         "kind": "hub",
@@ -102,42 +118,13 @@ def test_a_study_of_a_hub_data_set_is_pinned_and_written_again_offline(
     }
     assert json.loads(french[1])["left_aside"] == ["exam"]
     hub[1].clear()
-    again, unpinned = init(
-        f"some/set.v2 --revision {COMMIT} -o c.yaml --json", "some/set.v2 -o d.yaml", offline=True
-    )
+    again, unpinned = init(f"some/set.v2 --revision {COMMIT} -o c.yaml --json", "some/set.v2 -o d.yaml", offline=True)
     assert again[0] == 0, again
     assert source_in(folder / "c.yaml") == source
     assert unpinned[2].startswith("hub data set 'some/set.v2', revision 'main': the hub cannot be reached (Offline")
     assert "--revision of init) to the 40 digits" in unpinned[2]
     assert not hub[1]
     assert not (folder / "d.yaml").exists()
-
-
-def test_each_failure_names_the_option_and_the_remedy(init: Init, folder: Path) -> None:
-    refused = {
-        "some/other": "the hub has no public data set of this name: check the spelling, or `hf auth login`",
-        "some/gated": "it is gated: ask for access on its page of the hub, then log in with `hf auth login`",
-        "some/set.v2 --revision 2.0": "revision '2.0': the data set has no such branch, tag or commit",
-        "some/two": "has several configurations, name one with --config: english, french",
-        "some/two --config german": "no configuration 'german' (--config), there are: english, french",
-        "some/two --config english --test exam": "no split 'exam' (--test), there are: train, validation",
-        "some/two --config french": "name the split to train on with --split, there are: parallel, exam",
-        "some/set.v2 --separator ;": "--separator and --charset are of CSV files",
-        "train.parquet --config french": "--config, --split and --revision are of data sets on the hub",
-        "mine/set": "there is no file or folder 'mine/set'; digits and diabetes need no file, and `init` takes owner/",
-    }
-    answers = init(*(f"{words} -o never.yaml" for words in refused))
-    for (words, expected), (code, _, said) in zip(refused.items(), answers, strict=True):
-        assert code == 1, words
-        assert expected in said, words
-        assert "\n" not in said
-    assert not (folder / "never.yaml").exists()
-
-
-def test_a_hub_that_does_not_answer_is_named_with_the_remedy(init: Init) -> None:
-    [(code, _, said)] = init("some/set.v2 -o never.yaml", address="http://127.0.0.1:9")
-    assert code == 1
-    assert "the hub cannot be reached (ConnectError): connect, or pin the revision" in said
 
 
 def test_a_path_is_no_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

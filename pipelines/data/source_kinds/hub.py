@@ -20,6 +20,7 @@ OFFLINE = (
     "init) to the 40 digits of a commit that is in the Hugging Face cache"
 )
 GATED = "it is gated: ask for access on its page of the hub, then log in with `hf auth login`"
+UNREACHED = {"OfflineModeIsEnabled", "ConnectionError", "TransportError", "Timeout"}
 MISSING = "the hub has no public data set of this name: check the spelling, or `hf auth login` where it is private"
 
 
@@ -45,10 +46,6 @@ class Hub(NamedSplits):
         """One split at a commit; SourceError with the remedy where the hub does not give it."""
         import datasets
 
-        if Path(self.name).is_dir():
-            raise SourceError(
-                f"{self.where}: a folder of this name is in the working directory and would be read in its place"
-            )
         with from_hub(f"{self.where} at {commit}"):
             return datasets.load_dataset(self.name, self.config, revision=commit, split=split)
 
@@ -56,6 +53,10 @@ class Hub(NamedSplits):
         """The 40 digits of the commit that the revision stands for now."""
         from huggingface_hub import HfApi
 
+        if Path(self.name).is_dir():
+            raise SourceError(
+                f"{self.where}: a folder of this name is in the working directory and would be read in its place"
+            )
         commit = self.revision or ""
         if re.fullmatch("[0-9a-f]{40}", commit):
             return commit
@@ -77,18 +78,18 @@ def from_hub(subject: str) -> Iterator[None]:
 
 def remedy_of(failures: list[BaseException]) -> str:
     """What to do about a failure, by the first known one of it and of those that led to it; empty for others."""
-    import httpx
     from huggingface_hub import errors
 
     seen: BaseException | None = failures[0]
     while seen is not None:
-        if isinstance(seen, errors.GatedRepoError):
+        if isinstance(seen, errors.GatedRepoError) or "is a gated dataset" in str(seen):
             return GATED
         if isinstance(seen, errors.RepositoryNotFoundError):
             return MISSING
         if isinstance(seen, errors.RevisionNotFoundError):
             return "the data set has no such branch, tag or commit"
-        if isinstance(seen, errors.OfflineModeIsEnabled | httpx.TransportError):
+        # The clients have changed their library of HTTP more than once, not the names of its errors.
+        if UNREACHED & {base.__name__ for base in type(seen).__mro__}:
             return OFFLINE.format(reason=type(seen).__name__)
         seen = seen.__cause__ or seen.__context__
     return ""
