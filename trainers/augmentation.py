@@ -23,7 +23,7 @@ class Augmentation(Settings):
     model_config = ConfigDict(frozen=True)
 
     crop_padding: Annotated[int, Field(ge=0, description="pixels added at each side before a crop of the old size")] = 0
-    padding: Annotated[Literal["zero", "reflect"], Field(description="what is added at the sides")] = "zero"
+    padding: Annotated[Literal["zero", "reflect"], Field(description="values of the added pixels")] = "zero"
     flip: Annotated[bool, Field(description="mirror left and right, with probability one half")] = False
     cutout: Annotated[int, Field(ge=0, description="side in pixels of a square that is painted over")] = 0
     cutout_fill: Annotated[

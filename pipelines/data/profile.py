@@ -158,7 +158,7 @@ def of_pictures(folder: Path) -> Place:
         raise SourceError(f"{folder}: files of data lie in folders below it, such as {deeper}: name a folder of files")
     raise SourceError(
         f"{folder}: no data is seen here; a data set is a CSV, JSON lines or Parquet file (or a folder of them), a "
-        f"folder with a folder of pictures per class, or what save_to_disk of the datasets library wrote"
+        f"folder with a folder of pictures per class, or a folder of save_to_disk of the datasets library"
     )
 
 

@@ -201,7 +201,7 @@ class Task(Signals, ABC):
         if not 0 < groups <= min(held, there - held):
             raise ValueError(
                 f"a validation split of {fraction:g} of {there} samples (classes of one left out) cannot hold each of "
-                f"{groups} classes on both sides; change the fraction, or set what is to be tuned"
+                f"{groups} classes on both sides; change the fraction, or set the settings yourself"
             )
         pool, held_out = train_test_split(
             rows[~single], test_size=fraction, random_state=seed, stratify=strata[~single]
