@@ -188,7 +188,7 @@ def test_the_picture_of_all_selections_is_of_the_figures_on_its_page(
 
 def test_pictures_of_light_pages_have_a_twin_for_dark_ones() -> None:
     for page in DOCUMENTS:
-        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.svg#only-(light|dark)\)", page.read_text())
+        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.(?:svg|png)#only-(light|dark)\)", page.read_text())
         assert all(drawn == wanted for _, _, drawn, wanted in shown), page.name
         twins = [[one[:2] for one in shown if one[2] == scheme] for scheme in ("light", "dark")]
         assert twins[0] == twins[1], page.name

@@ -47,8 +47,8 @@ class Spent(FrozenModel):
     """Sums over kept rows, where a budget counts another thing than rows or rows stay together.
 
     `unit` is `rows` or the column of the budget, `limit` the largest sum over the kept rows, `total` their sum, and
-    `whole` that over all rows. `beside` is the sum of the selection that a random choice is compared with. Rows of equal
-    values of the column `group` stay together, `groups` of them.
+    `whole` that over all rows. `beside` is the sum of the selection that a random choice is compared with.
+    Rows of equal values of the column `group` stay together, `groups` of them.
     """
 
     unit: Text
