@@ -72,6 +72,7 @@ def temperatures(folder: Path) -> str:
             cells[f"`{arm}`"].append(means(found, "accuracy"))
             if arm == "pdp":
                 cells["`pdp`, soft"].append(means(found, "soft_accuracy"))
+            print(heat, arm, cells[f"`{arm}`"][-1], flush=True)
     hard = means([metrics_of("gradual", float(keep), networks, data=data) for keep in keeps], "accuracy")
     lines = [f"| `temperature` | {' | '.join(map(str, TEMPERATURES))} |", "|---" * (len(TEMPERATURES) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(row)} |" for name, row in cells.items()]
