@@ -69,7 +69,7 @@ class UnitKeys(SampleKeys):
             if selection.in_training and self.group is not None:
                 raise ValueError(
                     f"{where}: {selection.selector} draws single rows anew in each epoch, which tears apart "
-                    f"columns.group keeps together; leave it out, or leave group out"
+                    f"rows that columns.group keeps together; leave it out, or leave group out"
                 )
             if selection.in_training and selection.budget == "study" and self.budget_of != ROWS:
                 raise ValueError(
