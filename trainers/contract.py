@@ -226,7 +226,7 @@ class TrainingConfig(Settings):
 
     @property
     def length(self) -> Literal["epochs", "steps"]:
-        """What runs by this config have in common: as many epochs, or as many optimiser steps."""
+        """The common length of runs by this config: epochs or optimiser steps."""
         return "steps" if self.steps is not None else "epochs"
 
     def total_steps(self, samples: int) -> int:
