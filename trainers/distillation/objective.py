@@ -124,7 +124,7 @@ def distil(
 
     Label smoothing concerns the cross-entropy alone: the teacher's targets are soft as they are. With alpha 0 it is the
     plain objective, without a pass of the teacher. Raises ValueError for alpha outside [0, 1], a temperature not above
-    0, and a cache that is for another temperature; a teacher of another number of classes is refused at the first batch.
+    0, and a cache of another temperature; a teacher of another number of classes is refused at the first batch.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be within [0, 1], got {alpha}")
