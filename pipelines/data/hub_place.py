@@ -43,7 +43,7 @@ def find_on_hub(
 
     if not NAME.fullmatch(name):
         raise SourceError(f"{URI}{name}: a data set of the hub is named {URI}owner/name")
-    commit = Hub(kind="hub", name=name, revision=revision).stamp(Path.cwd())
+    commit = Hub.model_validate({"kind": "hub", "name": name, "revision": revision}).stamp(Path.cwd())
     where = f"hub data set {name!r}"
     with from_hub(f"{where} at {commit}"):
         configs = datasets.get_dataset_config_names(name, revision=commit)

@@ -273,7 +273,7 @@ def files_at(place: Place) -> tuple[list[SourceFile], list[SourceFile]]:
         return [DatasetSplit(str(place.first), datasets.load_from_disk(str(place.first)))], []
     splits = {"train": place.train} | ({"test": place.test} if place.test else {})
     if place.kind == "hub":
-        source = Hub(kind="hub", name=str(place.path), config=place.config)
+        source = Hub.model_validate({"kind": "hub", "name": place.path, "config": place.config})
         rows = [DatasetSplit(name, source.rows(name, str(place.revision))) for name in splits.values()]
         return list(rows[:1]), list(rows[1:])
     found = {
