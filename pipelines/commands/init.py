@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from secateur.pipelines.data.profile import Place
     from secateur.pipelines.studies.draft import Wish
 
+Data = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA", help="A file or folder, owner/name of a data set on the hub, or digits.", show_default=False
+    ),
+]
+Example = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Instead of DATA: copy this study that ships, to change it.")
+]
+Config = Annotated[str | None, typer.Option(help="Of a data set on the hub that has several configurations.")]
+Split = Annotated[str | None, typer.Option(help="Of a data set on the hub: the split to train on.")]
+Revision = Annotated[str | None, typer.Option(help="Of a data set on the hub: a branch, tag or commit.")]
 File = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write; studies/NAME.yaml if left out.")
 ]
@@ -44,15 +56,8 @@ def budget_of(text: str) -> float:
 
 
 def init(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA", help="A file or folder, owner/name of a data set on the hub, or digits.", show_default=False
-        ),
-    ] = None,
-    example: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instead of DATA: copy this study that ships, to change it.")
-    ] = None,
+    data: Data = None,
+    example: Example = None,
     target: File = None,
     name: Annotated[str | None, typer.Option(help="Name of the study, lower case.")] = None,
     label: Labels = None,
@@ -62,11 +67,9 @@ def init(
     features: Features = None,
     leave_out: LeftOut = None,
     test: Annotated[str | None, typer.Option(metavar="PATH", help="The test samples; of the hub a split.")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="Of a data set on the hub that has several configurations.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Of a data set on the hub: the split to train on.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Of a data set on the hub: a branch, tag or commit.")] = None,
+    config: Config = None,
+    split: Split = None,
+    revision: Revision = None,
     test_fraction: Fraction = None,
     separator: Annotated[str | None, typer.Option(help="Between the fields of a CSV file.")] = None,
     charset: Annotated[str | None, typer.Option(help="Encoding of a CSV file, such as latin-1.")] = None,
