@@ -16,8 +16,8 @@ import numpy as np
 from secateur.pipelines.data.lazy import pa, pl, types
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError, find
-from secateur.pipelines.data.source_kinds.json_arrays import ENDINGS
 from secateur.pipelines.data.source_kinds.hub import Hub
+from secateur.pipelines.data.source_kinds.json_arrays import ENDINGS
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, settled_types
