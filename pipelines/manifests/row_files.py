@@ -319,8 +319,8 @@ def copy_block(data: bytes, keep: np.ndarray, row: int, is_csv: bool, write: Cal
 
 
 def texts_in(path: Path, charset: str) -> Iterator[bytes]:
-    """The bytes of a file, unpacked, the objects of a JSON array in lines; of encodings in which a byte is no letter the
-    same text as UTF-8."""
+    """The bytes of a file, unpacked, the objects of a JSON array in lines; of encodings in which a byte is no letter
+    the same text as UTF-8."""
     with bounded(path) as stream:
         if wide(charset):
             text = io.TextIOWrapper(io.BytesIO(stream.read()), charset, newline="")
