@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.embedded import Embeddings, first_highest, unit_rows
+from secateur.selectors.draws.embedded import Embeddings, first_highest, memory_of_unit_rows, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, random_keys
 
 ROWS = 4096
@@ -22,6 +22,7 @@ AT_ONCE = 16
     draws=True,
     monotone=True,
     by_id=True,
+    memory=memory_of_unit_rows,
 )
 def facility_location(embeddings: Embeddings, budget: int, *, seed: int = 0, ids: Ids | None = None) -> Keep:
     """Keep adding the sample of greatest gain in coverage, by lazy evaluation: the picks of the full greedy algorithm.

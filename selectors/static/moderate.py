@@ -14,9 +14,15 @@ from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.embedded import Embeddings
 from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 from secateur.selectors.draws.strata import codes_of
+from secateur.selectors.sizes import Sizes
 
 
-@selector(paper="Xia et al., ICLR 2023, section 3", monotone=True)
+def memory_of_medians(sizes: Sizes) -> int:
+    """Bytes of a class, in float32 and once more for its median, and of numbers per sample."""
+    return 10 * sizes.largest * sizes.dimensions + 40 * sizes.samples
+
+
+@selector(paper="Xia et al., ICLR 2023, section 3", monotone=True, memory=memory_of_medians)
 def moderate(
     embeddings: Embeddings, strata: Int64[np.ndarray, " n"], budget: int, *, seed: int = 0, ids: Ids | None = None
 ) -> Keep:
