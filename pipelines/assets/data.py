@@ -43,9 +43,11 @@ from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
 from secateur.pipelines.runs.deciding import fitted_task, known_of_inputs
 from secateur.pipelines.runs.own_target import apart_of
+from secateur.pipelines.runs.room import refuse_large
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.contract import Data
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.sparse_rows import inputs_at, open_inputs
 from secateur.trainers.tasks.contract import Task
@@ -185,7 +187,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
     facts = encoding_facts(encoder, loaded, inputs)
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
-    test_inputs = open_inputs(inputs["test"])
+    train, test_inputs = (open_inputs(inputs[split]) for split in ("train", "test"))
+    refuse_large(study, Data(train, loaded.targets, task, encoder.model_settings), counted)
     judging = known_of_inputs(study, task, judging, test_inputs, loaded.test_targets, loaded.targets)
     return Prepared(
         revision=loaded.revision,

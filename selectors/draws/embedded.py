@@ -12,6 +12,8 @@ Embeddings = Float32[np.ndarray, "n d"] | Float16[np.ndarray, "n d"]
 """One vector per sample, in memory or memory-mapped."""
 
 BLOCK_BYTES = 1 << 22
+PRODUCTS = 1 << 25
+"""Bytes of the products of two blocks of unit rows, whatever the number of samples."""
 
 
 class SquaredDistances:
@@ -53,8 +55,9 @@ def first_highest(values: Num[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"])
 
 
 def memory_of_unit_rows(sizes: Sizes) -> int:
-    """Bytes of `unit_rows` while they are made, and of the numbers per sample that come behind them."""
-    return sizes.samples * (8 * sizes.dimensions + 64)
+    """Bytes of `unit_rows` while they are made, of the numbers per sample that come behind them, and of the products of
+    two blocks."""
+    return sizes.samples * (8 * sizes.dimensions + 64) + PRODUCTS
 
 
 def unit_rows(embeddings: Embeddings) -> Float32[np.ndarray, "n d"]:

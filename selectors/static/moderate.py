@@ -19,7 +19,7 @@ from secateur.selectors.sizes import Sizes
 
 def memory_of_medians(sizes: Sizes) -> int:
     """Bytes of a class, in float32 and once more for its median, and of numbers per sample."""
-    return 10 * sizes.largest * sizes.dimensions + 40 * sizes.samples
+    return 16 * sizes.largest * sizes.dimensions + 40 * sizes.samples
 
 
 @selector(paper="Xia et al., ICLR 2023, section 3", monotone=True, memory=memory_of_medians)
