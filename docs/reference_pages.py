@@ -379,7 +379,12 @@ TABLES = {
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
 
 REFERENCE = ("scorers", "selectors", "study", "search", "choice", "pruning", "commands", "report")
-PAGES = ("docs/big-data.md", "docs/scores.md", "docs/selectors.md", *(f"docs/reference/{name}.md" for name in REFERENCE))
+PAGES = (
+    "docs/big-data.md",
+    "docs/scores.md",
+    "docs/selectors.md",
+    *(f"docs/reference/{name}.md" for name in REFERENCE),
+)
 
 SCHEMAS = {
     "docs/reference/report.schema.json": report_schema,

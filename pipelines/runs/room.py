@@ -67,9 +67,9 @@ def vector_faults(
         cost = estimate(rows, dimensions, study.neighbours.count, engine=engine, rate=1.0)
         if cost.memory > free:
             yield (
-                f"neighbours: a search over {rows:,} rows of {dimensions:,} dimensions for {cost.neighbours} neighbours "
-                f"each takes {gigabytes(cost.memory)} of memory, and {gigabytes(free)} are free: lower "
-                f"neighbours.count, {REMEDY}"
+                f"neighbours: a search over {rows:,} rows of {dimensions:,} dimensions for {cost.neighbours} of each "
+                f"takes {gigabytes(cost.memory)} of memory, and {gigabytes(free)} are free: lower neighbours.count, "
+                f"{REMEDY}"
             )
 
 

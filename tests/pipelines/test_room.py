@@ -45,7 +45,8 @@ def prepare(study, folder):
 def test_rows_that_do_not_fit_are_refused_with_the_step_and_what_to_do(folder, monkeypatch):
     (fault,) = room.row_faults(10**9, 24 * 10**9)
     step = max(room.HELD, key=room.HELD.get)
-    assert fault.startswith(f"{step}: about {room.HELD[step]} bytes of each of 1,000,000,000 training rows are in memory")
+    said = f"{step}: about {room.HELD[step]} bytes of each of 1,000,000,000 training rows are in memory at once"
+    assert fault.startswith(said)
     assert f"{room.HELD[step]:.2f} GB, and 24.00 GB are free: set source.limit" in fault
     assert not list(room.row_faults(10**7, 24 * 10**9))
     study = study_in(folder)
@@ -55,7 +56,7 @@ def test_rows_that_do_not_fit_are_refused_with_the_step_and_what_to_do(folder, m
         check_possible(study, np.arange(ROWS) % 2, ("0", "1"), 2)
 
 
-def test_selections_and_neighbours_are_refused_once_rows_are_encoded_and_before_a_proxy_is_trained(folder, monkeypatch):
+def test_selections_and_neighbours_are_refused_once_rows_are_encoded_before_a_proxy_is_trained(folder, monkeypatch):
     monkeypatch.setattr(room, "HELD", {"report": 0})
     monkeypatch.setattr(room, "available_memory", lambda: 250_000)
     study = study_in(folder, selections={"prototypes": None, "density": {"selector": "top", "score": "density"}},
@@ -66,7 +67,7 @@ def test_selections_and_neighbours_are_refused_once_rows_are_encoded_and_before_
     assert 250 < rows < ROWS
     assert f"large: selections.prototypes: {rows} samples of 96 dimensions take 0.03 GB of memory" in str(told.value)
     count = study.neighbours.count
-    search = f"; neighbours: a search over {rows} rows of 96 dimensions for {count} neighbours each takes"
+    search = f"; neighbours: a search over {rows} rows of 96 dimensions for {count} of each takes"
     assert search in str(told.value)
 
 

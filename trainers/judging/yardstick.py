@@ -18,7 +18,7 @@ from secateur.trainers.contract import Data
 from secateur.trainers.sparse_rows import SparseRows
 from secateur.trainers.tasks.own import OwnTask
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the numbers would."""
 MOST_ROWS, LEAST_ROWS, MOST_COLUMNS, MOST_VALUES = 20_000, 1_000, 4_096, 1 << 25
 """Rows at most and at least, columns of them, and values of both together."""
