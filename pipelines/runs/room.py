@@ -60,9 +60,9 @@ def vector_faults(
         if fault := chosen.memory_fault(Sizes(largest if apart else rows, given, largest), free):
             yield f"selections.{name}: {fault}; or set source.limit"
     if study.signals & {"neighbour_indices", "neighbour_distances", "label_free_neighbours"}:
-        from secateur.scorers.geometry.search_cost import estimate
+        from secateur.scorers.geometry.search_cost import Engine, estimate
 
-        engine = "ivf" if study.neighbours.engine == "ivf" else "exact"
+        engine: Engine = "ivf" if study.neighbours.engine == "ivf" else "exact"
         # Of the rate, which takes a moment to measure, the memory does not depend.
         cost = estimate(rows, dimensions, study.neighbours.count, engine=engine, rate=1.0)
         if cost.memory > free:
