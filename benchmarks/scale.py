@@ -6,9 +6,9 @@
 Without rows: tables of 20 numbers with 10⁴ to 10⁷ rows, texts of 100 words with 10⁴ to 10⁶, PNGs of 28 by 28 pixels
 with 10⁴ and 6·10⁴; five classes, a tenth of the labels wrong, seed 0. `secateur run` reads them, holds out a tenth,
 trains a proxy for one epoch (batches of 4,096) that gives `loss` and `aum`, keeps a half by `top`, `coverage_centric`
-and `uniform_random`, trains on everything and on each half for 2,000 steps of 1,024 rows (a network of two layers of
-256), evaluates, and writes manifests and the report. `at_scale/by_hand.py` does the least of that: no checks, no
-hashes, no records, without `coverage_centric`.
+and `uniform_random` beside stratified random, trains on everything and on each half for 2,000 steps of 1,024 rows (a
+network of two layers of 256), evaluates, and writes manifests and the report. `at_scale/by_hand.py` does the least of
+that: no checks, no hashes, no records, and trains on everything, on `top` and on random rows.
 
 Each runs in a process of its own. Printed of each stage are processor and wall seconds, the peak of anonymous memory,
 bytes left on disk, each per row, and how the seconds and the memory grow from one size to the next: an exponent of 1 is
@@ -47,7 +47,8 @@ FOLDER = Path(__file__).parent / "at_scale"
 def run_ours(folder: Path, kind: str) -> dict[str, Any]:
     """`secateur run` of the study in a folder, in a fresh home."""
     home, notes = folder / "home", folder / "ours.json"
-    environment = os.environ | {"SECATEUR_HOME": str(home), ours.NOTES: str(notes), "PYTHONPATH": python_path()}
+    places = {"SECATEUR_HOME": str(home), "SECATEUR_STUDIES": str(folder / "studies")}
+    environment = os.environ | places | {ours.NOTES: str(notes), "PYTHONPATH": python_path()}
     found = watched([sys.executable, str(FOLDER / "ours.py"), "run", "scale"], folder, environment, notes)
     return found | {"disk": ours.sizes_in(home)}
 

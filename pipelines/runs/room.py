@@ -20,14 +20,16 @@ from secateur.trainers.contract import Data
 from secateur.trainers.passes.embeddings import EmbeddingSettings
 
 HELD: Final[Mapping[str, int]] = {
-    "reading and checking": 40,
-    "proxy and scores": 100,
-    "selection": 60,
-    "trainings": 60,
-    "manifests": 400,
-    "report": 160,
+    "reading and checking": 10,
+    "proxy and scores": 80,
+    "selection": 200,
+    "trainings": 100,
+    "evaluation": 170,
+    "manifests": 230,
+    "report": 230,
 }
-"""Bytes of each training row that a step holds at its peak: benchmarks/scale.py measures them, see docs/big-data.md."""
+"""Bytes of each training row that a step holds at its peak: how much more benchmarks/scale.py measured at 10⁷ rows than
+at 10⁶, of a table with five selections; see docs/big-data.md."""
 WIDEST = 8192
 """Dimensions that embeddings rarely have: with fewer rows than fit at that, nobody has to look how many they have."""
 REMEDY = "set source.limit, or take a machine with more memory"
