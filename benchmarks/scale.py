@@ -1,6 +1,7 @@
 """What a whole study costs as its data grow, by stage, beside a script that does the same by hand.
 
-    python benchmarks/scale.py [tables | texts | pictures] [rows …] [--json FILE] [--work FOLDER] [--write] [--tiny]
+    python benchmarks/scale.py [tables | texts | pictures] [rows …] [--steps N] [--json FILE] [--work FOLDER]
+        [--write] [--tiny]
     python benchmarks/scale.py data [tables | texts | pictures] [rows …]
 
 Without rows: tables of 20 numbers with 10⁴ to 10⁷ rows, texts of 100 words with 10⁴ to 10⁶, PNGs of 28 by 28 pixels
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from at_scale import data_stage, drawn, ours
-from at_scale.data import KINDS, write_data
+from at_scale.data import KINDS, STEPS, write_data
 from at_scale.watched import watched
 
 SIZES = {
@@ -67,10 +68,16 @@ def python_path() -> str:
     return os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH", "")])])
 
 
-def circumstances(*, tiny: bool) -> dict[str, Any]:
+def circumstances(steps: int, *, tiny: bool) -> dict[str, Any]:
     """What makes a run the same run."""
     versions = {name: metadata.version(name) for name in ("secateur", "torch", "polars", "numpy")}
-    return {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine(), "tiny": tiny, **versions}
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "tiny": tiny,
+        "steps": steps,
+        **versions,
+    }
 
 
 def held(file: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +102,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("asked", nargs="*", help="data, kinds and rows")
     parser.add_argument("--json", type=Path, default=Path("build/scale.json"))
     parser.add_argument("--work", type=Path, help="where data and homes are written meanwhile; 10 GB for 10⁷ rows")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training: few show the other stages sooner")
     parser.add_argument("--write", action="store_true", help="table and picture into the documentation")
     parser.add_argument("--tiny", action="store_true", help="in seconds")
     return parser.parse_args(given)
@@ -107,7 +115,8 @@ def main(given: list[str] | None = None) -> None:
     if "data" in asked.asked:
         data_stage.main(tuple(kinds or KINDS), sizes)
         return
-    about = circumstances(tiny=asked.tiny)
+    steps = 5 if asked.tiny else asked.steps
+    about = circumstances(steps, tiny=asked.tiny)
     runs = held(asked.json, about)
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     for kind in kinds or KINDS:
@@ -119,7 +128,7 @@ def main(given: list[str] | None = None) -> None:
             if not missing:
                 continue
             with tempfile.TemporaryDirectory(prefix="scale-", dir=asked.work) as work:
-                write_data(Path(work, "data"), kind, rows, tiny=asked.tiny)
+                write_data(Path(work, "data"), kind, rows, steps, tiny=asked.tiny)
                 for key, run in missing.items():
                     runs[key] = run(Path(work, "data"), kind)
                     save(asked.json, about, runs)

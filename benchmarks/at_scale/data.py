@@ -79,7 +79,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
 }
 
 
-def study_of(kind: str, *, tiny: bool = False) -> dict[str, Any]:
+def study_of(kind: str, steps: int, *, tiny: bool = False) -> dict[str, Any]:
     """The study: scores of a proxy of one epoch, three selections of half, trainings of so many steps, one seed."""
     network = {"model": "mlp", "model_settings": NETWORK, "learning_rate": RATE}
     return {
@@ -90,16 +90,16 @@ def study_of(kind: str, *, tiny: bool = False) -> dict[str, Any]:
         "scores": {"loss": None, "aum": None},
         "selections": SELECTIONS,
         "keep": [KEEP],
-        "training": network | {"steps": 5 if tiny else STEPS, "batch_size": 64 if tiny else BATCH},
+        "training": network | {"steps": steps, "batch_size": 64 if tiny else BATCH},
         "seeds": 1,
     }
 
 
-def write_data(folder: Path, kind: str, rows: int, *, tiny: bool = False) -> dict[str, Any]:
+def write_data(folder: Path, kind: str, rows: int, steps: int = STEPS, *, tiny: bool = False) -> dict[str, Any]:
     """Data of a kind in a new folder, and the study of them, which is returned."""
     folder.mkdir(parents=True)
     write_parts(folder / "train", rows, kind)
-    study = study_of(kind, tiny=tiny)
+    study = study_of(kind, steps, tiny=tiny)
     (folder / "studies").mkdir()
     (folder / "studies" / "scale.yaml").write_text(yaml.safe_dump(study))
     return study

@@ -61,8 +61,8 @@ def exponent(points: Sequence[tuple[int, float]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Seconds or megabytes in three figures."""
-    if value is None:
+    """Seconds or megabytes in three figures; empty of what is not known, and of a stage too short to be looked at."""
+    if not value:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
