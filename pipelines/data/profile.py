@@ -168,7 +168,9 @@ def of_files(files: Sequence[Path], folder: Path) -> Place:
     ending = ending_of(files[0])
     if ending not in READERS:
         known, shown = ", ".join(READERS), ending or "without an ending"
-        raise SourceError(f"{files[0]}: a file {shown} is not read; convert it to one of {known}")
+        lines = f'polars.read_json("{files[0].name}").write_ndjson("{files[0].stem}.jsonl")'
+        how = f", a list of objects by {lines}" if ending == ".json" else ""
+        raise SourceError(f"{files[0]}: a file {shown} is not read; convert it to one of {known}{how}")
     stems: dict[str, list[Path]] = {}
     given = list(files)
     beside = sorted(folder.glob(f"*{files[0].suffix}"))

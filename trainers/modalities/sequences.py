@@ -21,7 +21,7 @@ from secateur.scorers.settings import PATHS, Settings
 from secateur.trainers.contract import PACKED
 from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
 from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
-from secateur.trainers.modalities.texts import CORPUS, CUT, UNSEEN
+from secateur.trainers.modalities.texts import AT_MOST, CORPUS, CUT, UNSEEN
 from secateur.trainers.models.causal_model import vocabulary_of
 from secateur.trainers.models.transformer import load_pretrained
 from secateur.trainers.tasks import token_roles
@@ -165,24 +165,32 @@ class SequenceEncoder:
     sparse, spared = False, ()
     dtype = np.dtype(np.int32)
 
-    def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
-        """Each sample of a batch as text; raises RowFault for one that cannot be rendered."""
-        columns = [table[name].to_pylist() for name in self.columns]
-        found = []
-        for row, cells in enumerate(zip(*columns, strict=True)):
+    def rendered(self, table: "pa.Table") -> Iterator[list[Piece] | Unfit]:
+        """Each sample of a batch as text, or why it cannot be rendered."""
+        for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
             texts = [cell or "" for cell in cells]
             try:
                 if self.encoding.form == "messages":
-                    found.append(self.rendering.conversed(messages_in(texts[0])))
+                    yield self.rendering.conversed(messages_in(texts[0]))
                 elif self.encoding.form == "text":
-                    found.append(self.rendering.plain(texts[0]))
+                    yield self.rendering.plain(texts[0])
                 elif holds_messages(texts[-1]):
-                    found.append(self.rendering.paired(texts[:-1], texts[-1]))
+                    yield self.rendering.paired(texts[:-1], texts[-1])
                 else:
-                    found.append(self.rendering.prompted(texts[:-1], texts[-1]))
+                    yield self.rendering.prompted(texts[:-1], texts[-1])
             except Unfit as error:
-                raise RowFault(error.fault, np.array([first + row]), error.remedy) from error
-        return found
+                yield error
+
+    def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
+        """Each sample of a batch as text; raises RowFault for one that cannot be rendered, with all others of the batch
+        that have the same fault."""
+        found = list(self.rendered(table))
+        unfit = {first + row: one for row, one in enumerate(found) if isinstance(one, Unfit)}
+        if unfit:
+            why = next(iter(unfit.values()))
+            rows = [row for row, one in unfit.items() if one.fault == why.fault]
+            raise RowFault(why.fault, np.array(rows), why.remedy) from why
+        return [one for one in found if not isinstance(one, Unfit)]
 
     def tokens_of(self, table: "pa.Table", first: int = 0) -> list[Tokens]:
         """Ids and roles of each sample of a batch, uncut; raises RowFault where ids do not stand for a completion."""
@@ -228,11 +236,25 @@ class SequenceEncoder:
             )
 
     def samples_of(self, rows: "Batches | datasets.Dataset") -> Iterator[Tokens]:
-        """Tokens of every sample, uncut."""
+        """Tokens of every sample, uncut; raises RowFault with all rows that have the fault of the first."""
+        try:
+            for first, table in self.slices_of(rows):
+                yield from self.tokens_of(table, first)
+        except RowFault as error:
+            also = [
+                first + row
+                for first, table in self.slices_of(rows)
+                for row, one in enumerate(self.rendered(table))
+                if isinstance(one, Unfit) and one.fault == error.fault
+            ]
+            raise RowFault(error.fault, np.union1d(error.rows, also).astype(np.int64), error.remedy) from error
+
+    def slices_of(self, rows: "Batches | datasets.Dataset") -> Iterator[tuple[int, "pa.Table"]]:
+        """Consecutive samples, `ROWS` at once at most, each with the number of its first."""
         first = 0
         for table in batches_of(rows, self.columns):
             for start in range(0, table.num_rows, ROWS):
-                yield from self.tokens_of(table.slice(start, ROWS), first + start)
+                yield first + start, table.slice(start, ROWS)
             first += table.num_rows
 
     def cut(self, sample: Tokens) -> Tokens:
@@ -273,6 +295,8 @@ class SequenceEncoder:
         told = np.array(counts, np.int64)
         counted = {TOKENS: int(told.sum()), SHORT: int((told < FEW).sum())}
         lost = {UNSEEN: unseen} if (unseen := self.unseen(rows)) else {}
+        if cut and self.length == read_by_model(self.encoding):
+            lost[AT_MOST] = self.length
         return {"length": self.length, CUT: cut / max(1, len(told)), **counted, **lost}
 
     def unseen(self, rows: "Batches | datasets.Dataset") -> int:
@@ -307,16 +331,21 @@ def loaded(name: str, revision: str | None) -> Any:
 
 
 def readable(encoding: SequenceEncoding) -> int:
-    """The most tokens of a sample where the study does not say: `MOST`, or as many as the model beside the tokenizer
-    has positions, less one for the start token that a completion alone has."""
+    """The most tokens of a sample where the study does not say: `MOST`, or what the tokenizer's model reads."""
+    return MOST if encoding.max_length is not None else min(MOST, read_by_model(encoding) or MOST)
+
+
+def read_by_model(encoding: SequenceEncoding) -> int | None:
+    """As many tokens as the model beside the tokenizer has positions, less one for the start token that a completion
+    alone has; None where there is no model, or one without such a number."""
     from transformers import AutoConfig
 
-    if encoding.max_length is not None or encoding.tokenizer is None:
-        return MOST
-    with suppress(ValueError):  # a folder with nothing but a tokenizer
-        config = load_pretrained(AutoConfig, encoding.tokenizer, encoding.revision)
-        return min(MOST, (getattr(config, "max_position_embeddings", None) or MOST + 1) - 1)
-    return MOST
+    if encoding.tokenizer is not None:
+        with suppress(ValueError):  # a folder with nothing but a tokenizer
+            config = load_pretrained(AutoConfig, encoding.tokenizer, encoding.revision)
+            positions = getattr(config, "max_position_embeddings", None)
+            return None if positions is None else int(positions) - 1
+    return None
 
 
 def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding) -> Iterator[str]:

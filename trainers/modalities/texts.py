@@ -26,6 +26,7 @@ LEAST, MOST = 16, 512
 """Tokens of a text where the length follows from the training texts."""
 CUT, WITHOUT_TERM = "share of texts cut", "share of texts without a term"
 UNSEEN = "system turns that the template leaves out"
+AT_MOST = "tokens that the model reads at most"
 """Facts that a reader should know of where they are not small."""
 CORPUS = 1 << 19
 """Texts that a tokenizer is trained on at most: of more texts every second, third, … one."""
