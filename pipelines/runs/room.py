@@ -22,14 +22,14 @@ from secateur.trainers.passes.embeddings import EmbeddingSettings
 HELD: Final[Mapping[str, int]] = {
     "reading and checking": 10,
     "proxy and scores": 80,
-    "selection": 200,
+    "selection": 60,
     "trainings": 100,
     "evaluation": 170,
     "manifests": 230,
     "report": 230,
 }
 """Bytes of each training row that a step holds at its peak: how much more benchmarks/scale.py measured at 10⁷ rows than
-at 10⁶, of a table with five selections; see docs/big-data.md."""
+at 10⁶, of a table with five selections, and for the selections a run of these alone; see docs/big-data.md."""
 WIDEST = 8192
 """Dimensions that embeddings rarely have: with fewer rows than fit at that, nobody has to look how many they have."""
 REMEDY = "set source.limit, or take a machine with more memory"
