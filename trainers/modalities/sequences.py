@@ -62,17 +62,17 @@ class SequenceEncoding(Settings):
         Field(
             ge=8,
             le=1_000_000,
-            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024 "
-            "and what the tokenizer's model reads",
+            description="tokens; longer ones are cut; if left out that of the longest training sample, at most 1024 "
+            "and the limit of the tokenizer's model",
         ),
     ] = None
     cut: Annotated[
         Literal["end", "prompt"],
-        Field(description="what of a longer sample is left out: its end, or the beginning of what precedes the answer"),
+        Field(description="the cut part of a longer sample: its end, or the beginning of the part before the answer"),
     ] = "end"
     vocabulary: Annotated[int, Field(ge=300, description="tokens of a tokenizer that is trained, at most")] = 4000
     form: Annotated[
-        Literal["completion", "messages", "text"] | None, Field(description="what the columns hold; follows from them")
+        Literal["completion", "messages", "text"] | None, Field(description="form of the columns; follows from them")
     ] = None
 
     @model_validator(mode="before")
@@ -280,7 +280,7 @@ class SequenceEncoder:
         empty = np.flatnonzero(~token_roles.scored_in(found).any(1))
         if len(empty):
             raise RowFault(
-                f"what precedes the completion fills all {self.length} tokens, so that nothing of it is left",
+                f"the prompt fills all {self.length} tokens, so that nothing of it is left",
                 first + empty,
                 "raise encoding.max_length, write encoding: {cut: prompt}, or remove these rows",
             )

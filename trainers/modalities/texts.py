@@ -38,7 +38,7 @@ class TextEncoding(Settings):
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
-        Literal["tokens", "tfidf"] | None, Field(description="what the models read, if left out: tokens or numbers")
+        Literal["tokens", "tfidf"] | None, Field(description="the models' input, if left out: tokens or numbers")
     ] = None
     tokenizer: Annotated[
         str | None,
@@ -51,8 +51,8 @@ class TextEncoding(Settings):
         Field(
             ge=4,
             le=100_000,
-            description="tokens; what is longer is cut; if left out, 95 of 100 training texts stay whole, within "
-            "16 … 512 and what the tokenizer's model reads",
+            description="tokens; longer ones are cut; if left out, 95 of 100 training texts stay whole, within "
+            "16 … 512 and the limit of the tokenizer's model",
         ),
     ] = None
     vocabulary: Annotated[int, Field(ge=64, description="tokens of a tokenizer that is trained, at most")] = 4000
@@ -133,7 +133,7 @@ class TokenEncoder:
         """Train or load the tokenizer; the length is that of the longest training text, at most the setting's.
 
         Without a setting it is the one that 95 of 100 training texts do not exceed, rounded up to a multiple of 8,
-        within 16 … 512 and what the tokenizer's model reads.
+        within 16 … 512 and the limit of the tokenizer's model.
         """
         if encoding.tokenizer is None:
             every = chain.from_iterable(texts_of(rows, column))
