@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.settings import PATHS, Settings
 from secateur.trainers.contract import PACKED
 from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
-from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
+from secateur.trainers.modalities.rows import Batches, RowFault, batches_of, results_of
 from secateur.trainers.modalities.texts import CORPUS, CUT, UNSEEN
 from secateur.trainers.models.causal_model import vocabulary_of
 from secateur.trainers.models.transformer import load_pretrained
@@ -115,7 +115,7 @@ class SequenceEncoder:
         else:
             tokenizer, most = loaded(encoding.tokenizer, encoding.revision), readable(encoding)
         whole = cls(tuple(columns), tokenizer, encoding, 1 << 40)
-        longest = max((len(each.ids) for each in whole.samples_of(rows)), default=1)
+        longest = max(results_of(rows, whole.columns, whole.longest_in), default=1)
         return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or most, longest))
 
     @cached_property
@@ -227,13 +227,14 @@ class SequenceEncoder:
                 "name a tokenizer that loses nothing (encoding.tokenizer), such as one of byte-level pieces",
             )
 
-    def samples_of(self, rows: "Batches | datasets.Dataset") -> Iterator[Tokens]:
-        """Tokens of every sample, uncut."""
-        first = 0
-        for table in batches_of(rows, self.columns):
-            for start in range(0, table.num_rows, ROWS):
-                yield from self.tokens_of(table.slice(start, ROWS), first + start)
-            first += table.num_rows
+    def samples_in(self, table: "pa.Table", first: int) -> Iterator[Tokens]:
+        """Tokens of every sample of a batch, uncut."""
+        for start in range(0, table.num_rows, ROWS):
+            yield from self.tokens_of(table.slice(start, ROWS), first + start)
+
+    def longest_in(self, table: "pa.Table", first: int) -> list[int]:
+        """Tokens of the longest sample of a batch."""
+        return [max((len(each.ids) for each in self.samples_in(table, first)), default=1)]
 
     def cut(self, sample: Tokens) -> Tokens:
         """A sample of at most `length` tokens, the last one marked where some are left out."""
@@ -266,23 +267,28 @@ class SequenceEncoder:
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """Length, share of the samples that are cut, tokens that are learned, and how many completions are short."""
-        counts, cut = [], 0
-        for sample in self.samples_of(rows):
+        cut, tokens, short, unseen = np.sum([np.zeros(4, np.int64), *results_of(rows, self.columns, self.told_of)], 0)
+        lost = {UNSEEN: int(unseen)} if unseen else {}
+        share = int(cut) / max(1, len(rows))
+        return {"length": self.length, CUT: share, TOKENS: int(tokens), SHORT: int(short), **lost}
+
+    def told_of(self, table: "pa.Table", first: int) -> list[Int64[np.ndarray, " 4"]]:
+        """Samples of a batch that are cut, tokens that are learned, samples with few of them, and with a system turn
+        whose text the chat template does not write."""
+        cut, counts = 0, []
+        for sample in self.samples_in(table, first):
             cut += len(sample.ids) > self.length
             counts.append(sum(role & ROLE == SCORED for role in self.cut(sample).roles))
         told = np.array(counts, np.int64)
-        counted = {TOKENS: int(told.sum()), SHORT: int((told < FEW).sum())}
-        lost = {UNSEEN: unseen} if (unseen := self.unseen(rows)) else {}
-        return {"length": self.length, CUT: cut / max(1, len(told)), **counted, **lost}
+        return [np.array([cut, told.sum(), (told < FEW).sum(), self.unseen(table)], np.int64)]
 
-    def unseen(self, rows: "Batches | datasets.Dataset") -> int:
-        """How many samples have a system turn whose text the chat template does not write."""
+    def unseen(self, table: "pa.Table") -> int:
+        """How many samples of a batch have a system turn whose text the chat template does not write."""
         count = 0
-        for table in batches_of(rows, self.columns):
-            for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
-                if self.encoding.form == "messages" or holds_messages(cells[-1] or ""):
-                    messages = [message for cell in cells if cell for message in messages_in(cell)]
-                    count += self.rendering.leaves_out_system(messages)
+        for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
+            if self.encoding.form == "messages" or holds_messages(cells[-1] or ""):
+                messages = [message for cell in cells if cell for message in messages_in(cell)]
+                count += self.rendering.leaves_out_system(messages)
         return count
 
     def save(self, folder: Path) -> None:
