@@ -37,12 +37,14 @@ from secateur.pipelines.data.preparation import (
     write_samples,
 )
 from secateur.pipelines.data.sources import FORMAT, Places, load
+from secateur.pipelines.data.spread import Spread, divided
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
 from secateur.pipelines.runs.deciding import fitted_task, known_of_inputs
 from secateur.pipelines.runs.own_target import apart_of
+from secateur.pipelines.runs.ray_cluster import spread_over
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
@@ -150,16 +152,16 @@ class Prepared:
         return "\n".join([f"| {head} | samples |", "| --- | ---: |", *lines])
 
 
-def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
+def prepared(study: Study, base: Path, cache: Path, folder: Path, spread: Spread | None = None) -> Prepared:
     """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
 
     Tables, arrays and shards are written below `folder`, in batches; memory holds one of them. A preparation of the
-    same data that was killed there goes on.
+    same data that was killed there goes on. With `spread` other processes read, hash and encode the rows.
     """
     if study.task.own:
         return prepared_by(study.own_task(), folder)
     columns = study.read_columns
-    loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study))
+    loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study), spread=spread)
     check_target(study, loaded, base, cache)
     check_columns(study, loaded, base, cache)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
@@ -167,7 +169,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     task, judging = fitted_task(study, loaded)
     names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
-        encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
+        encoder = encodings.fit_encoder(study.resolved_encoding, divided(loaded.rows["train"], spread), columns.inputs)
     inputs: dict[str, Path] = {}
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
@@ -176,14 +178,14 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
             check_ids(rows.column(columns.id), say, f"columns.id, {split} split")
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
         with loaded.placing(split):
-            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
+            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread)
         counts = token_counts(np.load(inputs[split], mmap_mode="r")) if study.modality == "sequence" else None
         strata = task.strata(targets)
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
         link_shards(rows, folder / "rows" / split)
     if APART in loaded.rows:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
-    facts = encoding_facts(encoder, loaded, inputs)
+    facts = encoding_facts(encoder, loaded, inputs, spread)
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
     test_inputs = open_inputs(inputs["test"])
     judging = known_of_inputs(study, task, judging, test_inputs, loaded.test_targets, loaded.targets)
@@ -274,7 +276,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         refuse_out_of_range(context)
         cache = secateur_store.root / ".cache"
         with resumable_folder(cache / f"prepare-{study.name}") as folder:
-            made = prepared(study, base, cache, folder)
+            with spread_over(study.compute.scoring, study.compute.ray_address) as spread:
+                made = prepared(study, base, cache, folder, spread)
             context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")

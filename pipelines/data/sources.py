@@ -123,12 +123,8 @@ def load(
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
     source.refuse_undivided()
     with own_manners():
-        parts, revision = read(source, columns, base, cache / "sources")
-        known = None
-        if spread is not None:
-            parts, known = looked_at(spread, parts, names_read(columns, source), texts_in(columns))
+        parts, revision, wanted = read_typed(source, columns, base, cache, spread)
         files = [file for several in parts.values() for file in several]
-        wanted = typed_columns(files, columns, source, known=known)
         read_as = " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
         folder = rows_folder(source, columns, base, cache, read_as)
         divided_as = parts | {"test": ()} if whole else parts
@@ -193,6 +189,18 @@ def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dic
     parts = {split: parts_of(source.name_of(split, base), held) for split, held in splits.items()}
     pictures = pictures_of([file for files in parts.values() for file in files], columns, base)
     return parts, xxhash.xxh3_128_hexdigest(f"{revision} {pictures}".encode()) if pictures else revision
+
+
+def read_typed(
+    source: Source, columns: Columns, base: Path, cache: Path, spread: Spread | None
+) -> tuple[dict[str, Sequence[SourceFile]], str, dict[str, pa.DataType]]:
+    """What `read` gives, and the type of each column over all files."""
+    parts, revision = read(source, columns, base, cache / "sources")
+    known = None
+    if spread is not None:
+        parts, known = looked_at(spread, parts, names_read(columns, source), texts_in(columns))
+    files = [file for several in parts.values() for file in several]
+    return parts, revision, typed_columns(files, columns, source, known=known)
 
 
 def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> str:

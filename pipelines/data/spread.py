@@ -63,6 +63,11 @@ class SpreadRows(SplitRows):
             yield from results
 
 
+def divided(rows: SplitRows, spread: Spread | None) -> SplitRows:
+    """Rows for whatever goes through them: with `spread` other processes read a shard each."""
+    return rows if spread is None else SpreadRows(rows.shards, spread)
+
+
 def of_shard(
     names: Sequence[str], work: Callable[[Any, int], Iterable[Result]], unit: tuple[Path, int]
 ) -> list[Result]:

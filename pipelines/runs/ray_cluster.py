@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SHARED = "keep SECATEUR_HOME and the data on storage that every node mounts at the same path"
 THREADS = ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """What libraries read of how many threads they may have, when they are loaded."""
 
@@ -91,6 +92,37 @@ class Process:
             return bytes(cloudpickle.dumps((self.work(unit), None, "")))
         except Exception as error:
             return pickled(error, traceback.format_exc())
+
+
+@dataclass(frozen=True)
+class RaySpread:
+    """The processes of a cluster, one for each processor: `pipelines.data.spread.Spread`."""
+
+    ray: Any
+    share: Mapping[str, float]
+    room: int
+
+    def __call__(self, work: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """The number of each unit with its result, in any order; raises what the work raised, with the Ray node and the
+        traceback there as its note."""
+        for answer in answers(self.ray, work, units, self.share, self.room, threads=1) if units else ():
+            if answer.error is None:
+                yield answer.number, answer.result
+                continue
+            answer.error.add_note(f"on Ray node {answer.node}: {answer.trace}")
+            if isinstance(answer.error, FileNotFoundError):
+                raise FileNotFoundError(f"{answer.error}: not on Ray node {answer.node}: {SHARED}") from answer.error
+            raise answer.error
+
+
+@contextmanager
+def spread_over(scoring: str, address: str | None) -> Iterator[RaySpread | None]:
+    """Processes of the Ray cluster where a study's `compute.scoring` says so; None where it says `local`."""
+    if scoring != "ray":
+        yield None
+        return
+    with connected(address) as ray:
+        yield RaySpread(ray, *share_and_room(ray.nodes(), 1, gpus=False))
 
 
 def pickled(error: Exception, trace: str) -> bytes:
@@ -184,6 +216,4 @@ def on_shared_storage(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{path} is not on this node: keep SECATEUR_HOME on storage that every node mounts at the same path"
-        ) from error
+        raise FileNotFoundError(f"{path} is not on this node: {SHARED}") from error

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import torch
 
 from secateur.pipelines.assets import scoring_pass as scoring_assets
 from secateur.pipelines.definitions import build
-from secateur.pipelines.runs.ray import RayPass, ScoringJob, ScoringWorker, job_of, share_and_room
+from secateur.pipelines.runs.ray import RayPass, Scoring, ScoringJob, job_of
+from secateur.pipelines.runs.ray_cluster import share_and_room
 from secateur.pipelines.runs.worker import files_of
 from secateur.pipelines.storage.score_cache import ShardRows
 from secateur.pipelines.studies.files import StudyFile
@@ -209,19 +211,17 @@ def test_a_worker_scores_as_score_rows_does_from_files_that_are_not_copied(
     assert described.data.inputs == Path(str(data.inputs.filename)).resolve()
     assert isinstance(described.data.load().inputs, np.memmap)
     rows = np.array([3, 4, 90])
-    row = {"number": 7, "rows": rows.tolist(), "names": list(SCORES)}
-    answer = ScoringWorker(described, "cpu").answer(row)
-    assert (answer["number"], answer["error"]) == (7, "")
+    found = Scoring(described, "cpu")((rows, list(SCORES)))
     runs = [load_checkpoints(folder) for folder in described.proxies]
     configured = {name: (scorers()[name], {}) for name in SCORES}
     direct = score_rows(runs, data, rows, configured, device=CPU)  # type: ignore[arg-type]
-    assert answer["scores"] == b"".join(direct[name].tobytes() for name in SCORES)
+    assert {name: scores.tobytes() for name, scores in found.items()} == {n: direct[n].tobytes() for n in SCORES}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("no inputs", "SECATEUR_HOME on storage that every node mounts"),
+        ("no inputs", "SECATEUR_HOME and the data on storage that every node mounts"),
         ("other checkpoints", "other checkpoints here than on the driver"),
         ("other version", "no version 99 of scorer 'checkpoint_loss' here"),
         ("other data", "holds 120 samples now, not 119"),
@@ -246,8 +246,8 @@ def test_a_worker_answers_with_what_is_wrong_and_the_remedy(
         inputs = np.array(data.inputs)
         inputs[3] = np.nan
         broken["data"] = files_of(Data(inputs, data.targets, data.task.width), tmp_path / "nan")
-    row = {"number": 0, "rows": [2, 3], "names": ["checkpoint_loss"]}
-    assert said in ScoringWorker(ScoringJob(**broken), "cpu").answer(row)["error"]
+    with pytest.raises((OSError, ValueError), match=re.escape(said)):
+        Scoring(ScoringJob(**broken), "cpu")((np.array([2, 3]), ["checkpoint_loss"]))
 
 
 def test_parts_are_a_store_s_and_none_need_no_cluster(job: tuple[ScoringJob, Data]) -> None:
