@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,18 @@ from secateur.pipelines.data.row_texts import RowTexts
 from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.block_arrays import in_blocks
+from secateur.pipelines.runs.ray import data_files
+from secateur.pipelines.runs.ray_cluster import spread_over
+from secateur.pipelines.runs.ray_embeddings import Embedding, made_by
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
+from secateur.scorers.lazy import torch
+from secateur.trainers.contract import Data
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed, learn
 from secateur.trainers.processes import device_of_choice
 
 if TYPE_CHECKING:
@@ -95,7 +101,10 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
         def work() -> None:
             nonlocal resumed
             folder = secateur_store.root / study.name / f".{name}"
-            joined, resumed = in_blocks(folder, made_of, count, settings.block, blocks)
+            told, proxy = secateur_progress.start(context, name), loaded.get("proxy")
+            make = partial(on_ray, study, settings, data, proxy, secateur_store, told)
+            ray = study.compute.scoring == "ray"
+            joined, resumed = in_blocks(folder, made_of, count, settings.block, blocks, make if ray else None)
             secateur_store.save(key, joined)
             shutil.rmtree(folder)
             # Blocks that an earlier, killed run made took their time too.
@@ -116,6 +125,25 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
         )
 
     return embeddings
+
+
+def on_ray(
+    study: Study,
+    settings: EmbeddingSettings,
+    data: Data,
+    proxy: Path | None,
+    store: Store,
+    told: Callable[[int, int], None],
+    places: Sequence[Path],
+) -> int:
+    """Blocks that are missing at some places, made on the study's Ray cluster; how many were there."""
+    texts = None if proxy is not None else read_for(study, None, store).get("texts")
+    files = data_files(data, store.root / study.name / ".ray_scoring")
+    model, threads = proxy and (proxy / "seed-0").resolve(), torch.get_num_threads()
+    with spread_over("ray", study.compute.ray_address, threads, models=True) as spread:
+        assert spread is not None
+        work = Embedding(settings, files, model, texts, learn(settings, data, texts), spread.device, threads)
+        return made_by(spread, work, places, told, len(data))
 
 
 def read_for(study: Study, proxy: Path | None, store: Store) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class RayPass:
             share, room = share_and_room(ray.nodes(), self.job.threads)
             work = Scoring(self.job, "cuda" if "num_gpus" in share else "cpu")
             units = [(part.rows, part.names) for part in parts]
-            for answer in answers(ray, work, units, share, room, self.job.threads):
+            for answer in answers(ray, work, units, share, room, self.job.threads, actors=True):
                 part = parts[answer.number]
                 if answer.error is not None:
                     said = f"{type(answer.error).__name__}: {answer.error}"

@@ -1,8 +1,7 @@
 """Work on numbered units, done by the processes of a Ray cluster: pieces of a job of Ray Data, their results back.
 
-Each process is an actor that gets the work once, and units one after the other. What travels is small: units are names,
-numbers and paths of files that every node sees. A process that dies is started again, and what it had begun is done
-again; so work that writes a file writes it whole or not at all.
+What travels is small: units are names, numbers and paths of files that every node sees. A process that dies is started
+again, and what it had begun is done again; so work that writes a file writes it whole or not at all.
 
 Nothing here imports numpy, polars or torch: a process sets how many threads these have before it loads them.
 """
@@ -37,23 +36,31 @@ class Answer:
 
 
 def answers(
-    ray: Any, work: Callable[[Any], Any], units: Sequence[Any], share: Mapping[str, float], room: int, threads: int
+    ray: Any,
+    work: Callable[[Any], Any],
+    units: Sequence[Any],
+    share: Mapping[str, float],
+    room: int,
+    threads: int,
+    *,
+    actors: bool,
 ) -> Iterator[Answer]:
     """Each unit's answer, as soon as it is there, from at most `room` processes that each ask for a `share` of a node.
 
-    The libraries of a process have so many threads. `work` and units are pickled.
+    The libraries of a process have so many threads. `work` and units are pickled. With `actors` a process keeps what
+    the work holds from unit to unit, and is the job's own; others serve one job after the other.
     """
     import pyarrow
     from ray import cloudpickle
 
     table = [pyarrow.table({"number": [number], "unit": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
+    told, size = cloudpickle.dumps(work), min(room, len(units))
+    if actors:
+        how = {"fn_constructor_args": (told, threads), "compute": ray.data.ActorPoolStrategy(size=size)}
+    else:
+        how = {"fn_args": (told, threads), "compute": ray.data.TaskPoolStrategy(size=size)}
     done = ray.data.from_arrow(table).map_batches(
-        Process,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_constructor_args=(cloudpickle.dumps(work), threads),
-        compute=ray.data.ActorPoolStrategy(size=min(room, len(units))),
-        **share,
+        Process if actors else by_any_process, batch_size=None, batch_format="pyarrow", **how, **share
     )
     with quiet(ray.data.DataContext.get_current()):
         for part in done.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -61,8 +68,13 @@ def answers(
                 yield Answer(row["number"], row["node"], *pickle.loads(row["answer"]))
 
 
+def by_any_process(table: Any, work: bytes, threads: int) -> Any:
+    """Units of a batch by a process that keeps nothing."""
+    return Process(work, threads)(table)
+
+
 class Process:
-    """One actor of the pool."""
+    """What a process does: it holds the work, and answers units."""
 
     def __init__(self, work: bytes, threads: int) -> None:
         os.environ.update(dict.fromkeys(THREADS, str(threads)))
@@ -96,16 +108,26 @@ class Process:
 
 @dataclass(frozen=True)
 class RaySpread:
-    """The processes of a cluster, one for each processor: `pipelines.data.spread.Spread`."""
+    """The processes of a cluster, of so many threads each: `pipelines.data.spread.Spread`."""
 
     ray: Any
     share: Mapping[str, float]
     room: int
+    threads: int
+    actors: bool
+    """Whether processes hold something, such as a model, from unit to unit."""
+
+    @property
+    def device(self) -> str:
+        """Where a process computes."""
+        return "cuda" if "num_gpus" in self.share else "cpu"
 
     def __call__(self, work: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """The number of each unit with its result, in any order; raises what the work raised, with the Ray node and the
         traceback there as its note."""
-        for answer in answers(self.ray, work, units, self.share, self.room, threads=1) if units else ():
+        for answer in (
+            answers(self.ray, work, units, self.share, self.room, self.threads, actors=self.actors) if units else ()
+        ):
             if answer.error is None:
                 yield answer.number, answer.result
                 continue
@@ -116,13 +138,16 @@ class RaySpread:
 
 
 @contextmanager
-def spread_over(scoring: str, address: str | None) -> Iterator[RaySpread | None]:
-    """Processes of the Ray cluster where a study's `compute.scoring` says so; None where it says `local`."""
+def spread_over(
+    scoring: str, address: str | None, threads: int = 1, *, models: bool = False
+) -> Iterator[RaySpread | None]:
+    """Processes of the Ray cluster where a study's `compute.scoring` says so, for `models` with a GPU each where there
+    is any; None where it says `local`."""
     if scoring != "ray":
         yield None
         return
     with connected(address) as ray:
-        yield RaySpread(ray, *share_and_room(ray.nodes(), 1, gpus=False))
+        yield RaySpread(ray, *share_and_room(ray.nodes(), threads, models), threads, models)
 
 
 def pickled(error: Exception, trace: str) -> bytes:

@@ -1,13 +1,12 @@
 """Scoring passes on a local Ray cluster of two nodes: bytes of the local pass, kills, what is said of mistakes."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import dagster as dg
 import numpy as np
 import pytest
 import torch
+from two_nodes import environment
 
 from secateur.pipelines.assets import scoring_pass as scoring_assets
 from secateur.pipelines.definitions import build
@@ -42,18 +42,6 @@ CHANGES: dict[str, Any] = {
     "selections": {"hardest": {"selector": "top", "score": "checkpoint_loss"}},
     "proxy_runs": 2,
 }
-
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node)
-cluster.add_node(**node)
-cluster.wait_for_nodes()
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 
 DRIVER = """
 import json, sys, time
@@ -99,26 +87,6 @@ except RuntimeError as error:
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
-    """Of a cluster of two nodes with one processor each, in processes of their own."""
-    pytest.importorskip("ray.data", reason="Ray is not installed: pip install secateur[ray] to run this test")
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CLUSTER],
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as cluster:
-        assert cluster.stdin is not None
-        assert cluster.stdout is not None
-        try:
-            yield cluster.stdout.readline().strip()
-        finally:
-            cluster.stdin.close()
-            cluster.wait(60)
-
-
-@pytest.fixture
 def scored(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Root of a study whose scoring pass was done in this process, in shards of four rows."""
     file, root = write_study(**CHANGES), tmp_path / "local"
@@ -142,7 +110,7 @@ def results(root: Path) -> dict[str, bytes]:
 def driver(file: StudyFile, root: Path, address: str, pause: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", DRIVER, str(file.path), str(root), str(pause), str(SHARD)],
-        env={**os.environ, "RAY_ADDRESS": address},
+        env=environment(address),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -151,7 +119,7 @@ def driver(file: StudyFile, root: Path, address: str, pause: float) -> subproces
 
 @pytest.mark.nightly
 def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pass(
-    scored: Path, write_study: WriteStudy, tmp_path: Path, address: str
+    scored: Path, write_study: WriteStudy, tmp_path: Path, two_nodes: str
 ) -> None:
     local = results(scored)
     assert len(local) == 2 * 120 // SHARD + 2
@@ -160,7 +128,7 @@ def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pa
     (root / "blobs" / "scores").rename(tmp_path / "scores")
     file = write_study(**CHANGES, compute={"scoring": "ray"})
     kept = root / "blobs" / ".score_store"
-    with driver(file, root, address, pause=0.2) as killed:
+    with driver(file, root, two_nodes, pause=0.2) as killed:
         until = time.monotonic() + 300
         while len(list(kept.rglob("*.parquet"))) < 5 and killed.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
@@ -169,7 +137,7 @@ def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pa
         assert killed.wait() == -signal.SIGKILL, killed.stderr.read()
     there = {path: path.stat().st_mtime_ns for path in kept.rglob("*.parquet")}
     assert 5 <= len(there) < 60
-    with driver(file, root, address, pause=0) as resumed:
+    with driver(file, root, two_nodes, pause=0) as resumed:
         out, err = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, err
     *told, (error, note) = [json.loads(line) for line in out.splitlines()]

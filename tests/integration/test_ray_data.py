@@ -1,44 +1,37 @@
-"""The data stage and embeddings on a local Ray cluster of two nodes, of which a process dies in each job: local bytes."""
+"""The data stage and embeddings on a Ray cluster of two nodes, where in each job one process is killed: local bytes."""
 
 import json
-import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
+import dagster as dg
 import pytest
-import yaml
-from PIL import Image
+from spread_studies import STUDIES, left_in, prepared_in, small_shards, told, write_sources
+from two_nodes import environment
 
-from secateur.pipelines.assets.data import prepared
-from secateur.pipelines.studies.files import load_study
-from secateur.pipelines.studies.samples import Study
+from secateur.pipelines.definitions import build
+from secateur.pipelines.studies.files import StudyFile
 
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node)
-cluster.add_node(**node)
-cluster.wait_for_nodes()
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
+WriteStudy = Callable[..., StudyFile]
 DRIVER = """
 import json, os, signal, sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+import dagster as dg
 import ray
-from secateur.pipelines.runs.ray_cluster import spread_over
-sys.path.insert(0, sys.argv[1])
-from test_ray_data import KINDS, prepared_in, small_shards
+from secateur.pipelines.assets import data, embeddings
+from secateur.pipelines.definitions import build
+from secateur.pipelines.runs import ray_cluster
+from secateur.pipelines.studies.files import StudyFile, load_study
+from spread_studies import STUDIES, prepared_in, small_shards, told
+
+folder, marks = Path(sys.argv[1]), Path(sys.argv[2])
 
 @dataclass
 class DyingOnce:
@@ -54,25 +47,87 @@ class DyingOnce:
 @dataclass
 class Dying:
     spread: Any
-    marks: Path
-    jobs: int = 0
-    room: int = 2
+    jobs = 0
+    def __getattr__(self, name):
+        return getattr(self.spread, name)
     def __call__(self, work, units):
-        self.jobs += 1
-        return self.spread(DyingOnce(work, self.marks / str(self.jobs)), units)
+        Dying.jobs += 1
+        return self.spread(DyingOnce(work, marks / str(Dying.jobs)), units)
 
-marks = Path(sys.argv[2])
-marks.mkdir()
+@contextmanager
+def dying_over(*arguments, **named):
+    with ray_cluster.spread_over(*arguments, **named) as spread:
+        yield Dying(spread)
+
+data.spread_over = embeddings.spread_over = dying_over
+# Both processes stand ready before the first unit is handed out, so that neither can finish alone.
 ray.data.DataContext.get_current().wait_for_min_actors_s = 120
-with small_shards(), spread_over("ray", None) as spread:
-    dying = Dying(spread, marks)
-    for kind in KINDS:
-        before = dying.jobs
-        prepared_in(Path.cwd(), kind, "ray", dying)
-        print(json.dumps([kind, dying.jobs - before]), flush=True)
-assert sorted(path.name for path in marks.iterdir()) == sorted(map(str, range(1, dying.jobs + 1)))
+with small_shards(), dying_over("ray", None) as spread:
+    for kind in STUDIES:
+        before = Dying.jobs
+        made = prepared_in(folder, kind, "ray", spread)
+        print(json.dumps([kind, Dying.jobs - before, told(made)]), flush=True)
+    for path in sys.argv[3:]:
+        path = Path(path)
+        job = build([StudyFile(path, load_study(path))], path.parent / "ray").resolve_implicit_global_asset_job_def()
+        chosen = [("source",), ("samples",), ("test_samples",), ("inputs",), ("test_inputs",), ("encoder",), ("embeddings",)]
+        with dg.DagsterInstance.ephemeral() as instance:
+            job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["blobs", *name]) for name in chosen])
+print(Dying.jobs)
 """
 
 
-def texts(random: np.random.Generator, rows: int) -> list[str]:
-    return [" ".join(f"w{word}é" for word in random.zipf(1.5, 1 + row % 12) % 300) for row in range(rows)]
+def materialised(file: StudyFile, root: Path, *names: str) -> None:
+    """Assets of the study of blobs, in this process."""
+    job = build([file], root).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["blobs", name]) for name in names])
+
+
+PREPARED = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
+
+
+@pytest.mark.nightly
+def test_data_and_embeddings_on_two_nodes_have_local_bytes_though_processes_are_killed(
+    write_study: WriteStudy, tmp_path: Path, two_nodes: str
+) -> None:
+    write_sources(tmp_path)
+    with small_shards():
+        local = {kind: told(prepared_in(tmp_path, kind, "local", None)) for kind in STUDIES}
+    places = []
+    for kind in ("proxy", "sklearn"):
+        place = tmp_path / kind
+        place.mkdir()
+        changes: dict[str, Any] = {
+            "scores": {"density": None},
+            "selections": {"hardest": {"selector": "top", "score": "density"}},
+        }
+        changes["embeddings"] = {"kind": kind, "block": 8, "dimensions": 2}
+        file = write_study(**changes)
+        materialised(file, place / "local", *PREPARED, "proxy", "embeddings")
+        if kind == "proxy":  # the model is the same, and not what is asked here
+            shutil.copytree(place / "local", place / "ray")
+            for path in (place / "ray").rglob("*embeddings*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        file = write_study(**changes, compute={"scoring": "ray"})
+        places.append(shutil.move(file.path, place / "blobs.yaml"))
+        shutil.copytree(tmp_path / "data", place / "data")
+    (tmp_path / "marks").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DRIVER, str(tmp_path), str(tmp_path / "marks"), *map(str, places)],
+        env=environment(two_nodes),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    *kinds, jobs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {kind: said for kind, _, said in kinds} == local
+    assert min(count for _, count, _ in kinds) >= 5
+    assert len(list((tmp_path / "marks").iterdir())) == jobs, "in each job one process was killed"
+    assert left_in(tmp_path, "ray") == left_in(tmp_path, "local")
+    for place in map(Path, places):
+        for name in ("samples.parquet", "inputs.npy", "test_inputs.npy", "embeddings.npy", "encoder/encoding.json"):
+            ours, theirs = (place.parent / where / "blobs" / name for where in ("ray", "local"))
+            assert ours.read_bytes() == theirs.read_bytes(), f"{place} {name}"

@@ -18,7 +18,11 @@ from secateur.pipelines.data.spread import Spread
 from secateur.pipelines.studies.files import load_study
 from secateur.pipelines.studies.samples import Study
 
-TRAINING: dict[str, Any] = {"training": {"model": "mlp", "epochs": 1}, "keep": [0.5], "selections": {"uniform_random": None}}
+TRAINING: dict[str, Any] = {
+    "training": {"model": "mlp", "epochs": 1},
+    "keep": [0.5],
+    "selections": {"uniform_random": None},
+}
 STUDIES: dict[str, dict[str, Any]] = {
     "table": {
         "source": {"kind": "csv", "train": "rows/*.csv", "test_fraction": 0.3},
@@ -44,6 +48,10 @@ STUDIES: dict[str, dict[str, Any]] = {
         "encoding": {"max_length": 24, "vocabulary": 320},
     },
     "pictures": {
+        "source": {"kind": "parquet", "train": "rows/[a-c].parquet", "test": "rows/[d-f].parquet"},
+        "columns": {"image": "image", "label": "label"},
+    },
+    "folder": {
         "source": {"kind": "imagefolder", "train": "pictures", "test_fraction": 0.3},
         "columns": {"image": "image", "label": "label"},
     },
@@ -51,24 +59,33 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 def write_sources(folder: Path) -> None:
-    """Six files of 40 rows in each format, and 60 pictures of which a few have another size or are grey."""
+    """Six files of 43 rows in each format, and 60 pictures of which a few have another size or are grey."""
     random = np.random.default_rng(0)
     (folder / "rows").mkdir()
     for name in "abcdef":
         texts = [" ".join(f"w{n}é" for n in random.zipf(1.4, 1 + row % 9) % 200) for row in range(40)]
         words = [f"{row % 7} of {name if row % 3 else 'all'}" for row in range(40)]
         values = np.where(random.random(40) < 0.1, None, np.round(random.normal(size=40), 3))
-        frame = pl.DataFrame({"x": values.astype(object).tolist(), "word": words, "text": texts, "label": ["u", "v"] * 20})
+        frame = pl.DataFrame(
+            {"x": values.astype(object).tolist(), "word": words, "text": texts, "label": ["u", "v"] * 20}
+        )
         frame = pl.concat([frame, frame.head(3)])  # duplicates
-        frame.write_parquet(folder / "rows" / f"{name}.parquet")
+        cells = [{"bytes": picture(random, row), "path": None} for row in range(len(frame))]
+        frame.with_columns(image=pl.Series(cells)).write_parquet(folder / "rows" / f"{name}.parquet")
         frame.write_csv(folder / "rows" / f"{name}.csv")
         frame.write_ndjson(folder / "rows" / f"{name}.jsonl")
     for number in range(60):
         label = folder / "pictures" / "ab"[number % 2]
         label.mkdir(parents=True, exist_ok=True)
-        size = (9, 7) if number % 11 else (12, 12)
-        picture = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8))
-        (picture.convert("L") if number % 13 == 5 else picture).save(label / f"{number:02}.png")
+        (label / f"{number:02}.png").write_bytes(picture(random, number))
+
+
+def picture(random: np.random.Generator, number: int) -> bytes:
+    """A PNG."""
+    shown = Image.fromarray(random.integers(0, 256, (*((9, 7) if number % 11 else (12, 12)), 3), np.uint8))
+    file = io.BytesIO()
+    (shown.convert("L") if number % 13 == 5 else shown).save(file, "PNG")
+    return file.getvalue()
 
 
 def study_of(folder: Path, kind: str) -> Study:
@@ -85,8 +102,6 @@ def small_shards(rows: int = 30) -> Iterator[None]:
     """Shards that end behind a few rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("secateur.pipelines.data.scan.SHARD_ROWS", rows)
-        patch.setattr("secateur.pipelines.data.source_kinds.parts.PICTURES", 8)
-        patch.setattr("secateur.pipelines.data.scan.PICTURE_ROWS", 16)
         yield
 
 
