@@ -181,15 +181,17 @@ class Scan:
     longest: int | None = None
     limits: tuple[int, int] = field(default_factory=lambda: (SHARD_ROWS, SHARD_BYTES))
     """Rows and bytes behind which a shard ends."""
+    alike: str = ""
+    """Digest of all that rows of equal files are made of."""
 
     @property
     def state(self) -> Path:
         """The file that says how far the scan has come."""
         return self.folder / "progress.json"
 
-    def done(self) -> dict[str, int]:
-        """How many shards are whole, and the file and the row in it that the next one begins with."""
-        begun = {"shards": 0, "file": 0, "row": 0}
+    def done(self) -> dict[str, Any]:
+        """How many shards are whole, the file and the row in it that each begins with, and those of the next one."""
+        begun = {"shards": 0, "file": 0, "row": 0, "starts": []}
         return dict(json.loads(self.state.read_text())) if self.state.is_file() else begun
 
     def batches(self, file: int, row: int) -> "Ahead":
@@ -261,6 +263,7 @@ def scanned(scan: Scan) -> dict[str, SplitRows]:
     while batches.following is not None:
         scan.write_shard(done["shards"], batches)
         done["shards"] += 1
+        done["starts"].append([done["file"], done["row"]])
         done["file"], done["row"] = batches.following[:2] if batches.following else (len(scan.files), 0)
         write_bytes(scan.state, json.dumps(done).encode(), overwrite=True)
     return scan.splits()

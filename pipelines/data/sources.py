@@ -31,14 +31,15 @@ from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.division import Division, why_empty
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
+from secateur.pipelines.data.earlier import Earlier, begun
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FILE, ROW, Scan, SplitRows, on_disk, scanned
 from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
-from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, texts_in
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, texts_in
 from secateur.pipelines.data.source_kinds.registry import Source as Source
 from secateur.pipelines.data.spread import Spread
-from secateur.pipelines.data.spread_scan import looked_at, scanned_by
+from secateur.pipelines.data.spread_scan import kinds_of, looked_at, scanned_by
 from secateur.pipelines.data.targets import class_counts, read_targets
 from secateur.pipelines.files.contents import content_of
 from secateur.scorers.contract import rows_text
@@ -47,7 +48,7 @@ from secateur.trainers.modalities.rows import RowFault
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = "6"
+FORMAT = "7"
 """Changes with what a scan writes."""
 
 
@@ -123,13 +124,18 @@ def load(
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
     source.refuse_undivided()
     with own_manners():
-        parts, revision, wanted = read_typed(source, columns, base, cache, spread)
+        parts, revision = read(source, columns, base, cache / "sources")
+        earlier = Earlier(cache / "rows", rows_folder(source, columns, base, cache, "").name)
+        parts, kinds = kinds_in(parts, columns, source, earlier, spread)
         files = [file for several in parts.values() for file in several]
+        wanted = typed_columns(files, columns, source, known=kinds)
         read_as = " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
         folder = rows_folder(source, columns, base, cache, read_as)
         divided_as = parts | {"test": ()} if whole else parts
         scan = Scan(files, wanted, columns, folder, base, undivided, class_names_of(files, columns))
-        scans = read_splits(source, divided_as, scan, apart, partial(scanned_by, spread) if spread else scanned)
+        read_as_well = partial(scanned_by, spread) if spread else scanned
+        scans = read_splits(source, divided_as, scan, apart, partial(begun, earlier, read_as_well))
+        earlier.remember(folder, files, kinds)
     names = tuple(file.shown(base) for file in files)
     pictures = (columns.image, base) if columns.image and source.kind == "imagefolder" else None
     keep, dropped = decide(scans, columns, policy, Places(scans, names, pictures).text, folder)
@@ -191,16 +197,15 @@ def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dic
     return parts, xxhash.xxh3_128_hexdigest(f"{revision} {pictures}".encode()) if pictures else revision
 
 
-def read_typed(
-    source: Source, columns: Columns, base: Path, cache: Path, spread: Spread | None
-) -> tuple[dict[str, Sequence[SourceFile]], str, dict[str, pa.DataType]]:
-    """What `read` gives, and the type of each column over all files."""
-    parts, revision = read(source, columns, base, cache / "sources")
-    known = None
+def kinds_in(
+    parts: dict[str, Sequence[SourceFile]], columns: Columns, source: Source, earlier: Earlier, spread: Spread | None
+) -> tuple[dict[str, Sequence[SourceFile]], list[Types]]:
+    """Files of each split, and the types of their columns in the order of all; SourceError where one is not there."""
+    names, texts = tuple(names_read(columns, source)), texts_in(columns)
     if spread is not None:
-        parts, known = looked_at(spread, parts, names_read(columns, source), texts_in(columns))
+        return looked_at(spread, parts, names, texts)
     files = [file for several in parts.values() for file in several]
-    return parts, revision, typed_columns(files, columns, source, known=known)
+    return parts, earlier.kinds(files, lambda file: kinds_of(names, texts, file)[1])
 
 
 def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> str:
@@ -261,10 +266,18 @@ def read_splits(
 
         kinds = {**scan.wanted, **apart_types(files, apart)} if name == "train" else scan.wanted
         own = replace(scan, files=files, wanted=kinds, folder=scan.folder / name, divide=divide, offset=offset)
+        told = (
+            FORMAT,
+            {name: str(kind) for name, kind in kinds.items()},
+            scan.columns.model_dump_json(),
+            str(scan.base),
+        )
+        made = (*told, scan.names, offset, scan.limits, name, division, apart)
+        own = replace(own, alike=xxhash.xxh3_128_hexdigest(repr(made).encode()))
         scans |= read(own) if files else {}
         if division and division.misses(scans):
             by_row = partial(divide, by=replace(division, by_row=True))
-            scans = read(replace(own, folder=scan.folder / "by_row", divide=by_row))
+            scans = read(replace(own, folder=scan.folder / "by_row", divide=by_row, alike=f"{own.alike} by row"))
         offset += len(files)
     for split in ("train", "test"):
         if split not in scans and parts.get(split) != ():

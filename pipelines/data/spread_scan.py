@@ -60,7 +60,8 @@ def scanned_by(spread: Spread, scan: Scan) -> dict[str, SplitRows]:
         starts = shard_starts(in_order(spread(partial(sizes_of, scan), begins)), done["shards"], scan.limits)
         for _ in spread(partial(make_shards, scan), in_runs(starts, spread.room)):
             continue
-        done = {"shards": done["shards"] + len(starts), "file": len(scan.files), "row": 0}
+        done["shards"], done["file"], done["row"] = done["shards"] + len(starts), len(scan.files), 0
+        done["starts"] += [[start.file, start.row] for start in starts]
         write_bytes(scan.state, json.dumps(done).encode(), overwrite=True)
     shutil.rmtree(made, ignore_errors=True)
     return scan.splits()

@@ -7,6 +7,7 @@ Nothing here imports numpy, polars or torch: a process sets how many threads the
 """
 
 import importlib
+import logging
 import os
 import pickle
 import signal
@@ -59,10 +60,10 @@ def answers(
         how = {"fn_constructor_args": (told, threads), "compute": ray.data.ActorPoolStrategy(size=size)}
     else:
         how = {"fn_args": (told, threads), "compute": ray.data.TaskPoolStrategy(size=size)}
-    done = ray.data.from_arrow(table).map_batches(
-        Process if actors else by_any_process, batch_size=None, batch_format="pyarrow", **how, **share
-    )
-    with quiet(ray.data.DataContext.get_current()):
+    with quiet(ray.data.DataContext.get_current()):  # which a data set reads when it is made
+        done = ray.data.from_arrow(table).map_batches(
+            Process if actors else by_any_process, batch_size=None, batch_format="pyarrow", **how, **share
+        )
         for part in done.iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in part.to_pylist():
                 yield Answer(row["number"], row["node"], *pickle.loads(row["answer"]))
@@ -227,12 +228,16 @@ def signals_kept() -> Iterator[None]:
 
 @contextmanager
 def quiet(context: Any) -> Iterator[None]:
-    """No bars of Ray Data in the run's log."""
-    before, context.enable_progress_bars = context.enable_progress_bars, False
+    """No bars and lines of progress of Ray Data in the run's log."""
+    logger = logging.getLogger("ray.data")
+    before, level = context.enable_progress_bars, logger.level
+    context.enable_progress_bars = False
+    logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
         context.enable_progress_bars = before
+        logger.setLevel(level)
 
 
 @contextmanager

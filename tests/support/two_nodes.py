@@ -24,6 +24,7 @@ def environment(address: str | None = None) -> dict[str, str]:
     """Of processes that find the modules of tests, and the cluster at an address."""
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
+    found["RAY_raylet_start_wait_time_s"] = "300"  # on a busy machine a node is not there within 30 seconds
     return found | ({"RAY_ADDRESS": address} if address else {})
 
 
@@ -37,7 +38,9 @@ def cluster() -> Iterator[str]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip()
+            address = process.stdout.readline().strip()
+            assert address, "the cluster did not start"
+            yield address
         finally:
             process.stdin.close()
             process.wait(60)
