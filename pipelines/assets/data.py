@@ -27,6 +27,7 @@ from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
+from secateur.pipelines.data.known_rows import EncodedBefore, remember
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
 from secateur.pipelines.data.preparation import (
     begin,
@@ -36,6 +37,7 @@ from secateur.pipelines.data.preparation import (
     write_inputs,
     write_samples,
 )
+from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.data.sources import FORMAT, Places, load
 from secateur.pipelines.data.spread import Spread, divided
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
@@ -152,11 +154,19 @@ class Prepared:
         return "\n".join([f"| {head} | samples |", "| --- | ---: |", *lines])
 
 
-def prepared(study: Study, base: Path, cache: Path, folder: Path, spread: Spread | None = None) -> Prepared:
+def prepared(
+    study: Study,
+    base: Path,
+    cache: Path,
+    folder: Path,
+    spread: Spread | None = None,
+    before: EncodedBefore | None = None,
+) -> Prepared:
     """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
 
     Tables, arrays and shards are written below `folder`, in batches; memory holds one of them. A preparation of the
     same data that was killed there goes on. With `spread` other processes read, hash and encode the rows.
+    Rows that were encoded `before` in the same way are not encoded again.
     """
     if study.task.own:
         return prepared_by(study.own_task(), folder)
@@ -178,7 +188,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path, spread: Spread
             check_ids(rows.column(columns.id), say, f"columns.id, {split} split")
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
         with loaded.placing(split):
-            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread)
+            known = before.of(encoder, split, rows) if before else None
+            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread, known)
         counts = token_counts(np.load(inputs[split], mmap_mode="r")) if study.modality == "sequence" else None
         strata = task.strata(targets)
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
@@ -277,7 +288,10 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         cache = secateur_store.root / ".cache"
         with resumable_folder(cache / f"prepare-{study.name}") as folder:
             with spread_over(study.compute.scoring, study.compute.ray_address) as spread:
-                made = prepared(study, base, cache, folder, spread)
+                before = encoded_before(study, secateur_store)
+                made = prepared(study, base, cache, folder, spread, before)
+            for split, count in before.found.items():
+                context.log.info(f"{count} {split} samples were encoded before, in the same way")
             context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
@@ -293,6 +307,10 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                         split.rename(place / split.name)
             place, named = secateur_store.place(key["encoder"]).resolve(), contents_of(study, base)
             yield from outputs_of(study, made, place, report["findings"], named)
+            if made.encoder:
+                shards = {split: rows_in(secateur_store.place(key_of(study, "rows")) / split) for split in ARRAYS}
+                contents = {split: secateur_store.content(key[name]) or "" for split, name in ARRAYS.items()}
+                remember(before.record, made.encoder, shards, contents)
         secateur_store.save(key_of(study, "data_report"), report)
         secateur_store.save(key_of(study, "data_groups"), made.groups)
         for finding in report["findings"]:
@@ -300,6 +318,19 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         yield quality_of(key["samples"], report)
 
     return prepare
+
+
+ARRAYS = {"train": "inputs", "test": "test_inputs"}
+
+
+def encoded_before(study: Study, store: Store) -> EncodedBefore:
+    """What the store has of an earlier preparation of the study, as it was written."""
+    arrays: dict[str, tuple[Path, str]] = {}
+    for split, name in ARRAYS.items():
+        key = key_of(study, name)
+        if (path := store.find(key)) and not store.faults(key) and (content := store.content(key)):
+            arrays[split] = path, content
+    return EncodedBefore(store.root / ".cache" / "encoded" / f"{study.name}.json", arrays)
 
 
 def quality_of(samples: dg.AssetKey, report: Mapping[str, Any]) -> dg.AssetCheckResult:

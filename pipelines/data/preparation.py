@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from jaxtyping import Int64, Shaped
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, text_of
 from secateur.pipelines.data.identity import hex_of
+from secateur.pipelines.data.known_rows import KnownRows
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Loaded
@@ -135,10 +137,12 @@ def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
     return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
 
 
-def write_inputs(path: Path, encoder: Encoder, rows: SplitRows, spread: Spread | None = None) -> Path:
+def write_inputs(
+    path: Path, encoder: Encoder, rows: SplitRows, spread: Spread | None = None, known: KnownRows | None = None
+) -> Path:
     """The rows as one array in a `.npy` file, or sparse in a `.npz` of the same name (`SparseRows`); which one there is
     now. One that was begun goes on behind the last shard that is whole in it. With `spread` other processes encode the
-    shards, to the same bytes.
+    shards, to the same bytes. Rows that are `known` are taken from where they are.
     """
     state, whole = path.with_suffix(".json"), path.with_suffix(ENDING) if encoder.sparse else path
     parts = [path.with_suffix(f".{name}") for name in PARTS] if encoder.sparse else [path]
@@ -157,8 +161,11 @@ def write_inputs(path: Path, encoder: Encoder, rows: SplitRows, spread: Spread |
         elif not done["shards"]:
             head = {"descr": encoder.dtype.str, "fortran_order": False, "shape": (len(rows), *encoder.shape)}
             np.lib.format.write_array_header_1_0(files[0], head)
-        left = SplitRows(rows.shards[done["shards"] :])
-        encoded = encoded_shards(encoder, left, done["rows"], path.with_suffix(".shards"), spread)
+        left, first = rows.shards[done["shards"] :], done["rows"]
+        there = left[: max(0, known.shards - done["shards"])] if known else ()
+        encoded = encoded_shards(encoder, left[len(there) :], known.rows if there else first, path, spread)
+        if known and there:
+            encoded = chain(rows_of_shards(open_inputs(known.inputs), there, first), encoded)
         for blocks in encoded:
             for block in blocks:
                 write_block(files, block)
@@ -181,24 +188,30 @@ def write_inputs(path: Path, encoder: Encoder, rows: SplitRows, spread: Spread |
 
 
 def encoded_shards(
-    encoder: Encoder, rows: SplitRows, first: int, folder: Path, spread: Spread | None
+    encoder: Encoder, shards: Sequence[Path], first: int, path: Path, spread: Spread | None
 ) -> Iterator[Iterator[Inputs]]:
-    """Each shard of rows from `first` on in blocks; those that other processes encode stand in a folder until then."""
+    """Each shard of rows from `first` on in blocks; what other processes encode stands beside a path until then."""
     if spread is None:
-        for shard in rows.shards:
+        for shard in shards:
             yield (block for _, block in blocks_of(encoder, SplitRows((shard,)), first))
             first += len(SplitRows((shard,)))
         return
-    units = [
-        (shard, first + before)
-        for shard, before in zip(rows.shards, SpreadRows(rows.shards, spread).firsts, strict=True)
-    ]
-    for shard in in_order(spread(partial(encoded_shard, encoder, folder), units)):
-        with_rows = open_inputs(shard)
-        size = max(1, BLOCK * len(with_rows) // max(1, with_rows.nbytes))
-        yield (rows_between(with_rows, start, start + size) for start in range(0, len(with_rows), size))
-        shutil.rmtree(shard.parent)
+    folder = path.with_suffix(".shards")
+    starts = SpreadRows(tuple(shards), spread).firsts
+    units = [(shard, first + start) for shard, start in zip(shards, starts, strict=True)]
+    for made in in_order(spread(partial(encoded_shard, encoder, folder), units)):
+        rows = open_inputs(made)
+        yield blocks_between(rows, 0, len(rows))
+        shutil.rmtree(made.parent)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows_of_shards(inputs: Inputs, shards: Sequence[Path], first: int) -> Iterator[Iterator[Inputs]]:
+    """The rows of shards that an array has from `first` on, in blocks."""
+    for shard in shards:
+        end = first + len(SplitRows((shard,)))
+        yield blocks_between(inputs, first, end)
+        first = end
 
 
 def encoded_shard(encoder: Encoder, folder: Path, unit: tuple[Path, int]) -> Path:
@@ -214,10 +227,12 @@ def encoded_shard(encoder: Encoder, folder: Path, unit: tuple[Path, int]) -> Pat
     return inputs_at(place / "rows.npy")
 
 
-def rows_between(inputs: Inputs, start: int, end: int) -> Inputs:
-    """Consecutive rows, sparse ones as such."""
-    part = slice(start, end)
-    return inputs.take(part) if isinstance(inputs, SparseRows) else inputs[part]
+def blocks_between(inputs: Inputs, start: int, end: int) -> Iterator[Inputs]:
+    """Consecutive rows in blocks of about `BLOCK` bytes, sparse ones as such."""
+    size = max(1, BLOCK * len(inputs) // max(1, inputs.nbytes))
+    for first in range(start, end, size):
+        part = slice(first, min(end, first + size))
+        yield inputs.take(part) if isinstance(inputs, SparseRows) else inputs[part]
 
 
 PARTS = ("starts", "columns", "values")

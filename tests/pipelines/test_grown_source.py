@@ -1,9 +1,11 @@
 """A source that has grown is read from where it has: new rows alone are hashed, into the shards of a fresh scan."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
@@ -14,6 +16,9 @@ from secateur.pipelines.data import scan
 from secateur.pipelines.data.earlier import shards_kept
 from secateur.pipelines.data.source_kinds import csv, jsonl
 from secateur.pipelines.data.sources import Columns, Source, load
+from secateur.pipelines.definitions import build
+from secateur.pipelines.studies.files import StudyFile
+from secateur.trainers.modalities.images import ImageEncoder
 
 TABLE, PICTURES = Columns(features=["x", "word"], label="label"), Columns(image="image", label="label")
 
@@ -157,3 +162,50 @@ def test_shards_end_where_rows_are_the_same() -> None:
     assert shards_kept(starts, 1, False) == 2
     assert shards_kept(starts, 0, False) == 0
     assert shards_kept([], 5, False) == 0
+
+
+def made(file: StudyFile, root: Path) -> bytes:
+    """The training inputs of a study, materialised."""
+    names = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
+    job = build([file], root).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["blobs", name]) for name in names])
+    return b"".join((root / "blobs" / f"{name}.npy").read_bytes() for name in ("inputs", "test_inputs"))
+
+
+def test_rows_that_were_encoded_by_the_same_encoder_are_not_encoded_again(
+    write_study: Callable[..., StudyFile], tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, encoded = np.random.default_rng(0), 0
+    encode = ImageEncoder.encode_batch
+
+    def counting(encoder: ImageEncoder, table: Any, first: int = 0) -> Any:
+        nonlocal encoded
+        encoded += table.num_rows
+        return encode(encoder, table, first)
+
+    def write(name: str) -> None:
+        cells = [{"bytes": picture(random, row), "path": None} for row in range(20)]
+        pl.DataFrame({"image": cells, "label": ["u", "v"] * 10}).write_parquet(tmp_path / f"{name}.parquet")
+
+    monkeypatch.setattr(ImageEncoder, "encode_batch", counting)
+    for name in "abcdefgh":
+        write(name)
+    file = write_study(
+        source={"kind": "parquet", "train": "[a-z].parquet", "test_fraction": 0.3},
+        columns={"image": "image", "label": "label"},
+    )
+    made(file, tmp_path / "grown")
+    assert encoded == 160
+    write("i")
+    now = made(file, tmp_path / "grown")
+    assert 20 <= encoded - 160 <= 20 + 60
+    assert now == made(file, tmp_path / "fresh")
+    before = encoded
+    inputs = tmp_path / "grown" / "blobs" / "inputs.npy"
+    inputs.write_bytes(inputs.read_bytes()[:-1] + b"x")
+    write("j")
+    other = made(file, tmp_path / "grown")
+    assert encoded - before > 100, "an array that somebody changed is not read"
+    shutil.rmtree(tmp_path / "fresh")
+    assert other == made(file, tmp_path / "fresh")

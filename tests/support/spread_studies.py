@@ -109,7 +109,11 @@ def prepared_in(folder: Path, kind: str, place: str, spread: Spread | None) -> P
     """A kind's study prepared below `<place>`; tables, arrays and shards lie in `<place>/made/<kind>`."""
     made = folder / place / "made" / kind
     made.mkdir(parents=True, exist_ok=True)
-    return prepared(study_of(folder, kind), folder, folder / place / "cache", made, spread)
+    found = prepared(study_of(folder, kind), folder, folder / place / "cache", made, spread)
+    assert found.encoder
+    (made / "encoder").mkdir()
+    found.encoder.save(made / "encoder")
+    return found
 
 
 def left_in(folder: Path, place: str) -> dict[str, Any]:

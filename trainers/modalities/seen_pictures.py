@@ -55,9 +55,10 @@ def seen(cell: Any) -> SeenPicture:
         data = image_bytes(cell)
         return SeenPicture(xxhash.xxh3_128_digest(b"no image" if data is None else b"raw image" + data), picture)
     pixels = picture.tobytes()
-    digest = xxhash.xxh3_128_digest(f"image {picture.mode} {picture.width} {picture.height} ".encode() + pixels)
+    mode, (width, height) = picture.mode, picture.size
+    digest = xxhash.xxh3_128_digest(f"image {mode} {width} {height} ".encode() + pixels)
     kept = len(pixels) <= SMALL or len(pixels) <= min(MOST, TIMES * size_of(cell))
-    return SeenPicture(digest, None, picture.mode, picture.height, picture.width, pixels if kept else None)
+    return SeenPicture(digest, None, mode, height, width, pixels if kept else None)
 
 
 def in_order(work: Callable[..., Found], cells: Sequence[Any], besides: Iterable[Any] | None = None) -> Iterator[Found]:

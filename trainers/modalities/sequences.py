@@ -293,6 +293,8 @@ class SequenceEncoder:
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as transformers does, and `encoding.json`."""
+        self.tokenizer.backend_tokenizer.no_padding()  # whatever it encoded last
+        self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.save_pretrained(folder)
         learned = {"columns": list(self.columns), "length": self.length}
         settings = self.encoding.model_dump(mode="json", include={"form", "template", "cut"})

@@ -209,6 +209,8 @@ class TokenEncoder:
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `encoding.json`."""
+        self.tokenizer.no_padding()  # whatever it encoded last
+        self.tokenizer.no_truncation()
         self.tokenizer.save(str(folder / "tokenizer.json"))
         learned = {"column": self.column, "padding_id": self.padding_id, "length": self.length}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "tokens"} | learned) + "\n")
