@@ -38,7 +38,7 @@ from secateur.pipelines.data.preparation import (
     write_samples,
 )
 from secateur.pipelines.data.scan import rows_in
-from secateur.pipelines.data.sources import FORMAT, Places, load
+from secateur.pipelines.data.sources import FORMAT, Loaded, Places, load
 from secateur.pipelines.data.spread import Spread, divided
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
 from secateur.pipelines.files.partial_names import resumable_folder
@@ -160,13 +160,13 @@ def prepared(
     cache: Path,
     folder: Path,
     spread: Spread | None = None,
-    before: EncodedBefore | None = None,
+    known: EncodedBefore | None = None,
 ) -> Prepared:
     """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
 
     Tables, arrays and shards are written below `folder`, in batches; memory holds one of them. A preparation of the
     same data that was killed there goes on. With `spread` other processes read, hash and encode the rows.
-    Rows that were encoded `before` in the same way are not encoded again.
+    Rows whose encoding is `known` are not encoded again.
     """
     if study.task.own:
         return prepared_by(study.own_task(), folder)
@@ -184,12 +184,11 @@ def prepared(
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
         if columns.id:
-            say = partial(Places(loaded.rows, loaded.files).text, split)
-            check_ids(rows.column(columns.id), say, f"columns.id, {split} split")
+            check_own_ids(loaded, split, columns.id)
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
         with loaded.placing(split):
-            known = before.of(encoder, split, rows) if before else None
-            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread, known)
+            there = known.of(encoder, split, rows) if known else None
+            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread, there)
         counts = token_counts(np.load(inputs[split], mmap_mode="r")) if study.modality == "sequence" else None
         strata = task.strata(targets)
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
@@ -198,8 +197,7 @@ def prepared(
         link_shards(loaded.rows[APART], folder / "rows" / APART)
     facts = encoding_facts(encoder, loaded, inputs, spread)
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
-    test_inputs = open_inputs(inputs["test"])
-    judging = known_of_inputs(study, task, judging, test_inputs, loaded.test_targets, loaded.targets)
+    judging = known_of_inputs(study, task, judging, open_inputs(inputs["test"]), loaded.test_targets, loaded.targets)
     return Prepared(
         revision=loaded.revision,
         task=task,
@@ -217,6 +215,12 @@ def prepared(
         judging=judging,
         read=read_facts(loaded, study),
     )
+
+
+def check_own_ids(loaded: Loaded, split: str, name: str) -> None:
+    """Raise SourceError where the column of ids has gaps, or an id twice, in a split."""
+    say = partial(Places(loaded.rows, loaded.files).text, split)
+    check_ids(loaded.rows[split].column(name), say, f"columns.id, {split} split")
 
 
 def version_of(study: Study, revision: str) -> str:
@@ -307,10 +311,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                         split.rename(place / split.name)
             place, named = secateur_store.place(key["encoder"]).resolve(), contents_of(study, base)
             yield from outputs_of(study, made, place, report["findings"], named)
-            if made.encoder:
-                shards = {split: rows_in(secateur_store.place(key_of(study, "rows")) / split) for split in ARRAYS}
-                contents = {split: secateur_store.content(key[name]) or "" for split, name in ARRAYS.items()}
-                remember(before.record, made.encoder, shards, contents)
+            remember_encoded(study, made, before, secateur_store)
         secateur_store.save(key_of(study, "data_report"), report)
         secateur_store.save(key_of(study, "data_groups"), made.groups)
         for finding in report["findings"]:
@@ -331,6 +332,14 @@ def encoded_before(study: Study, store: Store) -> EncodedBefore:
         if (path := store.find(key)) and not store.faults(key) and (content := store.content(key)):
             arrays[split] = path, content
     return EncodedBefore(store.root / ".cache" / "encoded" / f"{study.name}.json", arrays)
+
+
+def remember_encoded(study: Study, made: Prepared, before: EncodedBefore, store: Store) -> None:
+    """Say what the arrays that the store has now are made of."""
+    if made.encoder:
+        shards = {split: rows_in(store.place(key_of(study, "rows")) / split) for split in ARRAYS}
+        contents = {split: store.content(key_of(study, name)) or "" for split, name in ARRAYS.items()}
+        remember(before.record, made.encoder, shards, contents)
 
 
 def quality_of(samples: dg.AssetKey, report: Mapping[str, Any]) -> dg.AssetCheckResult:

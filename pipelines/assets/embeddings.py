@@ -18,7 +18,8 @@ from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.data.row_texts import RowTexts
 from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.runs.arrays import data_of
-from secateur.pipelines.runs.block_arrays import in_blocks
+from secateur.pipelines.runs.block_arrays import Blocks, Make, in_blocks, places_in
+from secateur.pipelines.runs.known_blocks import KnownBlocks
 from secateur.pipelines.runs.ray import data_files
 from secateur.pipelines.runs.ray_cluster import spread_over
 from secateur.pipelines.runs.ray_embeddings import Embedding, made_by
@@ -100,13 +101,11 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
 
         def work() -> None:
             nonlocal resumed
-            folder = secateur_store.root / study.name / f".{name}"
-            told, proxy = secateur_progress.start(context, name), loaded.get("proxy")
-            make = partial(on_ray, study, settings, data, proxy, secateur_store, told)
-            ray = study.compute.scoring == "ray"
-            joined, resumed = in_blocks(folder, made_of, count, settings.block, blocks, make if ray else None)
-            secateur_store.save(key, joined)
-            shutil.rmtree(folder)
+            on_cluster = None
+            if study.compute.scoring == "ray":
+                told = secateur_progress.start(context, name)
+                on_cluster = partial(on_ray, study, settings, data, loaded.get("proxy"), secateur_store, told)
+            resumed = save_embeddings(study, name, data, made_of, blocks, on_cluster, secateur_store)
             # Blocks that an earlier, killed run made took their time too.
             seconds = (time.perf_counter() - started) * count / max(1, count - resumed * settings.block)
             secateur_store.save(costs, vars(Cost(count, seconds=seconds)))
@@ -125,6 +124,32 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
         )
 
     return embeddings
+
+
+def save_embeddings(
+    study: Study, name: str, data: Data, made_of: str, blocks: Blocks, on_cluster: Make | None, store: Store
+) -> int:
+    """Make embeddings block by block and save them; how many blocks were there already, or known from before."""
+    key, size, known = key_of(study, name), settings_of(study, name).block, known_blocks(study, name, data, store)
+    folder = store.root / study.name / f".{name}"
+    if known:
+        old = None if store.faults(key) else store.find(key)
+        known.fill(places_in(folder, made_of, len(data), size), old, store.content(key), size)
+    joined, resumed = in_blocks(folder, made_of, len(data), size, blocks, on_cluster)
+    store.save(key, joined)
+    if known:
+        known.remember(store.content(key))
+    shutil.rmtree(folder)
+    return resumed
+
+
+def known_blocks(study: Study, name: str, data: Data, store: Store) -> KnownBlocks | None:
+    """Blocks that need not be made again; None of embeddings that learn from all rows."""
+    settings = settings_of(study, name)
+    if settings.kind != "encoder":
+        return None
+    record = store.root / ".cache" / "encoded" / f"{study.name}-{name}.json"
+    return KnownBlocks.of(record, settings, data, read_for(study, None, store).get("texts"))
 
 
 def on_ray(

@@ -129,12 +129,10 @@ def load(
         parts, kinds = kinds_in(parts, columns, source, earlier, spread)
         files = [file for several in parts.values() for file in several]
         wanted = typed_columns(files, columns, source, known=kinds)
-        read_as = " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
-        folder = rows_folder(source, columns, base, cache, read_as)
-        divided_as = parts | {"test": ()} if whole else parts
+        folder = rows_folder(source, columns, base, cache, read_as(revision, whole, apart))
         scan = Scan(files, wanted, columns, folder, base, undivided, class_names_of(files, columns))
-        read_as_well = partial(scanned_by, spread) if spread else scanned
-        scans = read_splits(source, divided_as, scan, apart, partial(begun, earlier, read_as_well))
+        how = partial(begun, earlier, partial(scanned_by, spread) if spread else scanned)
+        scans = read_splits(source, parts | {"test": ()} if whole else parts, scan, apart, how)
         earlier.remember(folder, files, kinds)
     names = tuple(file.shown(base) for file in files)
     pictures = (columns.image, base) if columns.image and source.kind == "imagefolder" else None
@@ -195,6 +193,11 @@ def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dic
     parts = {split: parts_of(source.name_of(split, base), held) for split, held in splits.items()}
     pictures = pictures_of([file for files in parts.values() for file in files], columns, base)
     return parts, xxhash.xxh3_128_hexdigest(f"{revision} {pictures}".encode()) if pictures else revision
+
+
+def read_as(revision: str, whole: bool, apart: Apart | None) -> str:
+    """What tells readings of a source apart besides its settings."""
+    return " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
 
 
 def kinds_in(

@@ -27,13 +27,18 @@ def in_blocks(
     for stale in folder.glob("*"):
         if stale not in (own, joined):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    places = block_places(own, count, size)
+    places = places_in(folder, made_of, count, size)
     if joined.exists():
         return joined, len(places)
     resumed = make(places) if make else block_by_block(places, blocks, save_array)
     join_blocks(places, count, joined)
     shutil.rmtree(own)
     return joined, resumed
+
+
+def places_in(folder: Path, made_of: str, count: int, size: int) -> list[Path]:
+    """Where the blocks of an array stand that `in_blocks` joins."""
+    return block_places(folder / made_of[:16], count, size)
 
 
 def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:

@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+import tiny_encoder
 from pydantic import TypeAdapter
 from spread_studies import picture, small_shards
 
@@ -17,8 +18,11 @@ from secateur.pipelines.data.earlier import shards_kept
 from secateur.pipelines.data.source_kinds import csv, jsonl
 from secateur.pipelines.data.sources import Columns, Source, load
 from secateur.pipelines.definitions import build
+from secateur.pipelines.runs.known_blocks import KnownBlocks
 from secateur.pipelines.studies.files import StudyFile
+from secateur.trainers.contract import Data
 from secateur.trainers.modalities.images import ImageEncoder
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
 
 TABLE, PICTURES = Columns(features=["x", "word"], label="label"), Columns(image="image", label="label")
 
@@ -209,3 +213,40 @@ def test_rows_that_were_encoded_by_the_same_encoder_are_not_encoded_again(
     assert encoded - before > 100, "an array that somebody changed is not read"
     shutil.rmtree(tmp_path / "fresh")
     assert other == made(file, tmp_path / "fresh")
+
+
+def test_blocks_that_an_encoder_made_of_the_same_texts_are_not_made_again(
+    tmp_path: Path,
+) -> None:
+    encoder = tiny_encoder.saved(tmp_path / "encoder", ["a b c", "d e"])
+    settings = EmbeddingSettings(kind="encoder", encoder=encoder, block=4)
+    random, record, places = np.random.default_rng(0), tmp_path / "record.json", [tmp_path / f"{n}" for n in range(4)]
+    texts = [" ".join(random.choice([*"abcde"], 1 + row % 5)) for row in range(14)]
+
+    def filled(held: list[str], content: str | None = "one", array: Path | None = tmp_path / "old.npy") -> list[int]:
+        for place in places:
+            place.unlink(missing_ok=True)
+        data = Data(np.zeros((len(held), 2), np.int32), np.zeros(len(held), np.int64), 1)
+        known = KnownBlocks.of(record, settings, data, held)
+        count = known.fill(places[: len(known.blocks)], array, content, settings.block)
+        there = [number for number, place in enumerate(places) if place.exists()]
+        assert count == len(there)
+        return there
+
+    def vectors(held: list[str]) -> np.ndarray:
+        data = Data(np.zeros((len(held), 2), np.int32), np.zeros(len(held), np.int64), 1)
+        return np.concatenate(list(embed(settings, data, texts=held)))
+
+    assert filled(texts) == []
+    np.save(tmp_path / "old.npy", vectors(texts[:10]))
+    first = Data(np.zeros((10, 2), np.int32), np.zeros(10, np.int64), 1)
+    KnownBlocks.of(record, settings, first, texts[:10]).remember("one")
+    assert filled(texts) == [0, 1], "the third block was shorter"
+    whole = vectors(texts)
+    for number in (0, 1):
+        np.testing.assert_array_equal(np.load(places[number]), whole[4 * number : 4 * number + 4])
+    assert filled([*texts[:4], "another", *texts[5:]]) == [0]
+    assert filled(["b", "b", "c", "d", *texts[:4]]) == [1], "a block that moved by its own length"
+    assert filled(texts, "another array") == filled(texts, None) == filled(texts, array=None) == []
+    (tmp_path / "encoder" / "config.json").write_text((tmp_path / "encoder" / "config.json").read_text() + " ")
+    assert filled(texts) == [], "of another encoder"
