@@ -164,9 +164,8 @@ def prepared(
 ) -> Prepared:
     """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
 
-    Tables, arrays and shards are written below `folder`, in batches; memory holds one of them. A preparation of the
-    same data that was killed there goes on. With `spread` other processes read, hash and encode the rows.
-    Rows whose encoding is `known` are not encoded again.
+    Tables, arrays and shards are written below `folder`, in batches; memory holds one. A preparation of the same data
+    that was killed there goes on. With `spread` other processes read and encode rows; `known` ones are not encoded.
     """
     if study.task.own:
         return prepared_by(study.own_task(), folder)
