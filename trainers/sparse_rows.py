@@ -55,14 +55,16 @@ class SparseRows:
     @classmethod
     def joined(cls, parts: "Iterable[SparseRows]", width: int) -> "SparseRows":
         """Rows one part behind the other, in memory; each part's `starts` begin at 0."""
-        starts, columns, values = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+        starts: list[np.ndarray] = [np.zeros(1, np.int64)]
+        columns: list[np.ndarray] = [np.zeros(0, np.int32)]
+        values: list[np.ndarray] = [np.zeros(0, np.float32)]
         count = 0
         for part in parts:
             starts.append(count + np.asarray(part.starts[1:]))
             columns.append(np.asarray(part.columns))
             values.append(np.asarray(part.values))
             count += len(values[-1])
-        return cls.of(*map(np.concatenate, (starts, columns, values)), width)
+        return cls.of(np.concatenate(starts), np.concatenate(columns), np.concatenate(values), width)
 
     @classmethod
     def open(cls, path: Path) -> "SparseRows":

@@ -293,8 +293,8 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
             with spread_over(study.compute.scoring, study.compute.ray_address) as spread:
                 before = encoded_before(study, secateur_store)
                 made = prepared(study, base, cache, folder, spread, before)
-            for split, count in before.found.items():
-                context.log.info(f"{count} {split} samples were encoded before, in the same way")
+            for of, count in before.found.items():
+                context.log.info(f"{count} {of} samples were encoded before, in the same way")
             context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")

@@ -163,7 +163,7 @@ def write_inputs(
             np.lib.format.write_array_header_1_0(files[0], head)
         left, first = rows.shards[done["shards"] :], done["rows"]
         there = left[: max(0, known.shards - done["shards"])] if known else ()
-        encoded = encoded_shards(encoder, left[len(there) :], known.rows if there else first, path, spread)
+        encoded = encoded_shards(encoder, left[len(there) :], known.rows if known and there else first, path, spread)
         if known and there:
             encoded = chain(rows_of_shards(open_inputs(known.inputs), there, first), encoded)
         for blocks in encoded:

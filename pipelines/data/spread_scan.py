@@ -38,7 +38,8 @@ def looked_at(
     SourceError where a column is not there."""
     flat = [file for several in files.values() for file in several]
     known = list(in_order(spread(partial(kinds_of, tuple(names), tuple(texts)), flat)))
-    found, seen = {}, iter([file for file, _ in known])
+    found: dict[str, Sequence[SourceFile]] = {}
+    seen = iter([file for file, _ in known])
     for split, several in files.items():
         found[split] = [next(seen) for _ in several]
     return found, [kinds for _, kinds in known]
