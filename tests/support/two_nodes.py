@@ -24,7 +24,8 @@ def environment(address: str | None = None) -> dict[str, str]:
     """Of processes that find the modules of tests, and the cluster at an address."""
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
-    found["RAY_raylet_start_wait_time_s"] = "300"  # on a busy machine a node is not there within 30 seconds
+    # On a busy machine neither a node nor its agent is there within 30 seconds.
+    found |= {"RAY_raylet_start_wait_time_s": "300", "RAY_agent_register_timeout_ms": "300000"}
     return found | ({"RAY_ADDRESS": address} if address else {})
 
 
