@@ -125,7 +125,8 @@ def test_data_and_embeddings_on_two_nodes_have_local_bytes_though_processes_are_
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Running Dataset" not in done.stderr
-    kinds = [json.loads(line) for line in done.stdout.splitlines()]
+    # Libraries may write lines of their own.
+    kinds = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
     assert {kind: said for kind, _, said in kinds} == local
     assert min(count for _, count, _ in kinds) >= 5
     killed = {"kinds_of", "sizes_of", "make_shards", "of_shard", "encoded_shard", "Embedding"}
