@@ -70,7 +70,7 @@ def kept(*args):
     return passes[0]
 scoring_assets.RayPass = kept
 # Both workers stand ready before the first shard is handed out, so that neither can finish alone.
-ray.data.DataContext.get_current().wait_for_min_actors_s = 120
+ray.data.DataContext.get_current().wait_for_min_actors_s = 400
 job = build([StudyFile(path, load_study(path))], root).resolve_implicit_global_asset_job_def()
 keys = [dg.AssetKey(["blobs", "scores", name]) for name in ("checkpoint_loss", "last_layer_grand")]
 with dg.DagsterInstance.ephemeral() as instance:
@@ -129,7 +129,7 @@ def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pa
     file = write_study(**CHANGES, compute={"scoring": "ray"})
     kept = root / "blobs" / ".score_store"
     with driver(file, root, two_nodes, pause=0.2) as killed:
-        until = time.monotonic() + 300
+        until = time.monotonic() + 600
         while len(list(kept.rglob("*.parquet"))) < 5 and killed.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         killed.send_signal(signal.SIGKILL)
@@ -138,7 +138,7 @@ def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pa
     there = {path: path.stat().st_mtime_ns for path in kept.rglob("*.parquet")}
     assert 5 <= len(there) < 60
     with driver(file, root, two_nodes, pause=0) as resumed:
-        out, err = resumed.communicate(timeout=300)
+        out, err = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, err
     *told, (error, note) = [json.loads(line) for line in out.splitlines()]
     assert sum(each["rows found"] for each in told) == SHARD * len(there)

@@ -63,7 +63,7 @@ def dying_over(*arguments, **named):
 
 data.spread_over = embeddings.spread_over = dying_over
 # Both processes stand ready before the first unit is handed out, so that neither can finish alone.
-ray.data.DataContext.get_current().wait_for_min_actors_s = 120
+ray.data.DataContext.get_current().wait_for_min_actors_s = 400
 with small_shards(), dying_over("ray", None) as spread:
     for kind in STUDIES:
         before = Dying.jobs
