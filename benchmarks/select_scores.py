@@ -28,10 +28,14 @@ SORT = "numpy.argsort"
 
 
 class PeakMemory:
-    """Highest resident memory of the process during a block of code, beyond what it began with, in bytes."""
+    """Highest memory of the process during a block of code, beyond what it began with, in bytes: the resident one, or
+    what `of` gives."""
+
+    def __init__(self, of: "Callable[[], int] | None" = None) -> None:
+        self.of = of or resident
 
     def __enter__(self) -> "PeakMemory":
-        self.start = self.peak = resident()
+        self.start = self.peak = self.of()
         self.done = threading.Event()
         self.watcher = threading.Thread(target=self.watch)
         self.watcher.start()
@@ -39,7 +43,7 @@ class PeakMemory:
 
     def watch(self) -> None:
         while not self.done.wait(0.002):
-            self.peak = max(self.peak, resident())
+            self.peak = max(self.peak, self.of())
 
     def __exit__(self, *_: object) -> None:
         self.done.set()

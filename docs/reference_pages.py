@@ -49,7 +49,7 @@ Schema = Mapping[str, Any]
 Declared = TypeVar("Declared")
 NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "nothing"}
 BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
-HEAD = ("key", "type", "default", "what it is")
+HEAD = ("key", "type", "default", "meaning")
 
 OF_TASK = {"sequence": "of task sft"}
 """Encodings that follow from the task and not from the columns."""
@@ -210,7 +210,7 @@ def command_section(name: str, command: TyperCommand) -> str:
     paragraphs = [plain(text) for text in (command.help or "").split("\n\n")]
     examples = [f"$ {line}" for line in map(plain, (command.epilog or "").splitlines()) if "secateur " in line]
     shown = "\n".join(["```console", *examples, "```"])
-    options = table(("argument or option", "default", "what it is"), rows) if rows else "It takes nothing."
+    options = table(("argument or option", "default", "meaning"), rows) if rows else "It takes nothing."
     return "\n\n".join([f"## secateur {name}", *paragraphs, options, shown])
 
 
@@ -250,7 +250,7 @@ def reads_of(declared: AnyScorer) -> Iterable[str]:
 def score_table() -> str:
     """Every scorer, those of samples first: unit, what it says, what high means, kind, view, settings, paper."""
     return table(
-        ("score", "of", "what it is", "high means", "kind", "view", "settings", "paper"),
+        ("score", "of", "definition", "high means", "kind", "view", "settings", "paper"),
         [
             (
                 f"`{name}`",
@@ -270,7 +270,7 @@ def score_table() -> str:
 def selector_table() -> str:
     """Every selector, those of samples first: unit, what it does, what it reads, settings, paper."""
     return table(
-        ("selector", "of", "what it does", "reads", "settings", "draws", "paper"),
+        ("selector", "of", "rule", "reads", "settings", "draws", "paper"),
         [
             (
                 f"`{name}`",

@@ -25,6 +25,7 @@ Signal = Literal[
     "headed_losses",
     "token_accuracy",
     "token_logits",
+    "head_gradient",
     "features",
     "embedding",
     "inputs",
@@ -48,6 +49,7 @@ Signal = Literal[
 - `token_accuracy` float32 `[b, 1]`: share of the learned tokens of a text that have the highest logit;
 - `token_logits` float32 `[b]`: mean logit of the learned tokens of a text, whose gradient is taken where its token ids
   are embedded;
+- `head_gradient` float64 `[b]`: length of the gradient of a text's loss by the last layer's weight and bias;
 - `features` float32 `[b, d]`: what the last linear layer is fed with;
 - `embedding` float32 `[b, d]`: one vector per sample: the features where there are such, of a text whose tokens are
   learned a mean over them (`trainers/passes/completions.py`);
@@ -56,7 +58,7 @@ Signal = Literal[
 OF_NETWORK: frozenset[Signal] = frozenset({"features", "embedding", "inputs"})
 """Signals that a network gives, whatever its task."""
 NO_TOKENS: Mapping[Signal, str] = dict.fromkeys(
-    ("target_tokens", "target_cut", "bare_losses", "headed_losses", "token_accuracy", "token_logits"),
+    ("target_tokens", "target_cut", "bare_losses", "headed_losses", "token_accuracy", "token_logits", "head_gradient"),
     "its targets are no texts: task sft has them",
 )
 """What tasks lack that learn no tokens."""
@@ -94,6 +96,7 @@ class Batch:
     headed_losses = of_task("headed_losses")
     token_accuracy = of_task("token_accuracy")
     token_logits = of_task("token_logits")
+    head_gradient = of_task("head_gradient")
 
 
 def refused(signal: Signal) -> Callable[..., torch.Tensor]:
@@ -142,6 +145,7 @@ class Signals:
     headed_losses = refused("headed_losses")
     token_accuracy = refused("token_accuracy")
     token_logits = refused("token_logits")
+    head_gradient = refused("head_gradient")
 
     def token_network(self, model: nn.Module) -> nn.Module:
         """The network that puts out `token_logits`, of which alone parts that read token ids are asked for."""

@@ -1,7 +1,7 @@
 """Selectors: scores and a budget in, the samples worth keeping out.
 
 A selector is a decorated pure function. Positional parameters name the signals that it reads: `scores` (the
-score that a study picks), any other score by its name, `strata` (the class of a sample, or what stands for it),
+score that a study picks), any other score by its name, `strata` (the class of a sample, or its substitute),
 `memberships` (strata, or all labels of a sample), `embeddings`, and `budget`. Keyword-only parameters
 are its settings, except `seed` and `ids`, which callers supply: all randomness and every tie is decided by a hash of
 `(seed, id)`, so a choice does not depend on row order, sharding or the machine.
@@ -31,7 +31,7 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Selector(Generic[P]):
-    """A selecting function, still callable, and what the pipeline must know of it."""
+    """A selecting function, still callable, with its declaration for the pipeline."""
 
     choose: Callable[P, Keep]
     name: str
@@ -62,9 +62,9 @@ class Selector(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Keep:
         """Keep mask, bool `[n]`, of exactly `budget` samples.
 
-        Raises TypeError for arguments that it does not take, and ValueError for what is no NumPy array, arrays of
+        Raises TypeError for arguments that it does not take, and ValueError for anything but NumPy arrays, arrays of
         unequal length, NaN or infinite numbers (rows are named) and a budget outside
-        1 … n, or above what the settings leave room for.
+        1 … n, or above the room that the settings leave.
         """
         what = f"selector {self.name!r}"
         given = bound(what, self.choose, *args, **kwargs)
@@ -249,7 +249,7 @@ def selectors() -> Mapping[str, Selector[...]]:
 
 
 def of_other_units() -> dict[str, str]:
-    """Selectors of other units than samples, and what they are for."""
+    """Selectors of other units than samples, and their units."""
     masks = {name: one for name, one in declared().items() if isinstance(one, MaskSelector)}
     return {name: " and ".join(f"{unit}s" for unit in one.units) or "other units" for name, one in masks.items()}
 

@@ -360,6 +360,21 @@ def test_the_grid_of_teachers_goes_on_and_tabulates_whole_seeds(benchmarks, pict
         grid.main([*asked, "--seeds", "2"])
 
 
+@pytest.mark.parametrize("name", ["scores", "curves", "target", "gradients"])
+def test_memory_of_scoring_completions_is_measured_pass_by_pass(name, benchmarks, tmp_path, capsys, monkeypatch):
+    import language_memory as script
+
+    monkeypatch.setattr(script, "QUERIES", 30)
+    for rows in (30, 200):
+        script.write_samples(tmp_path / f"{rows}.npy", rows)
+    learned = (np.load(tmp_path / "200.npy")[:, 1] == 3).sum(1)
+    assert set(learned) == set(range(4, 10))
+    script.alone(name, tmp_path, 200)
+    added, seconds = json.loads(capsys.readouterr().out)
+    assert added >= 0
+    assert seconds > 0
+
+
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_studies_of_the_benchmarks_load(path):
     study = load_study(path)

@@ -179,7 +179,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
         | {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in used}
         | (ins_of(study, "target") if study.target else {}),
         trials="all",
-        description="A folder that says what was kept, of which data, by which scores and settings, with checksums.",
+        description="A folder with the kept rows, their data, scores and settings, and checksums.",
         check_specs=[dg.AssetCheckSpec("verifies", asset=key)],
     )
     def manifest(

@@ -21,7 +21,7 @@ from secateur.pipelines.data.sources import Loaded, Places
 from secateur.pipelines.data.strays import strays
 from secateur.pipelines.data.targets import class_counts
 from secateur.pipelines.files.shown_text import quoted
-from secateur.trainers.modalities.texts import CUT, UNSEEN, WITHOUT_TERM
+from secateur.trainers.modalities.texts import AT_MOST, CUT, UNSEEN, WITHOUT_TERM
 from secateur.trainers.tasks.class_metrics import rarest
 
 LISTED = 100
@@ -269,7 +269,7 @@ def rare_class(counts: Sequence[int], names: Sequence[str]) -> tuple[Finding, ..
     share = f"{100 * counts[rare] / total:.2g}%"
     text = (
         f"class {quoted(names[rare])} has {many(counts[rare], 'training row')} of {total:,} ({share}), less than "
-        f"half of an even share, so accuracy hides what becomes of it: always to answer {quoted(names[common])} is "
+        f"half of an even share, so accuracy hides its errors: always to answer {quoted(names[common])} is "
         f"right for {percent(counts[common] / total)}"
     )
     return (Finding("rare class", "train", 0, counts[rare], text),)
@@ -288,7 +288,12 @@ def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[F
             text = f"{percent(lost)} of the {split} texts hold none of the {facts['terms']} terms: raise encoding.terms"
             found.append(Finding("texts without a term", split, 0, round(lost * sizes[split]), text))
         if cut:
-            text = f"{percent(cut)} of the {split} texts cut at {facts['length']} tokens: raise encoding.max_length"
+            more = (
+                "raise encoding.max_length"
+                if f"{prefix}{AT_MOST}" not in facts
+                else "the model reads no more, take one that does"
+            )
+            text = f"{percent(cut)} of the {split} texts cut at {facts['length']} tokens: {more}"
             found.append(Finding("texts cut", split, 0, round(cut * sizes[split]), text))
         if silent := facts.get(f"{prefix}{UNSEEN}", 0):
             text = (

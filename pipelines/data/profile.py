@@ -16,12 +16,14 @@ import numpy as np
 from secateur.pipelines.data.lazy import pa, pl, types
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError, find
+from secateur.pipelines.data.source_kinds.hub import Hub
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, settled_types
 
 BUNDLED = ("digits", "diabetes")
 """Data that need no file."""
+NO_FILE = "; digits and diabetes need no file, and `init` takes owner/name of a data set on the hub"
 LIMIT = 200_000
 """Rows that are looked at."""
 PLAIN = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -41,15 +43,19 @@ Holds = Literal["image", "path", "text", "integer", "number", "boolean", "list",
 class Place:
     """Where a data set is, in the words of a study's source; `others` are files left aside."""
 
-    kind: Literal["csv", "jsonl", "parquet", "imagefolder", "disk", "digits", "diabetes"]
+    kind: Literal["csv", "jsonl", "parquet", "imagefolder", "disk", "hub", "digits", "diabetes"]
     train: str = ""
     test: str | None = None
     first: Path = Path()
     """The file or folder of training rows that is looked at."""
     path: str | None = None
+    """The folder of a DatasetDict, whose splits `train` and `test` name, or owner/name on the hub."""
     separator: str = ","
     charset: str = "utf-8"
     others: tuple[str, ...] = ()
+    config: str | None = None
+    revision: str | None = None
+    """Configuration and commit of a data set on the hub."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def find_data(data: str, test: str | None = None, separator: str | None = None, 
     if not path.exists():
         near = get_close_matches(path.name, [entry.name for entry in path.parent.glob("*")], n=1)
         hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
-        raise SourceError(f"there is no file or folder {data!r}{hint or '; digits and diabetes need no file'}")
+        raise SourceError(f"there is no file or folder {data!r}{hint or NO_FILE}")
     if "${" in str(path):
         raise SourceError(f"{data}: '${{' in a path stands for an environment variable in a study; rename it")
     place = of_folder(path) if path.is_dir() else of_files([path], path.parent)
@@ -152,7 +158,7 @@ def of_pictures(folder: Path) -> Place:
         raise SourceError(f"{folder}: files of data lie in folders below it, such as {deeper}: name a folder of files")
     raise SourceError(
         f"{folder}: no data is seen here; a data set is a CSV, JSON lines or Parquet file (or a folder of them), a "
-        f"folder with a folder of pictures per class, or what save_to_disk of the datasets library wrote"
+        f"folder with a folder of pictures per class, or a folder of save_to_disk of the datasets library"
     )
 
 
@@ -168,7 +174,9 @@ def of_files(files: Sequence[Path], folder: Path) -> Place:
     ending = ending_of(files[0])
     if ending not in READERS:
         known, shown = ", ".join(READERS), ending or "without an ending"
-        raise SourceError(f"{files[0]}: a file {shown} is not read; convert it to one of {known}")
+        lines = f'polars.read_json("{files[0].name}").write_ndjson("{files[0].stem}.jsonl")'
+        how = f", a list of objects by {lines}" if ending == ".json" else ""
+        raise SourceError(f"{files[0]}: a file {shown} is not read; convert it to one of {known}{how}")
     stems: dict[str, list[Path]] = {}
     given = list(files)
     beside = sorted(folder.glob(f"*{files[0].suffix}"))
@@ -266,6 +274,10 @@ def files_at(place: Place) -> tuple[list[SourceFile], list[SourceFile]]:
 
         return [DatasetSplit(str(place.first), datasets.load_from_disk(str(place.first)))], []
     splits = {"train": place.train} | ({"test": place.test} if place.test else {})
+    if place.kind == "hub":
+        source = Hub.model_validate({"kind": "hub", "name": place.path, "config": place.config})
+        rows = [DatasetSplit(name, source.rows(name, str(place.revision))) for name in splits.values()]
+        return list(rows[:1]), list(rows[1:])
     found = {
         split: [file_at(place, path) for path in find([text], Path.cwd(), split)] for split, text in splits.items()
     }

@@ -6,6 +6,7 @@ those that `task: sft` reads: several columns of a prompt are one message, Share
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,21 +188,26 @@ def llama_factory(selected: Selected, path: Path, *, row_column: RowColumn = "")
     Prompts and completions are in its Alpaca format, conversations in its ShareGPT format under OpenAI's names, texts
     as for pre-training; the data set is called as the study. The manifest lies beside them in `manifest`.
     """
-    talks, alpaca, history = Talks(selected, "LLaMA-Factory", row_column), False, False
+    talks, formats, differ = Talks(selected, "LLaMA-Factory", row_column), dict[bool, str](), Counter[str]()
     with (path / "data.json").open("w", encoding="utf-8", newline="\n") as file:
         between = "[\n"
         for talk, added in talks:
-            alpaca = talks.kind == "completion" and bool(talk.completion)
-            history |= any(message["role"] == "assistant" for message in talk.messages[: talk.first])
+            formats.setdefault(bool(talk.completion), talk.place)
+            if len(formats) > 1:
+                raise ManifestError(
+                    f"{formats[False]} holds messages and {formats[True]} texts; LLaMA-Factory reads one of both in a "
+                    "data set: write all rows alike, or export for trl or axolotl"
+                )
+            differ.update(read_otherwise(talk, talks.kind))
             file.write(between + json_text({**for_llama_factory(talk, talks.kind), **added}))
             between = ",\n"
         file.write("[]\n" if between == "[\n" else "\n]\n")
-    if history:
-        selected.warn("prompts hold answers, which LLaMA-Factory would learn: set mask_history: true")
+    for what, count in differ.items():
+        selected.warn(f"{count} row{'s' * (count > 1)} {what}")
     described: dict[str, Any] = {"file_name": "data.json"}
     if talks.kind == "text":
         described["columns"] = {"prompt": "text"}
-    elif alpaca:
+    elif True in formats:
         described["columns"] = {"prompt": "instruction", "query": "input", "response": "output"}
     else:
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
@@ -210,6 +216,21 @@ def llama_factory(selected: Selected, path: Path, *, row_column: RowColumn = "")
     told = {selected.manifest.provenance.dataset: described}
     (path / "dataset_info.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     copy_manifest(selected, path)
+
+
+def read_otherwise(talk: Talk, kind: str) -> list[str]:
+    """What LLaMA-Factory makes of a row and a study does not, each to be said of so many rows."""
+    if kind == "text":
+        return []
+    roles = [message["role"] for message in talk.messages]
+    found = {
+        "with answers in the prompt, which LLaMA-Factory would learn: set mask_history: true": "assistant"
+        in roles[: talk.first],
+        "with turns of the role function, which LLaMA-Factory learns like answers; a study only reads them": "function"
+        in roles,
+        "without a prompt, where LLaMA-Factory puts an empty question before the answer": roles == ["assistant"],
+    }
+    return [what for what, holds in found.items() if holds]
 
 
 def for_llama_factory(talk: Talk, kind: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import pytest
 import yaml
+from trainer_schemas import Turn, by_axolotl, by_llama_factory
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
@@ -132,61 +133,88 @@ def test_the_same_manifest_exports_the_same_bytes(to: str, manifest_of: Manifest
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_axolotl(shape: str, manifest_of: ManifestOf) -> None:
-    path = written(shape, "axolotl", manifest_of)
-    [read] = yaml.safe_load((path / "axolotl.yaml").read_text())["datasets"]
-    assert read["ds_type"] == "json"
-    found = lines(path / read["path"])
+def learned_in_a_study(shape: str, row: int) -> list[Turn]:
+    """A row's turns as `task: sft` renders them, or its text; learned is what the study learns."""
+    kept = SHAPES[shape][0][row]
     if shape == "texts":
-        assert (read["type"], read["field"]) == ("completion", "text")
-        assert [row["text"] for row in found] == ["text 1", "text 2", "text 5"]
-        return
-    assert read["type"] == "chat_template"
-    assert read["train_on_eos"] == "turn"
-    role, content = (read["message_property_mappings"][name] for name in ("role", "content"))
-    marks, roles = read.get("message_field_training"), read["roles_to_train"]
-    told = [
-        [
-            (turn[role], turn[content], turn[marks] if marks else turn[role] in roles)
-            for turn in row[read["field_messages"]]
-        ]
-        for row in found
+        return [Turn("", kept["text"], True)]
+    if shape == "alpaca":
+        return [Turn("user", asked(row), False), Turn("assistant", kept["output"], True)]
+    spoken = {"human": "user", "gpt": "assistant"}
+    turns = kept["messages"] if shape == "chats" else [*kept["prompt"], *kept["completion"]]
+    told = [(one.get("role") or one["from"], one.get("content") or one["value"]) for one in turns]
+    first = len(kept["prompt"]) if shape == "talks" else 0
+    return [
+        Turn(spoken.get(role, role), said, at >= first and spoken.get(role, role) == "assistant")
+        for at, (role, said) in enumerate(told)
     ]
-    answer = "{} é" if shape == "alpaca" else "{}!"
-    for row, talk in zip(KEPT, told, strict=True):
-        assert talk[-1] == ("assistant", answer.format(row), True)
-        assert talk[-2][:2] == ("user", asked(row) if shape == "alpaca" else f"{row}?")
-        assert not any(learned for *_, learned in talk[:-1])
-        assert len(talk) == {"alpaca": 2, "chats": 3, "talks": 4}[shape]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_llama_factory(shape: str, manifest_of: ManifestOf) -> None:
+def test_axolotl_reads_what_the_study_learns(shape: str, manifest_of: ManifestOf) -> None:
+    """By its documented keys and defaults."""
+    path = written(shape, "axolotl", manifest_of)
+    assert by_axolotl(path) == [learned_in_a_study(shape, row) for row in KEPT]
+    [entry] = yaml.safe_load((path / "axolotl.yaml").read_text())["datasets"]
+    if shape != "texts":
+        assert entry["train_on_eos"] == "turn", "the token that ends an answer is learned, and no other"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_llama_factory_reads_what_the_study_learns(shape: str, manifest_of: ManifestOf) -> None:
+    """By its documented names, columns, tags and order of turns."""
     said: list[str] = []
     path = written(shape, "llama_factory", manifest_of, warn=said.append)
-    [(name, described)] = json.loads((path / "dataset_info.json").read_text()).items()
-    assert name == "samples"
-    found = json.loads((path / described["file_name"]).read_text())
-    assert len(found) == 3
-    if shape == "texts":
-        assert [row[described["columns"]["prompt"]] for row in found] == ["text 1", "text 2", "text 5"]
-    elif shape == "alpaca":
-        assert "formatting" not in described
-        named = described["columns"]
-        assert [(row[named["prompt"]], row[named["query"]], row[named["response"]]) for row in found] == [
-            (asked(row), "", f"{row} é") for row in KEPT
-        ]
-    else:
-        assert described["formatting"] == "sharegpt"
-        tags = described["tags"]
-        for row, talk in zip(KEPT, found, strict=True):
-            turns = [
-                (one[tags["role_tag"]], one[tags["content_tag"]]) for one in talk[described["columns"]["messages"]]
-            ]
-            assert turns[-2:] == [(tags["user_tag"], f"{row}?"), (tags["assistant_tag"], f"{row}!")]
-            assert (turns[0] == (tags["system_tag"], "Be brief.")) == (shape == "chats")
-    assert ("mask_history: true" in "".join(said)) == (shape == "talks")
+    assert list(json.loads((path / "dataset_info.json").read_text())) == ["samples"]
+    history = shape == "talks"
+    assert by_llama_factory(path, mask_history=history) == [learned_in_a_study(shape, row) for row in KEPT]
+    assert ("3 rows with answers in the prompt" in "".join(said) and "mask_history: true" in "".join(said)) == history
+
+
+def spoken(*turns: str) -> dict[str, Any]:
+    """A conversation of turns as `role: content`."""
+    split = [turn.partition(": ") for turn in turns]
+    return {"messages": [{"role": role, "content": content} for role, _, content in split], "label": 0}
+
+
+def test_what_llama_factory_reads_otherwise_is_counted(manifest_of: ManifestOf) -> None:
+    rows = [
+        spoken("system: s", "user: what time?", "function: clock()", "tool: noon", "assistant: Noon."),
+        spoken("user: a", "assistant: b"),
+    ]
+    data, said = datasets.Dataset.from_list(rows), []
+    manifest = manifest_of(data, {"messages": "messages", "label": "label"}, [0, 1])
+    read = by_llama_factory(export(manifest, "llama_factory", dataset=data, warn=said.append))
+    assert [[turn.role for turn in talk if turn.learned] for talk in read] == [["function", "assistant"], ["assistant"]]
+    assert said == ["1 row with turns of the role function, which LLaMA-Factory learns like answers; a study only "
+                    "reads them"]  # fmt: skip
+
+
+def test_an_answer_without_a_prompt_is_counted_for_llama_factory(manifest_of: ManifestOf) -> None:
+    rows = [{"prompt": "a", "completion": "b", "label": 0}, {"prompt": "", "completion": "c", "label": 0}]
+    data, said = datasets.Dataset.from_list(rows), []
+    manifest = manifest_of(data, SHAPES["talks"][1], [0, 1])
+    read = by_llama_factory(export(manifest, "llama_factory", dataset=data, warn=said.append))
+    assert read[1] == [Turn("user", "", False), Turn("assistant", "c", True)]
+    assert "1 row without a prompt" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("axolotl.yaml", lambda text: text.replace("train_on_eos", "train_on_end")),
+        ("axolotl.yaml", lambda text: text.replace("train_on_eos: turn", "train_on_eos: each")),
+        ("dataset_info.json", lambda text: text.replace('"user_tag"', '"human_tag"')),
+        ("dataset_info.json", lambda text: text.replace('"messages": "messages"', '"message": "messages"')),
+    ],
+)
+def test_the_documented_schemas_find_what_no_program_would_read(
+    file: str, change: Callable[[str], str], manifest_of: ManifestOf
+) -> None:
+    path = written("chats", "axolotl" if file.endswith("yaml") else "llama_factory", manifest_of)
+    (path / file).write_text(change((path / file).read_text()))
+    with pytest.raises((AssertionError, KeyError)):
+        (by_axolotl if file.endswith("yaml") else by_llama_factory)(path)
 
 
 def refused(rows: list[dict[str, Any]], columns: dict[str, Any], to: str, says: str, manifest_of: ManifestOf) -> None:
@@ -202,6 +230,13 @@ def test_what_a_trainer_would_leave_out_or_misread_is_refused_with_its_row(manif
     chat = {"messages": "messages", "label": "label"}
     refused([CHATS[0] | {"messages": twice}], chat, "llama_factory", "row 0: LLaMA-Factory reads user and assistant in "
             "turn.*user, user, assistant", manifest_of)  # fmt: skip
+
+
+def test_rows_of_texts_and_rows_of_messages_are_refused_for_llama_factory(manifest_of: ManifestOf) -> None:
+    talk = [{"role": "user", "content": "a"}], [{"role": "assistant", "content": "b"}]
+    rows = [{"prompt": "a", "completion": "b", "label": 0},
+            {"prompt": json.dumps(talk[0]), "completion": json.dumps(talk[1]), "label": 0}]  # fmt: skip
+    refused(rows, SHAPES["talks"][1], "llama_factory", "row 1 holds messages and row 0 texts", manifest_of)
 
 
 def test_a_prompt_that_is_missing_is_refused_for_trl(manifest_of: ManifestOf) -> None:

@@ -171,6 +171,10 @@ def test_samples_are_no_longer_than_the_model_beside_the_tokenizer_reads(positio
         encoding = encoding_of("sequence", {"form": "text", "tokenizer": str(tmp_path), **settings}, [])
         return int(fit_encoder(encoding, given, ("text",)).shape[1])
 
+    asked = encoding_of("sequence", {"form": "text", "tokenizer": str(tmp_path)}, [])
+    facts = facts_of(fit_encoder(asked, given, ("text",)), "train", given)
+    remedies = [finding.text.partition(": ")[2] for finding in text_findings(facts, {"train": 2, "test": 0})]
+    assert remedies == (["the model reads no more, take one that does"] if positions == 12 else [])
     longest = length(max_length=1000)
     assert longest > 12
     assert length() == min(longest, positions - 1)

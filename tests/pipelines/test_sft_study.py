@@ -319,7 +319,7 @@ def test_a_study_of_completions_without_a_source_loads(tmp_path: Path) -> None:
         ({"proxy": SMALL | {"epochs": 0}, "scores": {"checkpoint_loss": None, "loss": None}}, "0 epochs are none"),
         ({"training": {"model": "transformer", "epochs": 1}}, "reads tokens, but a sample of fine-tuning"),
         ({"metric": "accuracy"}, "accuracy"),
-        ({"scores": {"last_layer_grand": None}}, "one vector per token, not one per sample"),
+        ({"scores": {"grand": None}}, "layers of language models"),
     ],
 )
 def test_what_makes_no_sense_of_completions_is_refused_with_the_reason(

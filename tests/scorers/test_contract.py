@@ -158,7 +158,7 @@ def checkpoints():
 class OfTexts(ClassSignals):
     """Classes whose samples are so many tokens long, for scores that read what texts have."""
 
-    lacks: typing.ClassVar = {"token_logits": "classes have one logit each"}
+    lacks: typing.ClassVar = dict.fromkeys(("token_logits", "head_gradient"), "classes have one logit each")
 
     def target_tokens(self, batch):
         return 5.0 * batch.targets + 3

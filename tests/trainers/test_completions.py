@@ -7,6 +7,7 @@ import pytest
 import torch
 from sft_rows import encoded, opinionated, padded_on_the_left, rows_of
 
+from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 from secateur.scorers.checkpoints.vog import vog
 from secateur.scorers.contract import TrainingBatch
 from secateur.scorers.observers.correctness import Correctness
@@ -59,11 +60,12 @@ def row_of(data: Data, row: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def everything(data: Data, networks: Any, batch: int) -> dict[str, np.ndarray]:
-    """Vectors, sketches and VoG by one batch size."""
+    """Vectors, sketches, VoG and gradient norms by one batch size."""
     rows = np.arange(ROWS)
     parts = np.split(rows, range(batch, ROWS, batch))
     models = list(networks)
-    scores = score_rows([models], data, rows, {"vog": (vog, {})}, device=CPU, batch_size=batch)
+    wanted: dict[str, Any] = {"vog": (vog, {}), "last_layer_grand": (last_layer_grand, {})}
+    scores = score_rows([models], data, rows, wanted, device=CPU, batch_size=batch)
     return {
         "vectors": np.concatenate([weighted_means(models[-1], data, part, CPU).numpy() for part in parts]),
         "sketches": np.concatenate([head_sketches(models[-1], data, part, CPU).numpy() for part in parts]),
@@ -123,6 +125,38 @@ def test_sketches_are_those_of_the_gradients_of_autograd(made: tuple[Data, Any, 
         errors.append(np.abs(cosines - unit @ unit.T).max())
     assert errors[1] < 0.08
     assert errors[1] < errors[0] / 2, "more numbers, closer cosines"
+
+
+@pytest.mark.parametrize("piece", [1 << 24, 700])
+def test_gradient_norms_of_the_head_are_those_of_autograd(
+    piece: int, made: tuple[Data, Any, Any], exact: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in slices of the vocabulary, the mean over checkpoints."""
+    data, *networks = made
+    monkeypatch.setattr(token_losses, "PIECE", piece)
+    wanted: dict[str, Any] = {"norm": (last_layer_grand, {})}
+    found = score_rows([networks], data, np.arange(ROWS), wanted, device=CPU)["norm"]
+    for row in SOME:
+        lengths = [np.linalg.norm(head_gradient(causal, *row_of(data, row))) for causal in exact]
+        assert found[row] == pytest.approx(np.mean(lengths), rel=1e-5)
+
+
+def test_a_head_with_a_bias_of_its_own_counts_it_in() -> None:
+    """An untied head of a model that is not a Llama."""
+    from transformers import PhiConfig, PhiForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    causal = PhiForCausalLM(PhiConfig(vocab_size=60, **sizes)).eval()
+    with torch.no_grad():
+        causal.lm_head.bias.normal_()
+        causal.lm_head.weight.mul_(20)
+    ids, roles = torch.arange(12) * 5, torch.tensor([1] * 5 + [SCORED] * 7)
+    found = token_losses.TokenLosses(causal).head_gradient(torch.stack([ids, roles])[None])
+    exact = causal.double()
+    losses = torch.nn.functional.cross_entropy(exact(input_ids=ids[None]).logits[0, :-1], ids[1:], reduction="none")
+    gradients = torch.autograd.grad(losses[4:].mean(), [exact.lm_head.weight, exact.lm_head.bias])
+    assert float(found[0]) == pytest.approx(float(torch.cat([each.flatten() for each in gradients]).norm()), rel=1e-5)
 
 
 def test_vog_is_the_spread_of_gradients_at_the_embedding_over_real_tokens(

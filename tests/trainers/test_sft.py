@@ -300,6 +300,7 @@ def test_a_completion_of_messages_wants_a_prompt_of_messages() -> None:
         ('[{"role": "user", "content": "?"}]', "no answer of the assistant"),
         ('[{"role": "sage", "content": "?"}]', "no known role"),
         ('[{"role": "assistant", "content": [1]}]', "content that is no text"),
+        ('[{"role": "assistant", "content": null, "tool_calls": [{"type": "function"}]}]', "calls tools and has no"),
         ('[{"role": "assistant", "content": " "}]', "is empty"),
     ],
 )
@@ -309,6 +310,17 @@ def test_conversations_that_cannot_be_learned_name_their_row(cell: str, fault: s
     encoding = encoding_of("sequence", {"form": "messages", "vocabulary": 300}, [CONFIG])
     with pytest.raises(RowFault, match=f"{fault}.* at row 1"):
         encode(encoding, rows, rows, ("messages",))
+
+
+def test_all_rows_of_one_fault_are_named_at_once() -> None:
+    """Also those of other batches, and no row of another fault."""
+    good, empty = (json.dumps(spoken([("user", "?"), ("assistant", said)])) for said in "! ")
+    rows = datasets.Dataset.from_dict({"messages": [empty if row in (3, 70, 2100) else good for row in range(2200)]})
+    rows = datasets.concatenate_datasets([rows, datasets.Dataset.from_dict({"messages": ["[]"]})])
+    encoding = encoding_of("sequence", {"form": "messages", "vocabulary": 300}, [CONFIG])
+    with pytest.raises(RowFault, match="an answer of the assistant is empty") as raised:
+        encode(encoding, rows, rows, ("messages",))
+    assert raised.value.rows.tolist() == [3, 70, 2100]
 
 
 def test_a_template_that_renders_earlier_turns_otherwise_is_refused(made: tuple[Data, Any, Any], tmp_path: Any) -> None:
@@ -361,9 +373,7 @@ def test_losses_of_each_domain_and_of_none_that_is_absent() -> None:
     assert list(task.undefined(targets)) == ["nll_maths", "exact_match_maths"]
 
 
-@pytest.mark.parametrize(
-    "name", ["aum", "accumulated_margin", "el2n", "entropy", "tdds", "grand", "last_layer_grand", "self_confidence"]
-)
+@pytest.mark.parametrize("name", ["aum", "accumulated_margin", "el2n", "entropy", "tdds", "grand", "self_confidence"])
 def test_scores_of_one_prediction_per_row_are_refused_with_the_reason(name: str) -> None:
     [fault, *_] = missing_signals(scorers()[name], Sft(1))
     assert f"score '{name}'" in fault
@@ -373,7 +383,7 @@ def test_scores_of_one_prediction_per_row_are_refused_with_the_reason(name: str)
 def test_neighbours_are_not_asked_for_targets_that_nobody_learns() -> None:
     [fault] = missing_signals(scorers()["neighbour_agreement"], Sft(2))
     assert "of another source is no worse" in fault
-    for name in ("density", "nearest_sample", "prototype_distance", "vog", "dual", "forgetting", "correctness"):
+    for name in ("density", "nearest_sample", "prototype_distance", "vog", "last_layer_grand", "dual", "forgetting"):
         assert not missing_signals(scorers()[name], Sft(2)), name
 
 

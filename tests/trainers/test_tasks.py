@@ -47,7 +47,7 @@ EXAMPLES = {
     "sft": (Sft(3, ("chat", "code", "maths")), RANDOM.integers(0, 3, 400)),
 }
 
-OF_INPUTS = {"target_cut", "bare_losses", "headed_losses", "token_logits"}
+OF_INPUTS = {"target_cut", "bare_losses", "headed_losses", "token_logits", "head_gradient"}
 """Signals that are of inputs, too, which a training batch does not hold."""
 
 

@@ -167,11 +167,16 @@ def message_of(given: Any) -> dict[str, str]:
     role = given.get("role") or given.get("from") if isinstance(given, dict) else None
     content = (given.get("content") if given.get("content") is not None else given.get("value")) if role else None
     role = SPOKEN.get(role, role) if isinstance(role, str) else None
-    if role not in ROLES or not isinstance(content, str):
+    written = f"write role ({', '.join([*ROLES, *SPOKEN])}) and content (a text), or ShareGPT's from and value"
+    if role not in ROLES:
+        raise Unfit("a message has no known role", written)
+    if content is None and given.get("tool_calls"):
         raise Unfit(
-            "a message has no known role, or a content that is no text",
-            f"write role ({', '.join([*ROLES, *SPOKEN])}) and content (a text), or ShareGPT's from and value",
+            "a message calls tools and has no content, and templates differ in how they write calls",
+            "write the call into its content as the model shall write it, or remove the row",
         )
+    if not isinstance(content, str):
+        raise Unfit("a message has a content that is no text", written)
     if role == "assistant" and not content.strip():
         raise Unfit("an answer of the assistant is empty", "remove the row: there is nothing to learn")
     return {"role": role, "content": content}

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +21,7 @@ from secateur.scorers.settings import PATHS, Settings
 from secateur.trainers.contract import PACKED
 from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
 from secateur.trainers.modalities.rows import Batches, RowFault, batches_of, results_of
-from secateur.trainers.modalities.texts import CORPUS, CUT, UNSEEN
+from secateur.trainers.modalities.texts import AT_MOST, CORPUS, CUT, UNSEEN
 from secateur.trainers.models.causal_model import vocabulary_of
 from secateur.trainers.models.transformer import load_pretrained
 from secateur.trainers.tasks import token_roles
@@ -62,17 +62,17 @@ class SequenceEncoding(Settings):
         Field(
             ge=8,
             le=1_000_000,
-            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024 "
-            "and what the tokenizer's model reads",
+            description="tokens; longer ones are cut; if left out that of the longest training sample, at most 1024 "
+            "and the limit of the tokenizer's model",
         ),
     ] = None
     cut: Annotated[
         Literal["end", "prompt"],
-        Field(description="what of a longer sample is left out: its end, or the beginning of what precedes the answer"),
+        Field(description="the cut part of a longer sample: its end, or the beginning of the part before the answer"),
     ] = "end"
     vocabulary: Annotated[int, Field(ge=300, description="tokens of a tokenizer that is trained, at most")] = 4000
     form: Annotated[
-        Literal["completion", "messages", "text"] | None, Field(description="what the columns hold; follows from them")
+        Literal["completion", "messages", "text"] | None, Field(description="form of the columns; follows from them")
     ] = None
 
     @model_validator(mode="before")
@@ -115,7 +115,7 @@ class SequenceEncoder:
         else:
             tokenizer, most = loaded(encoding.tokenizer, encoding.revision), readable(encoding)
         whole = cls(tuple(columns), tokenizer, encoding, 1 << 40)
-        longest = max(results_of(rows, whole.columns, whole.longest_in), default=1)
+        longest = whole.longest_of(rows)
         return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or most, longest))
 
     @cached_property
@@ -165,24 +165,32 @@ class SequenceEncoder:
     sparse, spared = False, ()
     dtype = np.dtype(np.int32)
 
-    def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
-        """Each sample of a batch as text; raises RowFault for one that cannot be rendered."""
-        columns = [table[name].to_pylist() for name in self.columns]
-        found = []
-        for row, cells in enumerate(zip(*columns, strict=True)):
+    def rendered(self, table: "pa.Table") -> Iterator[list[Piece] | Unfit]:
+        """Each sample of a batch as text, or why it cannot be rendered."""
+        for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
             texts = [cell or "" for cell in cells]
             try:
                 if self.encoding.form == "messages":
-                    found.append(self.rendering.conversed(messages_in(texts[0])))
+                    yield self.rendering.conversed(messages_in(texts[0]))
                 elif self.encoding.form == "text":
-                    found.append(self.rendering.plain(texts[0]))
+                    yield self.rendering.plain(texts[0])
                 elif holds_messages(texts[-1]):
-                    found.append(self.rendering.paired(texts[:-1], texts[-1]))
+                    yield self.rendering.paired(texts[:-1], texts[-1])
                 else:
-                    found.append(self.rendering.prompted(texts[:-1], texts[-1]))
+                    yield self.rendering.prompted(texts[:-1], texts[-1])
             except Unfit as error:
-                raise RowFault(error.fault, np.array([first + row]), error.remedy) from error
-        return found
+                yield error
+
+    def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
+        """Each sample of a batch as text; raises RowFault for one that cannot be rendered, with all others of the batch
+        that have the same fault."""
+        found = list(self.rendered(table))
+        unfit = {first + row: one for row, one in enumerate(found) if isinstance(one, Unfit)}
+        if unfit:
+            why = next(iter(unfit.values()))
+            rows = [row for row, one in unfit.items() if one.fault == why.fault]
+            raise RowFault(why.fault, np.array(rows), why.remedy) from why
+        return [one for one in found if not isinstance(one, Unfit)]
 
     def tokens_of(self, table: "pa.Table", first: int = 0) -> list[Tokens]:
         """Ids and roles of each sample of a batch, uncut; raises RowFault where ids do not stand for a completion."""
@@ -232,9 +240,22 @@ class SequenceEncoder:
         for start in range(0, table.num_rows, ROWS):
             yield from self.tokens_of(table.slice(start, ROWS), first + start)
 
+    def longest_of(self, rows: "Batches | datasets.Dataset") -> int:
+        """Tokens of the longest sample, at least 1; raises RowFault with all rows that have the fault of the first."""
+        try:
+            return max(results_of(rows, self.columns, self.longest_in), default=1)
+        except RowFault as error:
+            also = [error.rows, *results_of(rows, self.columns, partial(self.unfit_in, error.fault))]
+            raise RowFault(error.fault, np.unique(np.concatenate(also)), error.remedy) from error
+
     def longest_in(self, table: "pa.Table", first: int) -> list[int]:
         """Tokens of the longest sample of a batch."""
         return [max((len(each.ids) for each in self.samples_in(table, first)), default=1)]
+
+    def unfit_in(self, fault: str, table: "pa.Table", first: int) -> list[Int64[np.ndarray, " k"]]:
+        """Samples of a batch that cannot be rendered for one reason."""
+        found = enumerate(self.rendered(table), first)
+        return [np.array([row for row, one in found if isinstance(one, Unfit) and one.fault == fault], np.int64)]
 
     def cut(self, sample: Tokens) -> Tokens:
         """A sample of at most `length` tokens, the last one marked where some are left out."""
@@ -259,7 +280,7 @@ class SequenceEncoder:
         empty = np.flatnonzero(~token_roles.scored_in(found).any(1))
         if len(empty):
             raise RowFault(
-                f"what precedes the completion fills all {self.length} tokens, so that nothing of it is left",
+                f"the prompt fills all {self.length} tokens, so that nothing of it is left",
                 first + empty,
                 "raise encoding.max_length, write encoding: {cut: prompt}, or remove these rows",
             )
@@ -269,6 +290,8 @@ class SequenceEncoder:
         """Length, share of the samples that are cut, tokens that are learned, and how many completions are short."""
         cut, tokens, short, unseen = np.sum([np.zeros(4, np.int64), *results_of(rows, self.columns, self.told_of)], 0)
         lost = {UNSEEN: int(unseen)} if unseen else {}
+        if cut and self.length == read_by_model(self.encoding):
+            lost[AT_MOST] = self.length
         share = int(cut) / max(1, len(rows))
         return {"length": self.length, CUT: share, TOKENS: int(tokens), SHORT: int(short), **lost}
 
@@ -315,16 +338,21 @@ def loaded(name: str, revision: str | None) -> Any:
 
 
 def readable(encoding: SequenceEncoding) -> int:
-    """The most tokens of a sample where the study does not say: `MOST`, or as many as the model beside the tokenizer
-    has positions, less one for the start token that a completion alone has."""
+    """The most tokens of a sample where the study does not say: `MOST`, or what the tokenizer's model reads."""
+    return MOST if encoding.max_length is not None else min(MOST, read_by_model(encoding) or MOST)
+
+
+def read_by_model(encoding: SequenceEncoding) -> int | None:
+    """As many tokens as the model beside the tokenizer has positions, less one for the start token that a completion
+    alone has; None where there is no model, or one without such a number."""
     from transformers import AutoConfig
 
-    if encoding.max_length is not None or encoding.tokenizer is None:
-        return MOST
-    with suppress(ValueError):  # a folder with nothing but a tokenizer
-        config = load_pretrained(AutoConfig, encoding.tokenizer, encoding.revision)
-        return min(MOST, (getattr(config, "max_position_embeddings", None) or MOST + 1) - 1)
-    return MOST
+    if encoding.tokenizer is not None:
+        with suppress(ValueError):  # a folder with nothing but a tokenizer
+            config = load_pretrained(AutoConfig, encoding.tokenizer, encoding.revision)
+            positions = getattr(config, "max_position_embeddings", None)
+            return None if positions is None else int(positions) - 1
+    return None
 
 
 def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding) -> Iterator[str]:

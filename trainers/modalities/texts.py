@@ -26,6 +26,7 @@ LEAST, MOST = 16, 512
 """Tokens of a text where the length follows from the training texts."""
 CUT, WITHOUT_TERM = "share of texts cut", "share of texts without a term"
 UNSEEN = "system turns that the template leaves out"
+AT_MOST = "tokens that the model reads at most"
 """Facts that a reader should know of where they are not small."""
 CORPUS = 1 << 19
 """Texts that a tokenizer is trained on at most: of more texts every second, third, … one."""
@@ -40,7 +41,7 @@ class TextEncoding(Settings):
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
-        Literal["tokens", "tfidf"] | None, Field(description="what the models read, if left out: tokens or numbers")
+        Literal["tokens", "tfidf"] | None, Field(description="the models' input, if left out: tokens or numbers")
     ] = None
     tokenizer: Annotated[
         str | None,
@@ -53,8 +54,8 @@ class TextEncoding(Settings):
         Field(
             ge=4,
             le=100_000,
-            description="tokens; what is longer is cut; if left out, 95 of 100 training texts stay whole, within "
-            "16 … 512 and what the tokenizer's model reads",
+            description="tokens; longer ones are cut; if left out, 95 of 100 training texts stay whole, within "
+            "16 … 512 and the limit of the tokenizer's model",
         ),
     ] = None
     vocabulary: Annotated[int, Field(ge=64, description="tokens of a tokenizer that is trained, at most")] = 4000
@@ -138,7 +139,7 @@ class TokenEncoder:
         """Train or load the tokenizer; the length is that of the longest training text, at most the setting's.
 
         Without a setting it is the one that 95 of 100 training texts do not exceed, rounded up to a multiple of 8,
-        within 16 … 512 and what the tokenizer's model reads.
+        within 16 … 512 and the limit of the tokenizer's model.
         """
         if encoding.tokenizer is None:
             some = texts_of(rows, column, CORPUS)

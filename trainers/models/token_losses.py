@@ -123,6 +123,38 @@ class TokenLosses(nn.Module):
         return [slice(first, first + size) for first in range(0, tokens, size)]
 
     @torch.no_grad()
+    def head_gradient(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Euclidean length of the gradient of each sample's mean loss by the head's weight and bias, float64 `[b]`.
+
+        The gradient is the head's own, also where its weights are those of the embedding. It is made in slices of the
+        vocabulary: no more than a piece of it, or of the logits, is there at once.
+        """
+        found = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+        for rows in by_length(inputs, BUDGET):
+            hidden, wanted, owners = self.scored(inputs[rows])
+            counts = torch.bincount(owners, minlength=len(rows)).tolist()
+            each = zip(torch.split(hidden.float(), counts), torch.split(wanted, counts), strict=True)
+            found[rows] = torch.stack([self.length_of_gradient(*one) for one in each])
+        return found
+
+    def length_of_gradient(self, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """The same of one sample: float32 `[t, d]` and the tokens int64 `[t]` that are predicted from these."""
+        head = self.body.get_input_embeddings() if self.head is None else self.head
+        weight, bias = head.weight, getattr(head, "bias", None)
+        total = torch.cat([self.logits(hidden[part]).logsumexp(1, keepdim=True) for part in self.parts(len(wanted))])
+        squares, size = torch.zeros((), dtype=torch.float64, device=hidden.device), max(1, PIECE // max(hidden.shape))
+        for first in range(0, len(weight), size):
+            own = slice(first, first + size)
+            logits = nn.functional.linear(hidden, weight[own].float(), None if bias is None else bias[own].float())
+            error = (logits - total).exp()
+            said = ((wanted >= first) & (wanted < first + size)).nonzero()[:, 0]
+            error[said, wanted[said] - first] -= 1
+            squares += (error.T @ hidden).double().square().sum()
+            if bias is not None:
+                squares += error.double().sum(0).square().sum()
+        return squares.sqrt() / len(wanted)
+
+    @torch.no_grad()
     def highest(self, inputs: torch.Tensor, k: int, temperature: float, vocabulary: int) -> Lesson:
         """What it says as a teacher of the completion tokens of a batch, in the order of samples and tokens.
 

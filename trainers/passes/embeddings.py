@@ -42,7 +42,7 @@ class EmbeddingSettings(Settings):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="what makes the vectors")] = "proxy"
+    kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="source of the vectors")] = "proxy"
     encoder: Annotated[str | None, PATHS, Field(description="name on the Hugging Face hub, or a folder")] = None
     revision: Annotated[str | None, Field(description="of the encoder, on the hub")] = None
     max_length: Annotated[int, Field(ge=4, description="tokens of a text that the encoder reads")] = 128

@@ -137,13 +137,15 @@ class Sft(Task):
             found: torch.Tensor = self.token_network(batch.models[-1])(batch.inputs)
         return found
 
+    def head_gradient(self, batch: Any) -> torch.Tensor:
+        """Length of the gradient of the mean over completion tokens by the head's weights."""
+        found: torch.Tensor = part_with("head_gradient", batch.models[-1]).head_gradient(batch.inputs)
+        return found
+
     def token_network(self, model: Any) -> Any:
         """What the network itself calls `token_logits`, as a network; ValueError for one that has nothing of the
         kind."""
-        of_tokens = next((part for part in model.modules() if hasattr(part, "token_logits")), None)
-        if of_tokens is None:
-            raise ValueError(f"{type(model).__name__} has no part with token_logits, which language_model has")
-        return of_tokens.token_logits
+        return part_with("token_logits", model).token_logits
 
     def real_tokens(self, inputs: torch.Tensor) -> torch.Tensor:
         """See `Signals`."""
@@ -230,6 +232,14 @@ class Sft(Task):
     def shown(self, target: Any) -> str:
         """The name of a domain; nothing where all samples are of one."""
         return self.stratum_names()[int(target)] if self.classes > 1 else ""
+
+
+def part_with(name: str, model: Any) -> Any:
+    """The part of a network that has something of that name; ValueError where none has."""
+    found = next((part for part in model.modules() if hasattr(part, name)), None)
+    if found is None:
+        raise ValueError(f"{type(model).__name__} has no part with {name}, which language_model has")
+    return found
 
 
 def start_of(model: Any) -> int:
