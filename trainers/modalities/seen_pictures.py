@@ -65,9 +65,9 @@ def in_order(work: Callable[..., Found], cells: Sequence[Any], besides: Iterable
     """The results of some work on cells of pictures, each behind what stands beside it, in their order; of large ones
     several at once, by threads, for Pillow lets others run while it decodes.
 
-    Worker processes would not be faster: of 1,500 JPEGs of 224 by 224 pixels, eight times in turn on two busy cores, one
-    thread took 4.0 s in the median, two threads 2.7 s and two processes 2.5 s (the quickest of each 1.6, 1.6 and 1.8 s),
-    with 1.2 processor seconds by threads, and processes would have to be started and sent the pictures.
+    Worker processes would not be faster: of 1,500 JPEGs of 224 by 224 pixels, eight times in turn on two busy cores,
+    one thread took 4.0 s in the median, two threads 2.7 s and two processes 2.5 s (the quickest of each 1.6, 1.6 and
+    1.8 s), with 1.2 processor seconds by threads; and pictures would have to be sent to processes.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     some = [size_of(cell) for cell in cells[:: max(1, len(cells) // 8)]]
