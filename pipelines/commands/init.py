@@ -83,7 +83,7 @@ def init(
 ) -> None:
     """Write a study of a data set, guessing its columns and its task, and say what was guessed and why.
 
-    DATA is a CSV, JSON lines or Parquet file, a folder of them, a folder with a folder of pictures per class, a folder
+    DATA is a CSV, JSON or Parquet file, a folder of them, a folder with a folder of pictures per class, a folder
     that save_to_disk of the datasets library wrote, or a data set of the Hugging Face hub (owner/name), which is
     downloaded whole to the Hugging Face cache. init looks for test samples beside the training samples.
     """
