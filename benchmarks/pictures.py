@@ -45,7 +45,7 @@ STUDY = {
     "seeds": 5,
 }
 SHOWN, ACROSS = 12, 4
-GALLERY, MARKED = 16, 2
+GALLERY, MARKED = 12, 2
 """Samples of the report's gallery that its picture shows, and pairs of the audit that are marked in its picture."""
 Area = dict[str, float]
 LINE = re.compile(r"^\| (\S.*?) \| ([\d.]+) ± ([\d.]+) \|[^|]*\| ([\d.]+) ± ([\d.]+) \|", re.MULTILINE)
@@ -202,7 +202,7 @@ def report() -> None:
     def suspects(page: Any) -> Area:
         first = page.locator("#suspects").bounding_box()
         row = page.locator("#suspects img").nth(GALLERY).bounding_box()
-        return {"x": 0, "y": first["y"], "width": 1200, "height": row["y"] - first["y"]}
+        return {"x": 0, "y": first["y"], "width": 1200, "height": row["y"] - 16 - first["y"]}
 
     shoot(home / "assets" / "digits" / "report" / "report.html", 1200, {"report": top, "report_suspects": suspects})
 
