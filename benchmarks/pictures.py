@@ -4,11 +4,13 @@
     python benchmarks/pictures.py wrong_labels   # Fashion-MNIST of SECATEUR_DATA; a minute
     python benchmarks/pictures.py selections     # the table of docs/which-selection.md; seconds
     python benchmarks/pictures.py report         # the report of digits, as PNG; minutes of one core, needs chromium
+    python benchmarks/pictures.py audit          # the page of an audit, as PNG; seconds, needs chromium
 
 `crossover` runs the study of the tutorial at seven budgets, five seeds each, the hardest rows beside random ones of the
 same number, all for as many steps as everything. `wrong_labels` audits all 60,000 training pictures and shows the
 first twelve of its list as they come. `selections` draws the figures that the page has. `report` runs the study digits,
-or takes the stored results of SECATEUR_HOME, and shows the top of its report.
+or takes the stored results of SECATEUR_HOME, and shows the top of its report and its samples to look at. `audit` audits
+the made-up tickets of docs/audit.md.
 """
 
 import argparse
@@ -43,6 +45,9 @@ STUDY = {
     "seeds": 5,
 }
 SHOWN, ACROSS = 12, 4
+GALLERY, MARKED = 12, 2
+"""Samples of the report's gallery that its picture shows, and pairs of the audit that are marked in its picture."""
+Area = dict[str, float]
 LINE = re.compile(r"^\| (\S.*?) \| ([\d.]+) ± ([\d.]+) \|[^|]*\| ([\d.]+) ± ([\d.]+) \|", re.MULTILINE)
 
 
@@ -159,33 +164,79 @@ def selections() -> None:
     save("selections", draw, 6.8, 5.6)
 
 
-def report() -> None:
-    """Shoot the top of the page, down to the end of its first picture."""
+def secateur(folder: Path, *words: str, **variables: str) -> None:
+    """Run a command of secateur in a folder."""
+    run = "from secateur.pipelines.commands.main import main; main()"
+    subprocess.run([sys.executable, "-c", run, *words], check=True, cwd=folder, env=os.environ | variables)
+
+
+def shoot(file: Path, width: int, parts: dict[str, Callable[[Any], Area]]) -> None:
+    """Save parts of a page as PNG in both colours: NAME_light.png and NAME_dark.png. Each part is a function that
+    gets the page, may click on it, and returns the area to save."""
     from playwright.sync_api import sync_playwright
 
-    home = Path(os.environ.get("SECATEUR_HOME", ROOT / ".secateur"))
-    run = "from secateur.pipelines.commands.main import main; main()"
-    subprocess.run(
-        [sys.executable, "-c", run, "run", "digits"], check=True, env=os.environ | {"SECATEUR_HOME": str(home)}
-    )
-    address = (home / "assets" / "digits" / "report" / "report.html").absolute().as_uri()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for scheme in INKS:
-            page = browser.new_context(color_scheme=scheme, viewport={"width": 1200, "height": 900}).new_page()
-            page.goto(address)
-            page.wait_for_selector("html[data-tables=ready]")
-            box = page.locator("figure").first.bounding_box()
-            clip = {"x": 0, "y": 0, "width": 1200, "height": box["y"] + box["height"]}
-            path = IMAGES / f"report_{scheme}.png"
-            page.screenshot(path=path, full_page=True, clip=clip)
-            few = Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
-            few.save(path, optimize=True)
-            print(f"{path.name}: {path.stat().st_size:,} bytes")
+            page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
+            page.goto(file.absolute().as_uri())
+            page.wait_for_selector("html[data-tables=ready]", state="attached")
+            for name, area in parts.items():
+                path = IMAGES / f"{name}_{scheme}.png"
+                page.screenshot(path=path, full_page=True, clip=area(page))
+                few = Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
+                few.save(path, optimize=True)
+                print(f"{path.name}: {path.stat().st_size:,} bytes")
         browser.close()
 
 
-DRAWN = {"crossover": crossover, "wrong_labels": wrong_labels, "selections": selections, "report": report}
+def report() -> None:
+    """Shoot the top of the page, down to the end of its first picture, and the first samples to look at."""
+    home = Path(os.environ.get("SECATEUR_HOME", ROOT / ".secateur")).absolute()
+    secateur(ROOT, "run", "digits", SECATEUR_HOME=str(home))
+
+    def top(page: Any) -> Area:
+        box = page.locator("figure").first.bounding_box()
+        return {"x": 0, "y": 0, "width": 1200, "height": box["y"] + box["height"]}
+
+    def suspects(page: Any) -> Area:
+        first = page.locator("#suspects").bounding_box()
+        row = page.locator("#suspects img").nth(GALLERY).bounding_box()
+        return {"x": 0, "y": first["y"], "width": 1200, "height": row["y"] - 16 - first["y"]}
+
+    shoot(home / "assets" / "digits" / "report" / "report.html", 1200, {"report": top, "report_suspects": suspects})
+
+
+def audit() -> None:
+    """Audit the files of the page Audit data, mark the first test rows that training nearly has, and shoot them."""
+    sys.path.append(str(ROOT / "tests" / "support"))
+    from planted import topics
+
+    def near(page: Any) -> Area:
+        part = page.locator("section", has=page.get_by_role("heading", name="nearly the same as a row of training"))
+        asked = part.locator("fieldset")
+        for place in range(MARKED):
+            asked.nth(place).locator("input[value=yes]").check()
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")  # a click scrolls, and areas are of the page
+        first, last = part.bounding_box(), asked.nth(MARKED).bounding_box()
+        return {"x": 0, "y": first["y"], "width": 1000, "height": last["y"] + last["height"] + 16 - first["y"]}
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train, test = topics(folder, copies=30, leaks=12, wrong=40)
+        train.rename(folder / "tickets.csv")
+        words = ("--test", test.name, "--label", "queue", "--write", "audit")
+        secateur(folder, "audit", "tickets.csv", *words)
+        shoot(folder / "audit" / "audit.html", 1000, {"audit": near})
+
+
+DRAWN = {
+    "crossover": crossover,
+    "wrong_labels": wrong_labels,
+    "selections": selections,
+    "report": report,
+    "audit": audit,
+}
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -137,7 +137,7 @@ def test_an_alert_says_whether_what_is_recommended_is_concerned(study: Study) ->
         answer = replace(report.recommendation, selection=chosen)
         return [(lead, text[:40]) for lead, text in alerts_of(replace(report, recommendation=answer), findings)]
 
-    concerned = ("Before you rely on this:", "the recommended subset: hardest at 60"[:40])
+    concerned = ("Before you rely on this:", f"the recommended subset: {findings[1]['text']}"[:40])
     leaked = ("Before you rely on this:", "two rows")
     first = ("Of other selections:", findings[0]["text"][:40])
     assert alerts("hardest@60") == [concerned, leaked, first]
