@@ -191,6 +191,8 @@ def run(
         for name in ("manifest", "report_file"):
             if answer[name]:
                 say(f"{name.partition('_')[0]:<10}{answer[name]}")
+        if answer["manifest"] and answer["report"] and not answer["report"].get("recommendation"):
+            say("          The report recommends no selection; this manifest is of the first one.")
         say(in_words(made))
 
     tell({**answer, **made.counts()}, as_json, show)

@@ -94,9 +94,11 @@ def test_each_step_of_a_study_is_seen(write_study: Any, screen: Screen, monkeypa
         "secateur.pipelines.assets.written_report.page_of": "comparing and drawing the report",
     }
     hardest = {"hardest": {"selector": "top", "score": "el2n"}}
-    file, met = write_study(keep=[0.5], seeds=1, selections=hardest), slow(screen, monkeypatch, *steps)
+    file = write_study(keep=[0.5], seeds=1, selections=hardest, metric="loss")
+    met = slow(screen, monkeypatch, *steps)
     done = CliRunner().invoke(app, ["run", str(file.path)], catch_exceptions=False)
     assert done.exit_code == 0
+    assert "The report recommends no selection; this manifest is of the first one." in done.stdout
     assert list(met) == list(steps)
     for step, words in steps.items():
         assert words in met[step], step
