@@ -18,6 +18,7 @@ from secateur.pipelines.commands.studies import described
 from secateur.pipelines.pages.choice_content import schema as choice_schema
 from secateur.pipelines.pages.content import schema as report_schema
 from secateur.pipelines.pages.words import with_minus
+from secateur.pipelines.runs.room import HELD
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.choice import UNTRAINED, Choice
 from secateur.pipelines.studies.files import read_studies
@@ -354,7 +355,14 @@ def settings_text(settings: type[BaseModel], tunable: Iterable[str] = ()) -> str
     return ", ".join(texts)
 
 
+def held_table() -> str:
+    """What steps of a study hold in memory."""
+    rows = ((step, str(each), f"{each / 100:g} GB") for step, each in HELD.items())
+    return table(("step", "bytes of each row", "at 10⁷ rows"), rows)
+
+
 TABLES = {
+    "held in memory": held_table,
     "score table": score_table,
     "selector table": selector_table,
     "scorer pages": scorer_pages,
@@ -371,7 +379,12 @@ TABLES = {
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
 
 REFERENCE = ("scorers", "selectors", "study", "search", "choice", "pruning", "commands", "report")
-PAGES = ("docs/scores.md", "docs/selectors.md", *(f"docs/reference/{name}.md" for name in REFERENCE))
+PAGES = (
+    "docs/big-data.md",
+    "docs/scores.md",
+    "docs/selectors.md",
+    *(f"docs/reference/{name}.md" for name in REFERENCE),
+)
 
 SCHEMAS = {
     "docs/reference/report.schema.json": report_schema,

@@ -126,7 +126,7 @@ def test_what_a_study_of_the_hub_keeps_is_pushed(tmp_path: Path) -> None:
     import datasets
 
     train, test = reviews(tmp_path)
-    parts = ["import datasets, secateur as sc"]
+    parts = ["import datasets, secateur as sc", "datasets.load_dataset('user/name').save_to_disk('saved')"]
     for language, words, block in blocks("prune-hub.md"):
         if language == "console":
             calls = [call for call in calls_on(f"```\n{block}```\n") if not call.startswith(LEFT_OUT)]
@@ -142,6 +142,9 @@ def test_what_a_study_of_the_hub_keeps_is_pushed(tmp_path: Path) -> None:
     assert len(pushed["train"]) == 90
     assert set(pushed["train"]["text"]) <= set(train["text"])
     assert pushed["test"]["text"] == test["text"].to_list()
+    stored = datasets.load_from_disk(tmp_path / "kept")
+    assert len(stored["train"]) == 90
+    assert stored["test"]["text"] == test["text"].to_list()
     uploaded = datasets.load_dataset(str(tmp_path / "pruned"), split="train", cache_dir=str(tmp_path / "again"))
     assert uploaded["text"] == pushed["train"]["text"]
     assert "hardest" in (tmp_path / "pruned" / "README.md").read_text()

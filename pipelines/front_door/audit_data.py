@@ -211,7 +211,10 @@ def drafted(place: Place, given: Given, chat: str | None = None) -> Draft:
         draft.note("label", ", ".join(goal.columns), goal.column_why)
         draft.note("task", goal.task, goal.task_why)
     else:
-        draft.note("label", "none", "you said so" if given.unlabelled else unnamed(found.columns))
+        inputs = {wish.text, wish.image, *wish.features, *wish.leave_out, *aside}
+        rest = {name: column for name, column in found.columns.items() if name not in inputs}
+        hint = unnamed(rest if len(found.columns) > 1 else {})  # a column alone is the input
+        draft.note("label", "none", "you said so" if given.unlabelled else hint)
     out = {*draft.goal.columns, *wish.leave_out, *aside}
     guess_inputs(draft, {name: column.unmarked or column for name, column in found.columns.items() if name not in out})
     if chat:

@@ -107,7 +107,7 @@ class SampleKeys(AnyStudy):
     report_samples: Annotated[
         bool, Field(description="whether the report's page embeds pictures or texts of samples to look at")
     ] = True
-    compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
+    compute: Annotated[Compute, Field(description="where passes over the rows run and models are trained")] = Compute()
 
     @model_validator(mode="before")
     @classmethod

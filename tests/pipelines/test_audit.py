@@ -105,6 +105,15 @@ def test_a_label_that_nothing_shows_is_not_guessed(texts: Planted) -> None:
     assert "label: none (name it with --label, such as --label queue)" in answer["notes"]
 
 
+def test_the_input_is_not_suggested_as_label(tmp_path: Path) -> None:
+    alone, table = tmp_path / "alone.csv", pl.DataFrame({"body": [f"the lamp of room {i} is out" for i in range(30)]})
+    table.write_csv(alone)
+    assert "label: none (name it with --label)" in shell(str(alone))[1]["notes"]
+    both = tmp_path / "both.csv"
+    table.select(pl.int_range(30).alias("price") * 7 % 31, "body").write_csv(both)
+    assert "label: none (name it with --label, such as --label price)" in shell(str(both), "--text", "body")[1]["notes"]
+
+
 @pytest.mark.parametrize("content", [None, "", "finding,split\nx\n"])
 def test_marks_that_are_no_file_of_marks_are_named(texts: Planted, tmp_path: Path, content: str | None) -> None:
     marks = tmp_path / "marks.csv"
