@@ -22,7 +22,7 @@ from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.unit_columns import check_columns
+from secateur.pipelines.assets.unit_columns import check_columns, check_tokens
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
@@ -161,7 +161,7 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study))
     check_target(study, loaded, base, cache)
-    check_columns(study, loaded, base, cache)
+    besides = check_columns(study, loaded, base, cache)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
     report = check_data(loaded)
     task, judging = fitted_task(study, loaded)
@@ -178,6 +178,8 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         with loaded.placing(split):
             inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
         counts = token_counts(np.load(inputs[split], mmap_mode="r")) if study.modality == "sequence" else None
+        if counts is not None and split == "train":
+            check_tokens(study, besides, counts)
         strata = task.strata(targets)
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
         link_shards(rows, folder / "rows" / split)
