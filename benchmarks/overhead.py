@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,8 @@ class Clock:
 class Counting(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Counts imports, and puts counted functions in place before another module can take the plain ones."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.loaders, self.asked = clock, dict[str, Any](), set[str]()
+    def __init__(self, clock: Clock, parts: Mapping[str, Mapping[str, str]]) -> None:
+        self.clock, self.parts, self.asked = clock, parts, set[str]()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> Any:
         """The module's spec with this loader around its own."""
@@ -141,8 +141,8 @@ class Counting(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return spec
 
     def put(self, module: Any) -> None:
-        """Count the functions of a module that `PARTS` names, and the steps of studies by their name."""
-        for place, name in PARTS.get(module.__name__, {}).items():
+        """Count the functions of a module that belong to parts, and the steps of studies by their name."""
+        for place, name in self.parts.get(module.__name__, {}).items():
             *owners, function = place.split(".")
             owner = functools.reduce(getattr, owners, module)
             if function in vars(owner):
@@ -155,7 +155,7 @@ class Counting(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def child(arguments: Sequence[str]) -> None:
     """Run the command, then write what was counted."""
     started, clock = time.process_time(), Clock()
-    sys.meta_path.insert(0, Counting(clock))
+    sys.meta_path.insert(0, Counting(clock, PARTS))
     sys.argv = ["secateur", *arguments]
     try:
         from secateur.pipelines.commands.entry import main

@@ -3,21 +3,27 @@
     python benchmarks/pictures.py crossover      # scikit-learn's digits; minutes of one core
     python benchmarks/pictures.py wrong_labels   # Fashion-MNIST of SECATEUR_DATA; a minute
     python benchmarks/pictures.py selections     # the table of docs/which-selection.md; seconds
+    python benchmarks/pictures.py report         # the report of digits, as PNG; minutes of one core, needs chromium
 
 `crossover` runs the study of the tutorial at seven budgets, five seeds each, the hardest rows beside random ones of the
 same number, all for as many steps as everything. `wrong_labels` audits all 60,000 training pictures and shows the
-first twelve of its list as they come. `selections` draws the figures that the page has.
+first twelve of its list as they come. `selections` draws the figures that the page has. `report` runs the study digits,
+or takes the stored results of SECATEUR_HOME, and shows the top of its report.
 """
 
 import argparse
 import os
 import re
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from secateur.trainers.experiments.drawing import COLOURS, RANDOM_COLOUR, picture
 
@@ -153,8 +159,36 @@ def selections() -> None:
     save("selections", draw, 6.8, 5.6)
 
 
+def report() -> None:
+    """Shoot the top of the page, down to the end of its first picture."""
+    from playwright.sync_api import sync_playwright
+
+    home = Path(os.environ.get("SECATEUR_HOME", ROOT / ".secateur"))
+    run = "from secateur.pipelines.commands.main import main; main()"
+    subprocess.run(
+        [sys.executable, "-c", run, "run", "digits"], check=True, env=os.environ | {"SECATEUR_HOME": str(home)}
+    )
+    address = (home / "assets" / "digits" / "report" / "report.html").absolute().as_uri()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for scheme in INKS:
+            page = browser.new_context(color_scheme=scheme, viewport={"width": 1200, "height": 900}).new_page()
+            page.goto(address)
+            page.wait_for_selector("html[data-tables=ready]")
+            box = page.locator("figure").first.bounding_box()
+            clip = {"x": 0, "y": 0, "width": 1200, "height": box["y"] + box["height"]}
+            path = IMAGES / f"report_{scheme}.png"
+            page.screenshot(path=path, full_page=True, clip=clip)
+            few = Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
+            few.save(path, optimize=True)
+            print(f"{path.name}: {path.stat().st_size:,} bytes")
+        browser.close()
+
+
+DRAWN = {"crossover": crossover, "wrong_labels": wrong_labels, "selections": selections, "report": report}
+
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("which", choices=("crossover", "wrong_labels", "selections"), nargs="+")
+    options.add_argument("which", choices=DRAWN, nargs="+")
     for which in options.parse_args().which:
-        {"crossover": crossover, "wrong_labels": wrong_labels, "selections": selections}[which]()
+        DRAWN[which]()

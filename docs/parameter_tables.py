@@ -1,4 +1,4 @@
-"""Parameters in the reference, as tables below docstrings: name, type, default, what it is.
+"""Parameters in the reference, as tables below docstrings: name, type, default, meaning.
 
 Types and defaults are those of the code. Words come from a pydantic field's description, from the sentence of the
 docstring that names the parameter, or from `WORDS`, which has those that many functions share.
@@ -125,7 +125,7 @@ def add_table(shown: griffe.Object, rows: list[list[str]], returns: str = "") ->
         rows = [*rows, ["*returns*", in_cell(type_text(returns)), "", ""]]
     cells = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
     lines = [
-        "| parameter | type | default | what it is |",
+        "| parameter | type | default | meaning |",
         "| --- | --- | --- | --- |",
         *(f"| {row} |" for row in cells),
     ]

@@ -18,6 +18,7 @@ from secateur.pipelines.commands.studies import described
 from secateur.pipelines.pages.choice_content import schema as choice_schema
 from secateur.pipelines.pages.content import schema as report_schema
 from secateur.pipelines.pages.words import with_minus
+from secateur.pipelines.runs.room import HELD
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.choice import UNTRAINED, Choice
 from secateur.pipelines.studies.files import read_studies
@@ -49,7 +50,7 @@ Schema = Mapping[str, Any]
 Declared = TypeVar("Declared")
 NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "nothing"}
 BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
-HEAD = ("key", "type", "default", "what it is")
+HEAD = ("key", "type", "default", "meaning")
 
 OF_TASK = {"sequence": "of task sft"}
 """Encodings that follow from the task and not from the columns."""
@@ -210,7 +211,7 @@ def command_section(name: str, command: TyperCommand) -> str:
     paragraphs = [plain(text) for text in (command.help or "").split("\n\n")]
     examples = [f"$ {line}" for line in map(plain, (command.epilog or "").splitlines()) if "secateur " in line]
     shown = "\n".join(["```console", *examples, "```"])
-    options = table(("argument or option", "default", "what it is"), rows) if rows else "It takes nothing."
+    options = table(("argument or option", "default", "meaning"), rows) if rows else "It takes nothing."
     return "\n\n".join([f"## secateur {name}", *paragraphs, options, shown])
 
 
@@ -250,7 +251,7 @@ def reads_of(declared: AnyScorer) -> Iterable[str]:
 def score_table() -> str:
     """Every scorer, those of samples first: unit, what it says, what high means, kind, view, settings, paper."""
     return table(
-        ("score", "of", "what it is", "high means", "kind", "view", "settings", "paper"),
+        ("score", "of", "definition", "high means", "kind", "view", "settings", "paper"),
         [
             (
                 f"`{name}`",
@@ -270,7 +271,7 @@ def score_table() -> str:
 def selector_table() -> str:
     """Every selector, those of samples first: unit, what it does, what it reads, settings, paper."""
     return table(
-        ("selector", "of", "what it does", "reads", "settings", "draws", "paper"),
+        ("selector", "of", "rule", "reads", "settings", "draws", "paper"),
         [
             (
                 f"`{name}`",
@@ -354,7 +355,14 @@ def settings_text(settings: type[BaseModel], tunable: Iterable[str] = ()) -> str
     return ", ".join(texts)
 
 
+def held_table() -> str:
+    """What steps of a study hold in memory."""
+    rows = ((step, str(each), f"{each / 100:g} GB") for step, each in HELD.items())
+    return table(("step", "bytes of each row", "at 10⁷ rows"), rows)
+
+
 TABLES = {
+    "held in memory": held_table,
     "score table": score_table,
     "selector table": selector_table,
     "scorer pages": scorer_pages,
@@ -371,7 +379,12 @@ TABLES = {
 """What stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
 
 REFERENCE = ("scorers", "selectors", "study", "search", "choice", "pruning", "commands", "report")
-PAGES = ("docs/scores.md", "docs/selectors.md", *(f"docs/reference/{name}.md" for name in REFERENCE))
+PAGES = (
+    "docs/big-data.md",
+    "docs/scores.md",
+    "docs/selectors.md",
+    *(f"docs/reference/{name}.md" for name in REFERENCE),
+)
 
 SCHEMAS = {
     "docs/reference/report.schema.json": report_schema,

@@ -184,7 +184,7 @@ class Work:
         self.job, self.graph = defs.resolve_implicit_global_asset_job_def(), defs.resolve_asset_graph()
         self.study, self.store, self.instance, self.some = study, Store(root), instance, some
         self.progress = progress or ProgressDisplay()
-        self.progress.stage("comparing what is there with what the study says")
+        self.progress.stage("comparing stored results with the study")
         everything = set(self.graph.materializable_asset_keys)
         partitioned = {key for key in everything if self.graph.get(key).is_partitioned}
         by_trial = {key for key in partitioned if isinstance(self.graph.get(key).partitions_def, MULTI)}

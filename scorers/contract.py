@@ -37,7 +37,7 @@ Scores = Float32[np.ndarray, " n"]
 Meaning = Literal["harder", "easier", "longer", "more uncertain", "sparser", "denser"]
 HighMeans = Literal[Meaning, "likelier mislabelled", "more important"]
 Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
-"""What is scored, and stays or goes: samples of a data set, parts of a network, tokens of a prompt."""
+"""The unit that is scored, kept or dropped: samples of a data set, parts of a network, tokens of a prompt."""
 
 Count = Annotated[int, Field(ge=1)]
 """How many of something, of which there is one at least."""
@@ -70,7 +70,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Scorer(Generic[P, S]):
-    """A scoring function of signals, still callable, and what the pipeline must know of it."""
+    """A scoring function of signals, still callable, with its declaration for the pipeline."""
 
     compute: Callable[P, S]
     card: Card
@@ -132,7 +132,7 @@ class TrainingBatch(Batch):
     `ids` int64 `[b]` are rows of the data set, each at most once; `outputs` float `[b, width]` and `losses` float `[b]`
     (the task's own, one per sample) come from the forward pass that precedes the update; `targets` `[b, …]` are as the
     task's losses read them. All live on the training device and nothing here moves them or waits for it. `task` says
-    the signals; classification where none is named. Raises TypeError that names what is no tensor.
+    the signals; classification where none is named. Raises TypeError that names each argument that is no tensor.
     """
 
     detached: ClassVar[bool] = True
@@ -191,7 +191,7 @@ class Observer(ABC):
 
     @abstractmethod
     def update(self, batch: TrainingBatch) -> None:
-        """Add a batch to the accumulators; `presentations` still counts what came before it."""
+        """Add a batch to the accumulators; `presentations` still counts the batches before it."""
 
     def end_epoch(self, epoch: int) -> None:
         """Told after each epoch, counted from 0."""
@@ -257,7 +257,7 @@ class Discovered(Mapping[str, Any]):
         self._read: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        """What has this name; KeyError where nothing has, ValueError where two rooms declare it."""
+        """The declaration of this name; KeyError where nothing has it, ValueError where two rooms declare it."""
         if name not in self._read:
             found = {module: one for module in self._modules[name] if (one := self._in(module, name)) is not None}
             if len(found) > 1:
@@ -268,7 +268,7 @@ class Discovered(Mapping[str, Any]):
         return self._read[name]
 
     def __setitem__(self, name: str, one: Any) -> None:
-        """Take this one for what the file of its name declares."""
+        """Register this one as the declaration of the file of its name."""
         self._modules.setdefault(name, [])
         self._read[name] = one
 
@@ -382,7 +382,7 @@ def name_of(model: Any) -> str:
 
 
 def remedy_for(model: Any) -> str:
-    """What helps against outputs that are NaN or infinite: it depends on whether the model's own weights are."""
+    """The remedy for NaN or infinite outputs, by whether the model's own weights are finite."""
     weights = {} if model is None else {n: w for n, w in model.state_dict().items() if w.is_floating_point()}
     broken = next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
     if broken is not None:

@@ -19,12 +19,12 @@ def declared() -> Mapping[str, AnyScorer]:
 
 
 def direction_of(card: Card) -> str:
-    """What high values mean, with the caveat if there is one."""
+    """The meaning of high values, with the caveat if there is one."""
     return f"{card.high_means}, but {card.caveat}" if card.caveat else card.high_means
 
 
 def of_other_units() -> dict[str, str]:
-    """Scorers of other units than samples, and what they are for."""
+    """Scorers of other units than samples, and their units."""
     return {name: f"{one.card.unit}s" for name, one in declared().items() if one.card.unit != "sample"}
 
 

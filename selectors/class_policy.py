@@ -61,8 +61,16 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
         return stitched(chosen, arguments, classes, quotas)
 
     choose.__signature__ = signature  # type: ignore[attr-defined]
+    # What belongs to the selector itself it asks of each class.
     return replace(
-        chosen, choose=choose, reads=positional(choose), monotone=False, room=None, candidates=None, by_id=False
+        chosen,
+        choose=choose,
+        reads=positional(choose),
+        monotone=False,
+        room=None,
+        candidates=None,
+        by_id=False,
+        memory=None,
     )
 
 

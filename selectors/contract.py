@@ -1,7 +1,7 @@
 """Selectors: scores and a budget in, the samples worth keeping out.
 
 A selector is a decorated pure function. Positional parameters name the signals that it reads: `scores` (the
-score that a study picks), any other score by its name, `strata` (the class of a sample, or what stands for it),
+score that a study picks), any other score by its name, `strata` (the class of a sample, or its substitute),
 `memberships` (strata, or all labels of a sample), `embeddings`, and `budget`. Keyword-only parameters
 are its settings, except `seed` and `ids`, which callers supply: all randomness and every tie is decided by a hash of
 `(seed, id)`, so a choice does not depend on row order, sharding or the machine.
@@ -19,8 +19,10 @@ from pydantic import BaseModel, Field
 
 from secateur.scorers.contract import Unit, discover, finite, positional, rows_text, settings_of, summary_of
 from secateur.scorers.given import bound, look_like, refuse_no_array, refuse_no_count, shown_call
+from secateur.scorers.memory import DoesNotFit, available_memory, gigabytes
 from secateur.selectors.draws.blocks import over_blocks
 from secateur.selectors.draws.ranks import Keep, Ordered
+from secateur.selectors.sizes import Memory, Sizes
 
 Cut = Annotated[float, Field(ge=0, lt=1)]
 """A share of all samples that is cut."""
@@ -31,7 +33,7 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Selector(Generic[P]):
-    """A selecting function, still callable, and what the pipeline must know of it."""
+    """A selecting function, still callable, with its declaration for the pipeline."""
 
     choose: Callable[P, Keep]
     name: str
@@ -52,6 +54,8 @@ class Selector(Generic[P]):
     """Samples that can be kept at all, of the signals and settings that it names; all where it is None."""
     by_id: bool = False
     """Whether rows are put in the order of their ids first: where sums over rows, or a library, would see the order."""
+    memory: Memory | None = None
+    """What it holds beside its arguments, where that is more than a few numbers per sample."""
 
     def __post_init__(self) -> None:
         look_like(self, self.choose)
@@ -62,9 +66,9 @@ class Selector(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Keep:
         """Keep mask, bool `[n]`, of exactly `budget` samples.
 
-        Raises TypeError for arguments that it does not take, and ValueError for what is no NumPy array, arrays of
-        unequal length, NaN or infinite numbers (rows are named) and a budget outside
-        1 … n, or above what the settings leave room for.
+        Raises TypeError for arguments that it does not take, and ValueError for anything but NumPy arrays, arrays of
+        unequal length, NaN or infinite numbers (rows are named), a budget outside 1 … n, or above the room that the
+        settings leave, and work that does not fit into memory (DoesNotFit).
         """
         what = f"selector {self.name!r}"
         given = bound(what, self.choose, *args, **kwargs)
@@ -87,6 +91,7 @@ class Selector(Generic[P]):
                 f"selector {self.name!r}: budget {budget} is above {most}, all that its settings leave of {count} "
                 f"samples ({self.room_settings(arguments)}); lower the budget or change them"
             )
+        self.refuse_large(arrays)
         for name, values in {id(values): (name, values) for name, values in arrays.items()}.values():
             refuse_not_finite(values, name)
         allowed = self.allowed(arguments)
@@ -108,6 +113,30 @@ class Selector(Generic[P]):
         if np.count_nonzero(keep) != budget:
             raise RuntimeError(f"selector {self.name!r} kept {np.count_nonzero(keep)} samples, was asked for {budget}")
         return keep
+
+    def refuse_large(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise DoesNotFit where choosing of these signals needs more memory than there is."""
+        if self.memory is None:
+            return
+        samples = max(map(len, arrays.values()))
+        dimensions = max((values.shape[1] for values in arrays.values() if values.ndim == 2), default=0)
+        if self.memory(Sizes(samples, dimensions, samples)) <= (free := available_memory()):
+            return
+        largest = int(np.unique(arrays["strata"], return_counts=True)[1].max()) if "strata" in arrays else samples
+        if fault := self.memory_fault(Sizes(samples, dimensions, largest), free):
+            raise DoesNotFit(f"selector {self.name!r}: {fault}")
+
+    def memory_fault(self, sizes: Sizes, free: int) -> str:
+        """Why choosing among so many samples does not fit into so many bytes, and what to do; empty where it does."""
+        needed = 0 if self.memory is None else self.memory(sizes)
+        if needed <= free:
+            return ""
+        of = f" of {sizes.dimensions:,} dimensions" if sizes.dimensions else ""
+        return (
+            f"{sizes.samples:,} samples{of} take {gigabytes(needed)} of memory, and {gigabytes(free)} are free; choose "
+            "within classes, by a class policy, or among a part that was drawn before, take embeddings of fewer "
+            "dimensions, or a machine with more memory"
+        )
 
     def most(self, count: int, settings: Mapping[str, Any]) -> int:
         """Most samples that can be kept of `count` under these settings; the ones left out have their defaults."""
@@ -155,6 +184,7 @@ def selector(
     room: Callable[..., int] | None = None,
     candidates: Callable[..., Keep] | None = None,
     by_id: bool = False,
+    memory: Memory | None = None,
 ) -> Callable[[Callable[P, Keep]], Selector[P]]:
     """Declare a selector. `version` changes whenever its choices would; the rest as in `Selector`."""
 
@@ -169,6 +199,7 @@ def selector(
             room=room,
             candidates=candidates,
             by_id=by_id,
+            memory=memory,
         )
 
     return declare
@@ -249,7 +280,7 @@ def selectors() -> Mapping[str, Selector[...]]:
 
 
 def of_other_units() -> dict[str, str]:
-    """Selectors of other units than samples, and what they are for."""
+    """Selectors of other units than samples, and their units."""
     masks = {name: one for name, one in declared().items() if isinstance(one, MaskSelector)}
     return {name: " and ".join(f"{unit}s" for unit in one.units) or "other units" for name, one in masks.items()}
 

@@ -116,6 +116,16 @@ def write_study(tmp_path: Path, study_content: dict[str, Any]) -> WriteStudy:
     return write
 
 
+@pytest.fixture
+def two_nodes() -> Iterator[str]:
+    """Address of a Ray cluster of two nodes with one processor each."""
+    pytest.importorskip("ray.data", reason="Ray is not installed: pip install secateur[ray] to run this test")
+    from two_nodes import cluster
+
+    with cluster() as address:
+        yield address
+
+
 @pytest.fixture(scope="session")
 def copying_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2 with weights set by hand, saved with its tokenizer: head 1 of layer 0 looks one token back, head 2 of

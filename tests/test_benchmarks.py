@@ -67,6 +67,54 @@ def test_cifar10_tries_every_selection_at_equal_steps_and_repeats_nothing(benchm
         cifar10.main([*asked[:2], "--cpu", "--rows", "120", "--batch-size", "32", "--epochs", "3", *asked[3:]])
 
 
+def test_a_whole_study_is_measured_by_stage_beside_a_script_and_nothing_is_run_twice(benchmarks, tmp_path, capsys):
+    import scale
+    from at_scale import drawn
+
+    file = tmp_path / "scale.json"
+    asked = ["tables", "300", "--tiny", "--json", str(file), "--work", str(tmp_path)]
+    scale.main(asked)
+    printed = capsys.readouterr().out
+    runs = json.loads(file.read_text())["runs"]
+    assert list(runs) == ["tables 300 secateur", "tables 300 by hand"]
+    assert [path.name for path in tmp_path.iterdir()] == ["scale.json"]
+    ours, theirs = runs.values()
+    for run in (ours, theirs):
+        stages = run["stages"]
+        told = {"data", "proxy training", "selection", "training", "evaluation", "manifests", "report", "imports"}
+        assert told <= set(stages)
+        assert sum(stage["processor"] for stage in stages.values()) == pytest.approx(run["processor"])
+        assert sum(stage["wall"] for stage in stages.values()) == pytest.approx(run["wall"])
+        assert 50e6 < drawn.peak_of(run) < run["whole"] < 2e9
+        assert sum(drawn.outside(run)) == pytest.approx(run["processor"])
+    # Of the rows 20 float32 and of what is kept row, hash and label are on disk at least.
+    assert ours["disk"]["data"] > 300 * 80
+    assert ours["disk"]["manifests"] > 3 * 135 * 40
+    assert {"scores", "selection", "training", "report"} < ours["disk"].keys()
+    scale.main(asked)
+    again = capsys.readouterr().out
+    assert again == printed[printed.index("\n\n### Tables") + 1 :]
+    assert "| data | " in again
+    assert "At 300 rows the study takes " in again
+    held = json.loads(file.read_text())
+    held["about"]["torch"] = "1.0"
+    file.write_text(json.dumps(held))
+    with pytest.raises(SystemExit, match="of another torch: name another file"):
+        scale.main(asked)
+
+
+def test_stages_have_the_peaks_that_were_seen_in_them_and_exponents_are_of_the_last_two_sizes(benchmarks):
+    from at_scale import drawn, watched
+
+    events = [(0.0, 0.0, "a"), (1.0, 0.5, "b"), (3.0, 2.5, "a"), (4.0, 3.0, "")]
+    found = watched.by_stage(events, [(0.2, 5), (0.9, 7), (1.5, 20), (3.5, 6), (4.5, 100)])
+    assert found == {"a": {"wall": 2.0, "processor": 1.0, "peak": 7}, "b": {"wall": 2.0, "processor": 2.0, "peak": 20}}
+    assert drawn.exponent([(10, 1.0), (100, 2.0), (1000, 200.0)]) == "2.00"
+    assert drawn.exponent([(10, 0.0), (100, 2.0)]) == ""
+    sizes = {"tables 100 secateur": {}, "tables 10 secateur": {}, "texts 10 secateur": {}, "tables 10 by hand": {}}
+    assert list(drawn.of_kind(sizes, "tables", "secateur")) == [10, 100]
+
+
 def test_cifar10_says_what_it_lacks(benchmarks, tmp_path, capsys, monkeypatch):
     import cifar10
 

@@ -22,6 +22,7 @@ from site_hooks import OF_PROJECT
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.pages.choice_content import ChoiceContent
 from secateur.pipelines.pages.content import ReportContent
+from secateur.pipelines.runs.room import HELD
 from secateur.pipelines.studies.architectures import Search
 from secateur.pipelines.studies.choice import UNTRAINED, Choice
 from secateur.pipelines.studies.files import SHIPPED, validated
@@ -88,6 +89,7 @@ def test_every_table_is_on_a_page_and_lists_everything_by_name() -> None:
         assert every
         ways = [
             r"\n\| `{}` \|",
+            r"\n\| {} \|",
             r"## secateur {}\n",
             r"::: secateur\.scorers\.\w+\.{}\.",
             r"::: secateur\.selectors\.\w+\.{}\.",
@@ -103,6 +105,8 @@ def listed_in(name: str) -> set[str]:
         return set(experiments())
     if name == "report keys":
         return set(ReportContent.model_fields)
+    if name == "held in memory":
+        return set(HELD)
     if name in KEYS:
         return set(KEYS[name].model_fields) - REJECTED.get(name, set())
     return set(selectors() if "selector" in name else scorers())

@@ -96,14 +96,16 @@ def reviews(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     return train, test
 
 
-def followed_with_a_hub(folder: Path, *parts: str) -> None:
+def followed_with_a_hub(folder: Path, *parts: str) -> str:
+    """What the parts of a page print where a hub on this machine has the folder's files."""
     with local_hub("user/name", folder) as (address, asked):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}
-        environment |= settings_of(address, folder / "cache")
+        environment |= settings_of(address, folder / "cache") | {"COLUMNS": "100"}
         command = [sys.executable, "-c", FROM_HUB, *parts]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert any("/datasets/user/name" in path for path in asked)
+    return done.stdout
 
 
 def test_a_data_set_of_the_hub_is_pruned_and_pushed(tmp_path: Path) -> None:
@@ -124,16 +126,18 @@ def test_what_a_study_of_the_hub_keeps_is_pushed(tmp_path: Path) -> None:
     import datasets
 
     train, test = reviews(tmp_path)
-    (tmp_path / "studies").mkdir()
     parts = ["import datasets, secateur as sc"]
     for language, words, block in blocks("prune-hub.md"):
-        if "file=" in words:
-            (tmp_path / words.strip().rpartition("file=")[2]).write_text(block.replace("seeds: 5", "seeds: 2"))
-        elif language == "console":
-            parts += [f"secateur {call}" for call in calls_on(f"```\n{block}```\n") if not call.startswith(LEFT_OUT)]
+        if language == "console":
+            calls = [call for call in calls_on(f"```\n{block}```\n") if not call.startswith(LEFT_OUT)]
+            parts += [f"secateur {call}{' --seeds 2' * call.startswith('init ')}" for call in calls]
         elif "hub" in words and "Manifest" in block:
             parts.append(block)
-    followed_with_a_hub(tmp_path, *parts)
+    printed = followed_with_a_hub(tmp_path, *parts)
+    [(call, shown)] = printed_on(DOCS / "prune-hub.md")
+    end = "then secateur run reviews\n"
+    assert call.startswith("init ")
+    assert alike(shown, printed.partition(end)[0] + end)
     pushed = datasets.load_from_disk(tmp_path / "user_name-pruned")
     assert len(pushed["train"]) == 90
     assert set(pushed["train"]["text"]) <= set(train["text"])
@@ -184,7 +188,7 @@ def test_the_picture_of_all_selections_is_of_the_figures_on_its_page(
 
 def test_pictures_of_light_pages_have_a_twin_for_dark_ones() -> None:
     for page in DOCUMENTS:
-        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.svg#only-(light|dark)\)", page.read_text())
+        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.(?:svg|png)#only-(light|dark)\)", page.read_text())
         assert all(drawn == wanted for _, _, drawn, wanted in shown), page.name
         twins = [[one[:2] for one in shown if one[2] == scheme] for scheme in ("light", "dark")]
         assert twins[0] == twins[1], page.name

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = {
     "scorers": (
+        "memory",
         "lazy",
         "settings",
         "signals",
@@ -26,6 +27,7 @@ ROOMS = {
         "registry",
     ),
     "selectors": (
+        "sizes",
         "draws",
         "contract",
         "class_policy",

@@ -30,6 +30,7 @@ OF_OTHER_DATA = {
     ("cli.md", "verify --home"): "of a damaged home: test_stored_files.py damages one",
     ("cli.md", "clean"): "asks before it removes: test_stored_files.py",
     ("audit.md", "audit tickets.csv"): "of a reader's file: test_audit*.py",
+    ("prune-hub.md", "init user/name"): "of a hub: test_howto.py compares it at night",
 }
 """The same of commands that nobody runs here, and the reason."""
 

@@ -156,7 +156,7 @@ def test_the_reference_has_fields_and_parameters(site: Path) -> None:
         every = text.partition("## Every ")[2] if page != "samplers" else text
         empty = re.findall(r"^\| `(\w+)` \|[^\n]*\|  \|$", every, re.MULTILINE)
         assert not empty, f"{page}: say in the docstring or in parameter_tables.WORDS what these are: {empty}"
-        assert every.count("| parameter | type | default | what it is |") > 4
+        assert every.count("| parameter | type | default | meaning |") > 4
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

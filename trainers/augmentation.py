@@ -23,7 +23,7 @@ class Augmentation(Settings):
     model_config = ConfigDict(frozen=True)
 
     crop_padding: Annotated[int, Field(ge=0, description="pixels added at each side before a crop of the old size")] = 0
-    padding: Annotated[Literal["zero", "reflect"], Field(description="what is added at the sides")] = "zero"
+    padding: Annotated[Literal["zero", "reflect"], Field(description="values of the added pixels")] = "zero"
     flip: Annotated[bool, Field(description="mirror left and right, with probability one half")] = False
     cutout: Annotated[int, Field(ge=0, description="side in pixels of a square that is painted over")] = 0
     cutout_fill: Annotated[
@@ -52,7 +52,7 @@ class Augmentation(Settings):
 
 @dataclass(frozen=True)
 class Views:
-    """What was drawn for each image of a batch, int64 `[b]` each; None where the setting is off.
+    """The draws for each image of a batch, int64 `[b]` each; None where the setting is off.
 
     `shift_y` and `shift_x` are -padding … padding, `mirrored` 0 or 1, `centre_y` and `centre_x` a pixel.
     """
@@ -64,14 +64,14 @@ class Views:
     centre_x: torch.Tensor | None
 
     def take(self, rows: slice) -> Views:
-        """The views of some images of the batch: several processes share what one draw gave."""
+        """The views of some images of the batch: several processes share one draw."""
         return Views(*(None if values is None else values[rows] for values in vars(self).values()))
 
 
 def draw_views(count: int, shape: tuple[int, ...], augmentation: Augmentation, generator: torch.Generator) -> Views:
     """Views of `count` images of `shape` `[height, width, channels]`, on the generator's device.
 
-    Always the same draws in the same order, so that what follows in the generator depends on the settings alone.
+    Always the same draws in the same order, so that later draws of the generator depend on the settings alone.
     """
 
     def draw(low: int, high: int) -> torch.Tensor:
@@ -142,7 +142,7 @@ def within(places: torch.Tensor, size: int, padding: str) -> torch.Tensor:
 def painted_over(
     images: torch.Tensor, centre_y: torch.Tensor, centre_x: torch.Tensor, augmentation: Augmentation
 ) -> torch.Tensor:
-    """A square of `cutout` pixels about each centre takes the fill; at the border only what lies inside of it."""
+    """A square of `cutout` pixels about each centre takes the fill; at the border only its part inside the picture."""
     side = augmentation.cutout
 
     def covered(centres: torch.Tensor, size: int) -> torch.Tensor:

@@ -164,7 +164,7 @@ class TrainingConfig(Settings):
         int | None, Field(ge=1, le=10**9, description="optimiser steps, whatever the number of samples")
     ] = None
     batch_size: Annotated[int, Field(ge=1, le=10**7, description="samples per optimiser step")] = 64
-    optimiser: Annotated[Literal["adamw", "sgd"], Field(description="what takes the steps")] = "adamw"
+    optimiser: Annotated[Literal["adamw", "sgd"], Field(description="the optimiser")] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, le=1000, description="peak of the schedule")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, le=1000, description="pull of the weights towards zero")] = 1e-4
     pull: Annotated[
@@ -226,7 +226,7 @@ class TrainingConfig(Settings):
 
     @property
     def length(self) -> Literal["epochs", "steps"]:
-        """What runs by this config have in common: as many epochs, or as many optimiser steps."""
+        """The common length of runs by this config: epochs or optimiser steps."""
         return "steps" if self.steps is not None else "epochs"
 
     def total_steps(self, samples: int) -> int:

@@ -7,7 +7,7 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -51,6 +51,20 @@ class SparseRows:
     def of(cls, starts: Any, columns: Any, values: Any, width: int) -> "SparseRows":
         """Rows of arrays of other types."""
         return cls(np.asarray(starts, np.int64), np.asarray(columns, np.int32), np.asarray(values, np.float32), width)
+
+    @classmethod
+    def joined(cls, parts: "Iterable[SparseRows]", width: int) -> "SparseRows":
+        """Rows one part behind the other, in memory; each part's `starts` begin at 0."""
+        starts: list[np.ndarray] = [np.zeros(1, np.int64)]
+        columns: list[np.ndarray] = [np.zeros(0, np.int32)]
+        values: list[np.ndarray] = [np.zeros(0, np.float32)]
+        count = 0
+        for part in parts:
+            starts.append(count + np.asarray(part.starts[1:]))
+            columns.append(np.asarray(part.columns))
+            values.append(np.asarray(part.values))
+            count += len(values[-1])
+        return cls.of(np.concatenate(starts), np.concatenate(columns), np.concatenate(values), width)
 
     @classmethod
     def open(cls, path: Path) -> "SparseRows":

@@ -73,7 +73,7 @@ def missing(study: Study, name: str) -> set[str]:
 def score_field(study: Study) -> tuple[Any, Any]:
     """The form's choice of a score, of a study that has some."""
     scores = [f"{name} (high means {card_of(name, score).high_means})" for name, score in study.scores.items()]
-    told = f"What it chooses by: {', '.join(scores)}. Without effect where the selector reads none."
+    told = f"Its inputs: {', '.join(scores)}. Without effect where the selector reads none."
     return Literal[tuple(study.scores)], Field(default=next(iter(study.scores)), description=told)
 
 
@@ -83,10 +83,10 @@ def ad_hoc_config(study: Study) -> type[dg.Config]:
     told = "; ".join(f"{name}: {selectors()[name].summary}" for name in offered)
     lacking = {name: missing(study, name) for name in sorted(selectors()) if name not in offered}
     lacks = "; ".join(f"{name} needs {', '.join(sorted(signals))}" for name, signals in lacking.items())
-    without = f" Not offered, for the study does not make what they read: {lacks}." if lacks else ""
+    without = f" Not offered, for the study lacks their inputs: {lacks}." if lacks else ""
     first = "top" if "top" in offered else BASELINE
     fields: dict[str, Any] = {
-        "selector": (Literal[tuple(offered)], Field(default=first, description=f"What chooses. {told}.{without}")),
+        "selector": (Literal[tuple(offered)], Field(default=first, description=f"The selector. {told}.{without}")),
         **({"score": score_field(study)} if study.scores else {}),
         "keep": (
             float,

@@ -93,7 +93,7 @@ def subset_asset(study: Choice) -> dg.AssetsDefinition:
     @study_asset(
         study, "subset", ins=inputs_of(study), trials="all",
         description="Which samples stay: a keep mask, true where a sample is kept. A group stays or goes whole, and "
-        "what stays never comes to more than the budget. NAME+random is as much at random.",
+        "kept rows never come to more than the budget. NAME+random is as much at random.",
     )  # fmt: skip
     def subset(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], **loaded: Any) -> None:
         brought = brought_by(study, loaded, secateur_store)
@@ -131,7 +131,7 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
 
     @study_asset(
         study, "manifest", ins=inputs_of(study) | ins_of(study, "subset"), trials="all",
-        description="A folder that says what was kept, of which data, by which scores and settings, with checksums.",
+        description="A folder with the kept rows, their data, scores and settings, and checksums.",
         check_specs=[dg.AssetCheckSpec("verifies", asset=key)],
     )  # fmt: skip
     def manifest(
@@ -166,7 +166,7 @@ def report_asset(study: Choice) -> dg.AssetsDefinition:
 
     @study_asset(
         study, "report", ins=inputs_of(study) | ins_of(study, "subset"), deps=[key_of(study, "manifest")],
-        description="What was chosen of what, beside as much at random. Nothing was trained, so nothing says that a "
+        description="The chosen rows, beside as many at random. Nothing was trained, so nothing says that a "
         "selection is better than random.",
         metadata=page_link(study),
     )  # fmt: skip

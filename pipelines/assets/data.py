@@ -27,6 +27,7 @@ from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
+from secateur.pipelines.data.known_rows import EncodedBefore, remember
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
 from secateur.pipelines.data.preparation import (
     begin,
@@ -36,16 +37,21 @@ from secateur.pipelines.data.preparation import (
     write_inputs,
     write_samples,
 )
-from secateur.pipelines.data.sources import FORMAT, Places, load
+from secateur.pipelines.data.scan import rows_in
+from secateur.pipelines.data.sources import FORMAT, Loaded, Places, load
+from secateur.pipelines.data.spread import Spread, divided
 from secateur.pipelines.data.stored_targets import strata_in, targets_in
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
 from secateur.pipelines.runs.deciding import fitted_task, known_of_inputs
 from secateur.pipelines.runs.own_target import apart_of
+from secateur.pipelines.runs.ray_cluster import spread_over
+from secateur.pipelines.runs.room import refuse_large
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.contract import Data
 from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.sparse_rows import inputs_at, open_inputs
 from secateur.trainers.tasks.contract import Task
@@ -150,16 +156,23 @@ class Prepared:
         return "\n".join([f"| {head} | samples |", "| --- | ---: |", *lines])
 
 
-def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
+def prepared(
+    study: Study,
+    base: Path,
+    cache: Path,
+    folder: Path,
+    spread: Spread | None = None,
+    known: EncodedBefore | None = None,
+) -> Prepared:
     """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
 
-    Tables, arrays and shards are written below `folder`, in batches; memory holds one of them. A preparation of the
-    same data that was killed there goes on.
+    Tables, arrays and shards are written below `folder`, in batches; memory holds one. A preparation of the same data
+    that was killed there goes on. With `spread` other processes read and encode rows; `known` ones are not encoded.
     """
     if study.task.own:
         return prepared_by(study.own_task(), folder)
     columns = study.read_columns
-    loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study))
+    loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study), spread=spread)
     check_target(study, loaded, base, cache)
     besides = check_columns(study, loaded, base, cache)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
@@ -167,16 +180,16 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
     task, judging = fitted_task(study, loaded)
     names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
-        encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], columns.inputs)
+        encoder = encodings.fit_encoder(study.resolved_encoding, divided(loaded.rows["train"], spread), columns.inputs)
     inputs: dict[str, Path] = {}
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
         if columns.id:
-            say = partial(Places(loaded.rows, loaded.files).text, split)
-            check_ids(rows.column(columns.id), say, f"columns.id, {split} split")
+            check_own_ids(loaded, split, columns.id)
         pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
         with loaded.placing(split):
-            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows)
+            there = known.of(encoder, split, rows) if known else None
+            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread, there)
         counts = token_counts(np.load(inputs[split], mmap_mode="r")) if study.modality == "sequence" else None
         if counts is not None and split == "train":
             check_tokens(study, besides, counts)
@@ -185,9 +198,10 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         link_shards(rows, folder / "rows" / split)
     if APART in loaded.rows:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
-    facts = encoding_facts(encoder, loaded, inputs)
+    facts = encoding_facts(encoder, loaded, inputs, spread)
     report = replace(report, texts=text_findings(facts, {name: len(rows) for name, rows in loaded.rows.items()}))
-    test_inputs = open_inputs(inputs["test"])
+    train, test_inputs = (open_inputs(inputs[split]) for split in ("train", "test"))
+    refuse_large(study, Data(train, loaded.targets, task, encoder.model_settings), counted)
     judging = known_of_inputs(study, task, judging, test_inputs, loaded.test_targets, loaded.targets)
     return Prepared(
         revision=loaded.revision,
@@ -206,6 +220,12 @@ def prepared(study: Study, base: Path, cache: Path, folder: Path) -> Prepared:
         judging=judging,
         read=read_facts(loaded, study),
     )
+
+
+def check_own_ids(loaded: Loaded, split: str, name: str) -> None:
+    """Raise SourceError where the column of ids has gaps, or an id twice, in a split."""
+    say = partial(Places(loaded.rows, loaded.files).text, split)
+    check_ids(loaded.rows[split].column(name), say, f"columns.id, {split} split")
 
 
 def version_of(study: Study, revision: str) -> str:
@@ -276,7 +296,11 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         refuse_out_of_range(context)
         cache = secateur_store.root / ".cache"
         with resumable_folder(cache / f"prepare-{study.name}") as folder:
-            made = prepared(study, base, cache, folder)
+            with spread_over(study.compute.scoring, study.compute.ray_address) as spread:
+                before = encoded_before(study, secateur_store)
+                made = prepared(study, base, cache, folder, spread, before)
+            for of, count in before.found.items():
+                context.log.info(f"{count} {of} samples were encoded before, in the same way")
             context.log.info(f"{made.sizes[0]} training and {made.sizes[1]} test samples, {made.revision}")
             for fact, number in made.facts.items():
                 context.log.info(f"{fact}: {number}")
@@ -292,6 +316,7 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                         split.rename(place / split.name)
             place, named = secateur_store.place(key["encoder"]).resolve(), contents_of(study, base)
             yield from outputs_of(study, made, place, report["findings"], named)
+            remember_encoded(study, made, before, secateur_store)
         secateur_store.save(key_of(study, "data_report"), report)
         secateur_store.save(key_of(study, "data_groups"), made.groups)
         for finding in report["findings"]:
@@ -299,6 +324,27 @@ def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         yield quality_of(key["samples"], report)
 
     return prepare
+
+
+ARRAYS = {"train": "inputs", "test": "test_inputs"}
+
+
+def encoded_before(study: Study, store: Store) -> EncodedBefore:
+    """What the store has of an earlier preparation of the study, as it was written."""
+    arrays: dict[str, tuple[Path, str]] = {}
+    for split, name in ARRAYS.items():
+        key = key_of(study, name)
+        if (path := store.find(key)) and not store.faults(key) and (content := store.content(key)):
+            arrays[split] = path, content
+    return EncodedBefore(store.root / ".cache" / "encoded" / f"{study.name}.json", arrays)
+
+
+def remember_encoded(study: Study, made: Prepared, before: EncodedBefore, store: Store) -> None:
+    """Say what the arrays that the store has now are made of."""
+    if made.encoder:
+        shards = {split: rows_in(store.place(key_of(study, "rows")) / split) for split in ARRAYS}
+        contents = {split: store.content(key_of(study, name)) or "" for split, name in ARRAYS.items()}
+        remember(before.record, made.encoder, shards, contents)
 
 
 def quality_of(samples: dg.AssetKey, report: Mapping[str, Any]) -> dg.AssetCheckResult:

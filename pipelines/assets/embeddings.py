@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,20 @@ from secateur.pipelines.assets.sentences import told_in_a_sentence
 from secateur.pipelines.data.row_texts import RowTexts
 from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.runs.arrays import data_of
-from secateur.pipelines.runs.block_arrays import in_blocks
+from secateur.pipelines.runs.block_arrays import Blocks, Make, in_blocks, places_in
+from secateur.pipelines.runs.known_blocks import KnownBlocks
+from secateur.pipelines.runs.ray import data_files
+from secateur.pipelines.runs.ray_cluster import spread_over
+from secateur.pipelines.runs.ray_embeddings import Embedding, made_by
 from secateur.pipelines.storage.ledger import Ledger, data_parts, digest_of
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.samples import Study
+from secateur.scorers.lazy import torch
+from secateur.trainers.contract import Data
 from secateur.trainers.judging.outcome import Cost
 from secateur.trainers.loop.checkpoints import fingerprint
 from secateur.trainers.models import registry as models
-from secateur.trainers.passes.embeddings import EmbeddingSettings, embed
+from secateur.trainers.passes.embeddings import EmbeddingSettings, embed, learn
 from secateur.trainers.processes import device_of_choice
 
 if TYPE_CHECKING:
@@ -94,10 +101,11 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
 
         def work() -> None:
             nonlocal resumed
-            folder = secateur_store.root / study.name / f".{name}"
-            joined, resumed = in_blocks(folder, made_of, count, settings.block, blocks)
-            secateur_store.save(key, joined)
-            shutil.rmtree(folder)
+            on_cluster = None
+            if study.compute.scoring == "ray":
+                told = secateur_progress.start(context, name)
+                on_cluster = partial(on_ray, study, settings, data, loaded.get("proxy"), secateur_store, told)
+            resumed = save_embeddings(study, name, data, made_of, blocks, on_cluster, secateur_store)
             # Blocks that an earlier, killed run made took their time too.
             seconds = (time.perf_counter() - started) * count / max(1, count - resumed * settings.block)
             secateur_store.save(costs, vars(Cost(count, seconds=seconds)))
@@ -116,6 +124,51 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
         )
 
     return embeddings
+
+
+def save_embeddings(
+    study: Study, name: str, data: Data, made_of: str, blocks: Blocks, on_cluster: Make | None, store: Store
+) -> int:
+    """Make embeddings block by block and save them; how many blocks were there already, or known from before."""
+    key, size, known = key_of(study, name), settings_of(study, name).block, known_blocks(study, name, data, store)
+    folder = store.root / study.name / f".{name}"
+    if known:
+        old = None if store.faults(key) else store.find(key)
+        known.fill(places_in(folder, made_of, len(data), size), old, store.content(key), size)
+    joined, resumed = in_blocks(folder, made_of, len(data), size, blocks, on_cluster)
+    store.save(key, joined)
+    if known:
+        known.remember(store.content(key))
+    shutil.rmtree(folder)
+    return resumed
+
+
+def known_blocks(study: Study, name: str, data: Data, store: Store) -> KnownBlocks | None:
+    """Blocks that need not be made again; None of embeddings that learn from all rows."""
+    settings = settings_of(study, name)
+    if settings.kind != "encoder":
+        return None
+    record = store.root / ".cache" / "encoded" / f"{study.name}-{name}.json"
+    return KnownBlocks.of(record, settings, data, read_for(study, None, store).get("texts"))
+
+
+def on_ray(
+    study: Study,
+    settings: EmbeddingSettings,
+    data: Data,
+    proxy: Path | None,
+    store: Store,
+    told: Callable[[int, int], None],
+    places: Sequence[Path],
+) -> int:
+    """Blocks that are missing at some places, made on the study's Ray cluster; how many were there."""
+    texts = None if proxy is not None else read_for(study, None, store).get("texts")
+    files = data_files(data, store.root / study.name / ".ray_scoring")
+    model, threads = proxy and (proxy / "seed-0").resolve(), torch.get_num_threads()
+    with spread_over("ray", study.compute.ray_address, threads, models=True) as spread:
+        assert spread is not None
+        work = Embedding(settings, files, model, texts, learn(settings, data, texts), spread.device, threads)
+        return made_by(spread, work, places, told, len(data))
 
 
 def read_for(study: Study, proxy: Path | None, store: Store) -> dict[str, Any]:

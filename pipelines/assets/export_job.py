@@ -68,7 +68,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
 
     @dg.op(
         name=f"{name}_selection",
-        description="Write the samples that a selection keeps in a format that other tools read. What is written "
+        description="Write the samples that a selection keeps in a format that other tools read. The output "
         "appears whole or not at all, below the folder of exports.",
         out=dg.Out(dg.Nothing),
     )

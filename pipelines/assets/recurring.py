@@ -93,7 +93,7 @@ def recurrence(
     refresh = dg.AutomationConditionSensorDefinition(
         f"{study.name}_refresh",
         target=dg.AssetSelection.groups(study.name),
-        description=f"Refreshes what is stale in {study.name}, as far as its {study.recurring.refresh}.",
+        description=f"Refreshes stale assets of {study.name}, as far as its {study.recurring.refresh}.",
     )
     watch = [source_sensor(study, base, job)] if study.recurring.watch_seconds else []
     return dg.Definitions(made, jobs=[job], schedules=schedules, sensors=[refresh, *watch])

@@ -112,7 +112,7 @@ STAGES: Final = {
     "manifest": "writing manifests",
     "trained_model": "training",
     "epoch_manifest": "writing manifests of epochs",
-    "evaluation": "testing what was trained",
+    "evaluation": "testing models",
     "report": "comparing and drawing the report",
 }
 """What a step does, by the first of its assets' names."""

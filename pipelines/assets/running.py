@@ -20,7 +20,7 @@ from secateur.pipelines.storage.study_lock import study_lock
 
 DEAD = (
     "is marked as failed: its process ended without a record (killed, out of memory or disk, or the machine stopped); "
-    "what it had done stays, and the same run again goes on from there"
+    "results stay, and the same run again goes on from there"
 )
 
 

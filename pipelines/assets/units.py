@@ -45,7 +45,7 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
         study,
         "prepared",
         trials="seeds",
-        description=f"What all arms of a seed start from. {declared.claim} ({declared.paper})",
+        description=f"The common start of all arms of a seed. {declared.claim} ({declared.paper})",
         accelerated=True,
     )
     def prepared(
@@ -61,7 +61,7 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
             experiment = declared(**settings)
             experiment.snapshots = snapshots_of(secateur_store, study.name, f"prepared/{trial}", made_of)
             told, started = secateur_progress.start(context, f"preparing {trial.title}", part=True), time.perf_counter()
-            with secateur_store.folder(key, trial) as folder, naming(f"what all arms of {trial.title} share"):
+            with secateur_store.folder(key, trial) as folder, naming(f"the part shared by all arms of {trial.title}"):
                 experiment.prepare(trial.seed, folder, told)
             record = {"settings": settings, "named": named, "seconds": time.perf_counter() - started}
             secateur_store.save(key_of(study, "prepared_record"), record, trial)
@@ -95,7 +95,7 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
             dg.AssetDep(key_of(study, "prepared"), partition_mapping=dg.MultiToSingleDimensionPartitionMapping("seed"))
         ],
         trials="all",
-        description=f"What each arm came to: {study.declared.metrics[0].name} and other measures, and a manifest of "
+        description=f"Outcome of each arm: {study.declared.metrics[0].name} and other measures, and a manifest of "
         f"the {study.declared.unit}s that it kept. A trial whose inputs are those of the outcome that is there is not "
         "run again.",
         check_specs=[dg.AssetCheckSpec("budget_held", asset=key)],
@@ -216,7 +216,7 @@ def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
         ins=("pruned",),
         description=with_link(
             study,
-            "Every arm beside random at the same budget, and beside what is not pruned, over seeds, with "
+            "Every arm beside random at the same budget, and beside the unpruned model, over seeds, with "
             "intervals and a verdict.",
         ),
         metadata=page_link(study),

@@ -19,8 +19,8 @@ def yardstick_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "yardstick",
         ins=("inputs", "samples", "test_inputs", "test_samples", "source", *(["proxy"] if study.proxy else [])),
-        description="What the proxy gets on its training samples and on the test samples, and what a linear model, or "
-        "boosted trees on a table, get of the same encoded samples. No score and no selection follows from it.",
+        description="The proxy's metric on its training samples and on the test samples, and that of a linear model, "
+        "or of boosted trees on a table, on the same encoded samples. No score and no selection follows from it.",
         accelerated=True,
     )
     def yardstick(

@@ -93,9 +93,9 @@ def shared(rows: AuditRows, copies: Joined) -> Iterator[Found]:
 def meaning(first: int, later: int) -> str:
     """Why it matters that two parts beside training share rows, of which `later` has the larger number."""
     if later == TARGET:
-        return "what is chosen to be like the target cannot be judged by these test rows"
+        return "these test rows cannot judge rows chosen by their likeness to the target"
     if first == TARGET:
-        return "what is chosen to be like the target cannot be judged by this benchmark"
+        return "this benchmark cannot judge rows chosen by their likeness to the target"
     return "results on both rest on the same rows"
 
 

@@ -35,7 +35,7 @@ RANGED = 256
 """Samples that say which range the values of pictures have."""
 ID = "id"
 UNLABELLED = (
-    "the study's own task alone knows what a wrong target is; the score `loss` ranks its samples by how hard they are"
+    "only the study's own task can recognise a wrong target; the score `loss` ranks its samples by how hard they are"
 )
 Leaf = tuple[str, Any]
 """A name within a sample, and what stands there: an array, a text, bytes, or None."""

@@ -9,17 +9,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from secateur.pipelines.audits.contract import TRAIN, AuditRows
+from secateur.pipelines.data.array_files import array_at
 
 
 def read_predictions(given: Any) -> Float64[np.ndarray, "n width"]:
     """Of an array, or of a file of NumPy (.npy); raises ValueError for what is neither."""
     if isinstance(given, str | Path):
-        try:
-            given = np.load(Path(given), mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise ValueError(f"probabilities: there is no file {given}") from None
-        except (OSError, ValueError):
-            raise ValueError(f"probabilities: {given} is no array that numpy.save wrote") from None
+        given = array_at(given, "probabilities")
     values = np.asarray(given)
     if values.ndim == 1:
         values = values[:, None]

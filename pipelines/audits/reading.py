@@ -16,19 +16,17 @@ import pyarrow as pa
 from jaxtyping import Bool, Shaped
 
 from secateur.pipelines.audits.contract import AuditRows
+from secateur.pipelines.data.column_types import class_names_of, spellings_in, typed_columns
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.dropped import absent_in
-from secateur.pipelines.data.scan import FAULT, SplitRows, scanned
+from secateur.pipelines.data.scan import FAULT, Scan, SplitRows, scanned
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import (
     Places,
-    class_names_of,
     own_manners,
     part_of,
-    spellings_in,
-    typed_columns,
 )
 from secateur.pipelines.data.targets import read_targets
 from secateur.pipelines.data.types import joined, series_of
@@ -71,7 +69,8 @@ def rows_of(
         for number, part in parts.items():
             names = class_names_of(part.files, part.columns)
             wanted, place = {name: kinds[number][name] for name in kinds[number]}, folder / f"part-{number}"
-            found = scanned(part.files, wanted, part.columns, place, part.base, everything, names, offset=len(files))
+            scan = Scan(part.files, wanted, part.columns, place, part.base, everything, names, offset=len(files))
+            found = scanned(scan)
             if "train" not in found:
                 raise SourceError(f"{part.files[0].name}: no rows")
             splits[number] = found["train"]

@@ -69,9 +69,7 @@ Marks = Annotated[
     Path | None,
     typer.Option(metavar="CSV", help="Marks saved from the page: how many findings are right.", rich_help_panel=FILES),
 ]
-NoSamples = Annotated[
-    bool, typer.Option("--without-samples", help="Write nothing of what rows hold.", rich_help_panel=FILES)
-]
+NoSamples = Annotated[bool, typer.Option("--without-samples", help="Write no content of rows.", rich_help_panel=FILES)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.", rich_help_panel=FILES)]
 Charset = Annotated[
     str | None, typer.Option(metavar="NAME", help="Encoding of CSV files, such as latin-1.", rich_help_panel=COLUMNS)

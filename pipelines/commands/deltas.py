@@ -26,7 +26,7 @@ Score = Annotated[
     str | None,
     typer.Option(
         metavar="MODULE:FUNCTION",
-        help="Judges what a rescaling by search tries: called with a checkpoint's folder, higher is better.",
+        help="Judges checkpoints of a rescaling by search: called with a checkpoint's folder, higher is better.",
         show_default=False,
     ),
 ]
@@ -114,7 +114,7 @@ def show(answer: dict[str, Any]) -> None:
     kept = f"{answer['kept']:,} of {answer['of']:,} entries of {len(tensors):,} tensors kept"
     say(f"{kept}; {len(answer['copied']):,} tensors copied")
     if found := answer.get("search"):
-        end = "an end of what was tried, so the best may lie beyond" if found["at_bound"] else "within what was tried"
+        end = "an end of the range, so the best may lie beyond" if found["at_bound"] else "within the range"
         say(f"q = {found['q']:.4g}, the best of {len(found['tried'])} values by {found['score']}, {end}")
     lines = [(name, f"{t['kept']:,}", f"{t['entries']:,}", f"{t['q']:.4g}") for name, t in tensors.items()]
     out.print(table_of(("tensor", "kept", "of", "q"), lines[:SHOWN], right=(1, 2, 3)))

@@ -132,7 +132,7 @@ def show_forecast(answer: dict[str, Any]) -> None:
         say(f"about {in_bytes(answer['disk_bytes'])} of files")
     if room := answer["memory"]:
         parts = ", ".join(f"{name} {in_bytes(count)}" for name, count in room.items())
-        say(f"memory: about {in_bytes(answer['memory_bytes'])} ({parts}) and what a batch takes in the network")
+        say(f"memory: about {in_bytes(answer['memory_bytes'])} ({parts}) and a batch in the network")
     else:
         say("memory: not known")
     for reason in answer["unknown"]:

@@ -10,5 +10,5 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; what is done stays: the same command again makes the rest\n")
+        sys.stderr.write("error: interrupted; results stay: the same command again makes the rest\n")
         raise SystemExit(130) from None  # shell.py's INTERRUPTED, which may not be loaded yet

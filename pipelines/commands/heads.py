@@ -50,7 +50,7 @@ ScoresFile = Annotated[
 ]
 KeptFolder = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="Write what stays beside the highest as a manifest; goes with one --mask."),
+    typer.Option(metavar="FOLDER", help="Write the unmasked heads as a manifest; goes with one --mask."),
 ]
 
 

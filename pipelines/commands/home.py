@@ -80,7 +80,7 @@ def faults_of(record: "Record", root: Path) -> Iterator[dict[str, Any]]:
 
     study, *names = record.names
     told = {"study": study, "value": "/".join(names) + (f" {record.trial}" if record.trial else "")}
-    remedy = f"secateur run {study} makes again what is not as it was written; a file that was added may be deleted"
+    remedy = f"secateur run {study} makes changed files again; you may delete an added file"
     found, _ = record.check(root, whole=True)
     seen, _ = record.check(root)
     for fault in found:
@@ -130,7 +130,7 @@ def look(root: Path) -> Found:
 
 
 def clean(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List removable results, and remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     gone: Annotated[
         bool,
@@ -200,7 +200,7 @@ def removed_but(going: "list[Leftover]", root: Path) -> dict[str, str]:
                     locks.enter_context(study_lock(root, name))
             except Held as error:
                 kept[study] = str(error)
-                caution(f"{error}: what is {'its' if study else 'in the cache'} stays")
+                caution(f"{error}: {'its results' if study else 'the cache'} stay{'' if study else 's'}")
                 continue
             for each in going:
                 if each.study == study:
@@ -222,7 +222,7 @@ def show_found(found: Found, gone: bool) -> None:
             f"project use this home: {'its results go too' if gone else 'its results stay without --gone-studies'}"
         )
     if found.unreadable:
-        caution(f"what {', '.join(found.unreadable)} names is not known, for the file cannot be read: all of it stays")
+        caution(f"what {', '.join(found.unreadable)} names is not known, for the file cannot be read: all results stay")
     if found.left:
         caution(f"{len(found.left):,} files stay that secateur has no record of, such as {found.left[0]}")
 

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from secateur.pipelines.data.profile import Place
     from secateur.pipelines.studies.draft import Wish
 
+Data = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA", help="A file or folder, owner/name of a data set on the hub, or digits.", show_default=False
+    ),
+]
+Example = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Instead of DATA: copy this study that ships, to change it.")
+]
+Config = Annotated[str | None, typer.Option(help="Of a data set on the hub that has several configurations.")]
+Split = Annotated[str | None, typer.Option(help="Of a data set on the hub: the split to train on.")]
+Revision = Annotated[str | None, typer.Option(help="Of a data set on the hub: a branch, tag or commit.")]
 File = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write; studies/NAME.yaml if left out.")
 ]
@@ -44,12 +56,8 @@ def budget_of(text: str) -> float:
 
 
 def init(
-    data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="A file or folder, or the name digits.", show_default=False)
-    ] = None,
-    example: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instead of DATA: copy this study that ships, to change it.")
-    ] = None,
+    data: Data = None,
+    example: Example = None,
     target: File = None,
     name: Annotated[str | None, typer.Option(help="Name of the study, lower case.")] = None,
     label: Labels = None,
@@ -58,7 +66,10 @@ def init(
     image: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of pictures or their paths.")] = None,
     features: Features = None,
     leave_out: LeftOut = None,
-    test: Annotated[str | None, typer.Option(metavar="PATH", help="The test samples.")] = None,
+    test: Annotated[str | None, typer.Option(metavar="PATH", help="The test samples; of the hub a split.")] = None,
+    config: Config = None,
+    split: Split = None,
+    revision: Revision = None,
     test_fraction: Fraction = None,
     separator: Annotated[str | None, typer.Option(help="Between the fields of a CSV file.")] = None,
     charset: Annotated[str | None, typer.Option(help="Encoding of a CSV file, such as latin-1.")] = None,
@@ -72,8 +83,9 @@ def init(
 ) -> None:
     """Write a study of a data set, guessing its columns and its task, and say what was guessed and why.
 
-    DATA is a CSV, JSON lines or Parquet file, a folder of them, a folder with a folder of pictures per class, or what
-    save_to_disk of the datasets library wrote. Test samples are looked for beside the training samples.
+    DATA is a CSV, JSON or Parquet file, a folder of them, a folder with a folder of pictures per class, a folder
+    that save_to_disk of the datasets library wrote, or a data set of the Hugging Face hub (owner/name), which is
+    downloaded whole to the Hugging Face cache. init looks for test samples beside the training samples.
     """
     if (data is None) == (example is None):
         raise ValueError("init takes DATA, or --example with the name of a study that ships (secateur studies)")
@@ -81,9 +93,7 @@ def init(
         answer = copied(str(example), target, overwrite=overwrite)
         tell(answer, as_json, lambda: say(f"{answer['file']} written: change it, then {answer['next']}", style="bold"))
         return
-    from secateur.pipelines.data.profile import find_data
-
-    place = find_data(data, test, separator, charset)  # before anything is imported that takes long
+    place = place_of(data, test, (separator, charset), (config, split, revision))
     from secateur.pipelines.studies.draft import Wish
 
     wish = Wish(
@@ -105,9 +115,38 @@ def init(
     tell(answer, as_json, lambda: show_guesses(answer))
 
 
+def place_of(
+    data: str,
+    test: str | None,
+    of_csv: tuple[str | None, str | None],
+    of_hub: tuple[str | None, str | None, str | None],
+) -> "Place":
+    """The data set that the words stand for, of a hub after a look at its configurations and splits.
+
+    `of_csv` are separator and charset, `of_hub` config, split and revision. Raises ValueError for options of the other.
+    """
+    from secateur.pipelines.data.hub_place import find_on_hub, hub_name
+    from secateur.pipelines.data.profile import find_data
+
+    name = hub_name(data)
+    if name and any(given is not None for given in of_csv):
+        raise ValueError("--separator and --charset are of CSV files, not of data sets on the hub")
+    if not name and any(given is not None for given in of_hub):
+        raise ValueError(f"--config, --split and --revision are of data sets on the hub, and {data!r} is none")
+    if not name:
+        return find_data(data, test, *of_csv)  # before anything is imported that takes long
+    from secateur.pipelines.data.sources import own_manners
+
+    config, split, revision = of_hub
+    with bar(READING), own_manners():
+        return find_on_hub(name, config=config, split=split, test=test, revision=revision)
+
+
 def seen_reading(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
     """`written`, with a bar for as long as it reads."""
-    with bar(READING):
+    from secateur.pipelines.data.sources import own_manners
+
+    with bar(READING), own_manners():
         return written(place, target, wish, overwrite=overwrite)
 
 

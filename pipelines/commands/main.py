@@ -169,7 +169,7 @@ def main() -> None:
             if end.code != INTERRUPTED:
                 raise
             code, how = (STOPPED, "stopped") if signal.SIGTERM in signals() else (INTERRUPTED, "interrupted")
-            complain(f"{how}; what is done stays: the same command again makes the rest")
+            complain(f"{how}; results stay: the same command again makes the rest")
             raise SystemExit(code) from end
         except (OSError, ValueError) as error:  # errors of ours are ValueErrors
             complain(told(error, place) or error)

@@ -36,9 +36,9 @@ Generate = Annotated[
     typer.Option(min=1, metavar="TOKENS", help="Let the model write, and judge it by the examples' `answer`."),
 ]
 JudgedBy = Annotated[
-    str, typer.Option(help="Of what was written: exact, contains, number (the last one), words (recalled).")
+    str, typer.Option(help="Comparison with the output: exact, contains, number (the last one), words (recalled).")
 ]
-Stop = Annotated[str, typer.Option(help="Text that ends what is written.", show_default="a new line")]
+Stop = Annotated[str, typer.Option(help="Text that ends the output.", show_default="a new line")]
 Keep = Annotated[float, typer.Option(help="Largest share of the prompt's tokens that may stay.")]
 Methods = Annotated[
     list[str] | None,

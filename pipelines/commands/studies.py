@@ -56,7 +56,7 @@ def studies(as_json: AsJson = False) -> None:
                 say(f"{one['name']} is broken: {one['error']}", style="yellow")
         say("")
         lines = ((one["name"], one["unit"], one["description"]) for one in shipped)
-        out.print(table_of(("example", "unit", "what it shows"), lines))
+        out.print(table_of(("example", "unit", "shows"), lines))
         say("secateur run NAME runs one of either; secateur init --example NAME copies an example, to change it")
 
     tell({"studies": [*own, *shipped]}, as_json, show)
@@ -146,7 +146,7 @@ def run(
     wait: Wait = False,
     without_samples: WithoutSamples = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, how long and with what room; make nothing.")
+        bool, typer.Option("--dry-run", help="Print the number of trainings, their time and memory; make nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -166,7 +166,7 @@ def run(
     trials = trials_of(study, selection, keep, seed)
     whole = len(trials) == len(list(study.trials))
     if dry_run:
-        with bar("looking at what is there"):
+        with bar("reading stored results"):
             now = first_stage(study) if whole else trials
             later = [trial for trial in trials if trial not in set(now)]
             foreseen = forecast(file, store, now, later, again=again)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from secateur.pipelines.studies.grid import Trial
     from secateur.pipelines.studies.study import AnyStudy
 
-Again = Annotated[bool, typer.Option("--again", help="Make everything anew, what is fresh included.")]
+Again = Annotated[bool, typer.Option("--again", help="Make everything anew, fresh results too.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait where another process makes this study, instead of an error.")]
 WithoutSamples = Annotated[
     bool, typer.Option("--without-samples", help="Embed no pictures or texts of samples in the report's page.")

@@ -269,7 +269,7 @@ def rare_class(counts: Sequence[int], names: Sequence[str]) -> tuple[Finding, ..
     share = f"{100 * counts[rare] / total:.2g}%"
     text = (
         f"class {quoted(names[rare])} has {many(counts[rare], 'training row')} of {total:,} ({share}), less than "
-        f"half of an even share, so accuracy hides what becomes of it: always to answer {quoted(names[common])} is "
+        f"half of an even share, so accuracy hides its errors: always to answer {quoted(names[common])} is "
         f"right for {percent(counts[common] / total)}"
     )
     return (Finding("rare class", "train", 0, counts[rare], text),)

@@ -47,7 +47,7 @@ class Columns(Settings):
         None,
         description="column whose equal values are kept or dropped together, and stay on one side of a drawn split",
     )
-    target: Target | None = Field(None, description="what label holds; follows from the task if left out")
+    target: Target | None = Field(None, description="kind of the label; follows from the task if left out")
     missing: list[str] | dict[str, list[str]] | None = Field(
         None,
         description="texts of features that stand for a missing value, by column where they differ; those of "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from secateur.pipelines.data.array_files import array_at
 from secateur.pipelines.data.lazy import pa, pc, pq
 from secateur.scorers.contract import rows_text
 from secateur.scorers.lazy import torch
@@ -87,7 +88,7 @@ def of_file(path: Path, named: Named) -> list[Epoch]:
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
     if path.suffix == ".npy":
-        return of_array(np.load(path, mmap_mode="r", allow_pickle=False), str(path))
+        return of_array(array_at(path, "outputs"), str(path))
     if path.suffix == ".safetensors":
         return of_tensors(path, named)
     if path.suffix == ".parquet":

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from secateur.pipelines.data.array_files import array_at
 from secateur.pipelines.data.profile import files_at, find_data
 from secateur.pipelines.data.source_kinds.contract import check_names
 from secateur.pipelines.data.source_kinds.files import SourceError
@@ -95,10 +96,7 @@ class NumbersFile:
 
     def array(self) -> np.ndarray:
         """The array; raises SourceError for a file that holds none."""
-        try:
-            return np.load(self.path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-        except (OSError, ValueError, EOFError) as error:
-            raise SourceError(f"{self.what}.file: {self.path} is no array that numpy reads: {error}") from error
+        return array_at(self.path, f"{self.what}.file")
 
     def refuse(self, wrong: pl.Series, fault: str) -> None:
         """Raise SourceError that counts and names rows of this file, if the mask has any."""

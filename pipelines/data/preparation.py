@@ -7,8 +7,10 @@ same bytes.
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +24,31 @@ from jaxtyping import Int64, Shaped
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, text_of
 from secateur.pipelines.data.identity import hex_of
+from secateur.pipelines.data.known_rows import KnownRows
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Loaded
+from secateur.pipelines.data.spread import Spread, SpreadRows, divided, in_order
 from secateur.pipelines.data.stored_targets import as_columns
 from secateur.pipelines.data.types import TEXT, series_of
-from secateur.pipelines.files.whole_files import new_file, write_bytes
-from secateur.trainers.modalities.encoding import Encoder, blocks_of, facts_of
-from secateur.trainers.sparse_rows import ENDING, Inputs, SparseRows, open_inputs, write_rows
+from secateur.pipelines.files.whole_files import new_file, new_folder, write_bytes
+from secateur.trainers.modalities.encoding import BLOCK, Encoder, blocks_of, facts_of
+from secateur.trainers.modalities.rows import RowFault
+from secateur.trainers.sparse_rows import ENDING, Inputs, SparseRows, inputs_at, open_inputs, write_rows
 from secateur.trainers.tasks.own import Split
 
 
-def encoding_facts(encoder: Encoder, loaded: Loaded, inputs: Mapping[str, Path] | None = None) -> dict[str, Any]:
+def encoding_facts(
+    encoder: Encoder, loaded: Loaded, inputs: Mapping[str, Path] | None = None, spread: Spread | None = None
+) -> dict[str, Any]:
     """What an encoder says of both splits, which are written already where there are files of `inputs`; SourceError
     that says where the user has a row that it cannot encode."""
     found: dict[str, Any] = {}
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
         with loaded.placing(split):
-            found |= facts_of(encoder, split, loaded.rows[split], open_inputs(inputs[split]) if inputs else None)
+            rows = divided(loaded.rows[split], spread)
+            found |= facts_of(encoder, split, rows, open_inputs(inputs[split]) if inputs else None)
     return found
 
 
@@ -129,9 +137,12 @@ def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
     return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
 
 
-def write_inputs(path: Path, encoder: Encoder, rows: SplitRows) -> Path:
+def write_inputs(
+    path: Path, encoder: Encoder, rows: SplitRows, spread: Spread | None = None, known: KnownRows | None = None
+) -> Path:
     """The rows as one array in a `.npy` file, or sparse in a `.npz` of the same name (`SparseRows`); which one there is
-    now. One that was begun goes on behind the last shard that is whole in it.
+    now. One that was begun goes on behind the last shard that is whole in it. With `spread` other processes encode the
+    shards, to the same bytes. Rows that are `known` are taken from where they are.
     """
     state, whole = path.with_suffix(".json"), path.with_suffix(ENDING) if encoder.sparse else path
     parts = [path.with_suffix(f".{name}") for name in PARTS] if encoder.sparse else [path]
@@ -150,10 +161,15 @@ def write_inputs(path: Path, encoder: Encoder, rows: SplitRows) -> Path:
         elif not done["shards"]:
             head = {"descr": encoder.dtype.str, "fortran_order": False, "shape": (len(rows), *encoder.shape)}
             np.lib.format.write_array_header_1_0(files[0], head)
-        for shard in rows.shards[done["shards"] :]:
-            for first, block in blocks_of(encoder, SplitRows((shard,)), done["rows"]):
+        left, first = rows.shards[done["shards"] :], done["rows"]
+        there = left[: max(0, known.shards - done["shards"])] if known else ()
+        encoded = encoded_shards(encoder, left[len(there) :], known.rows if known and there else first, path, spread)
+        if known and there:
+            encoded = chain(rows_of_shards(open_inputs(known.inputs), there, first), encoded)
+        for blocks in encoded:
+            for block in blocks:
                 write_block(files, block)
-                done["rows"] = first + len(block)
+                done["rows"] += len(block)
             done["shards"] += 1
             for file in files:
                 file.flush()
@@ -163,12 +179,60 @@ def write_inputs(path: Path, encoder: Encoder, rows: SplitRows) -> Path:
         sizes = [file.tell() for file in files]
     if encoder.sparse:
         counts = [size // width for size, width in zip(sizes, (8, 4, 4), strict=True)]
-        with new_file(whole, overwrite=True) as partial, ExitStack() as stack:
-            write_rows(partial, [stack.enter_context(part.open("rb")) for part in parts], counts, encoder.shape[0])
+        with new_file(whole, overwrite=True) as unfinished, ExitStack() as stack:
+            write_rows(unfinished, [stack.enter_context(part.open("rb")) for part in parts], counts, encoder.shape[0])
         save_state(state, done | {"sizes": sizes})
         for part in parts:
             part.unlink()
     return whole
+
+
+def encoded_shards(
+    encoder: Encoder, shards: Sequence[Path], first: int, path: Path, spread: Spread | None
+) -> Iterator[Iterator[Inputs]]:
+    """Each shard of rows from `first` on in blocks; what other processes encode stands beside a path until then."""
+    if spread is None:
+        for shard in shards:
+            yield (block for _, block in blocks_of(encoder, SplitRows((shard,)), first))
+            first += len(SplitRows((shard,)))
+        return
+    folder = path.with_suffix(".shards")
+    starts = SpreadRows(tuple(shards), spread).firsts
+    units = [(shard, first + start) for shard, start in zip(shards, starts, strict=True)]
+    for made in in_order(spread(partial(encoded_shard, encoder, folder), units)):
+        rows = open_inputs(made)
+        yield blocks_between(rows, 0, len(rows))
+        shutil.rmtree(made.parent)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows_of_shards(inputs: Inputs, shards: Sequence[Path], first: int) -> Iterator[Iterator[Inputs]]:
+    """The rows of shards that an array has from `first` on, in blocks."""
+    for shard in shards:
+        end = first + len(SplitRows((shard,)))
+        yield blocks_between(inputs, first, end)
+        first = end
+
+
+def encoded_shard(encoder: Encoder, folder: Path, unit: tuple[Path, int]) -> Path:
+    """The file of one shard's rows, whole in a folder of its own; RowFault counts rows from the split's first."""
+    shard, first = unit
+    place = folder / shard.stem
+    if not place.exists():  # of a preparation that was killed
+        try:
+            with new_folder(place, overwrite=True) as unfinished:
+                write_inputs(unfinished / "rows.npy", encoder, SplitRows((shard,)))
+        except RowFault as error:
+            raise RowFault(error.fault, error.rows + first, error.remedy) from error
+    return inputs_at(place / "rows.npy")
+
+
+def blocks_between(inputs: Inputs, start: int, end: int) -> Iterator[Inputs]:
+    """Consecutive rows in blocks of about `BLOCK` bytes, sparse ones as such."""
+    size = max(1, BLOCK * len(inputs) // max(1, inputs.nbytes))
+    for first in range(start, end, size):
+        part = slice(first, min(end, first + size))
+        yield inputs.take(part) if isinstance(inputs, SparseRows) else inputs[part]
 
 
 PARTS = ("starts", "columns", "values")

@@ -16,15 +16,18 @@ import numpy as np
 from secateur.pipelines.data.lazy import pa, pl, types
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError, find
+from secateur.pipelines.data.source_kinds.hub import Hub
+from secateur.pipelines.data.source_kinds.json_arrays import ENDINGS
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, settled_types
 
 BUNDLED = ("digits", "diabetes")
 """Data that need no file."""
+NO_FILE = "; digits and diabetes need no file, and `init` takes owner/name of a data set on the hub"
 LIMIT = 200_000
 """Rows that are looked at."""
-PLAIN = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+PLAIN = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 READERS = {**PLAIN, **{f"{ending}.gz": kind for ending, kind in PLAIN.items()}, ".parquet": "parquet"}
 MISSING = ("?", "NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "missing")
 """Marks that usually stand for a missing value."""
@@ -41,15 +44,19 @@ Holds = Literal["image", "path", "text", "integer", "number", "boolean", "list",
 class Place:
     """Where a data set is, in the words of a study's source; `others` are files left aside."""
 
-    kind: Literal["csv", "jsonl", "parquet", "imagefolder", "disk", "digits", "diabetes"]
+    kind: Literal["csv", "jsonl", "parquet", "imagefolder", "disk", "hub", "digits", "diabetes"]
     train: str = ""
     test: str | None = None
     first: Path = Path()
     """The file or folder of training rows that is looked at."""
     path: str | None = None
+    """The folder of a DatasetDict, whose splits `train` and `test` name, or owner/name on the hub."""
     separator: str = ","
     charset: str = "utf-8"
     others: tuple[str, ...] = ()
+    config: str | None = None
+    revision: str | None = None
+    """Configuration and commit of a data set on the hub."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def find_data(data: str, test: str | None = None, separator: str | None = None, 
     if not path.exists():
         near = get_close_matches(path.name, [entry.name for entry in path.parent.glob("*")], n=1)
         hint = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
-        raise SourceError(f"there is no file or folder {data!r}{hint or '; digits and diabetes need no file'}")
+        raise SourceError(f"there is no file or folder {data!r}{hint or NO_FILE}")
     if "${" in str(path):
         raise SourceError(f"{data}: '${{' in a path stands for an environment variable in a study; rename it")
     place = of_folder(path) if path.is_dir() else of_files([path], path.parent)
@@ -126,14 +133,22 @@ def of_folder(folder: Path) -> Place:
         return Place("disk", train, test, folder / train, path=str(folder), others=others)
     if (folder / "state.json").is_file():
         return Place("disk", str(folder), first=folder)
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and ending_of(entry) in READERS)
+    known = sorted(entry for entry in folder.iterdir() if entry.is_file() and ending_of(entry) in READERS)
+    # Settings and lists of classes end in .json, too: such a file is data by its name, where there is no other.
+    files = [file for file in known if ending_of(file) not in ENDINGS]
+    arrays = [file for file in known if file not in files and is_split(stem_of(file), (*TRAINING, *TESTING))]
     if files and all(entry.stem == "metadata" for entry in files):
         entries = (folder, *(entry for entry in folder.iterdir() if entry.is_dir()))
         if any(pictures_in(entry) for entry in entries):
             return Place("imagefolder", str(folder), first=folder)
     if files:
         return of_files(files, folder)
-    return of_pictures(folder)
+    try:
+        return of_pictures(folder)
+    except SourceError:
+        if arrays:
+            return of_files(arrays, folder)
+        raise
 
 
 def of_pictures(folder: Path) -> Place:
@@ -148,11 +163,12 @@ def of_pictures(folder: Path) -> Place:
         return Place("imagefolder", str(folder / train), test and str(folder / test), folder / train, others=others)
     if any(pictures_in(entry) for entry in inside):
         return Place("imagefolder", str(folder), first=folder)
-    if deeper := next((path for path in islice(folder.rglob("*"), LOOKED_AT) if ending_of(path) in READERS), None):
+    below = (path for path in islice(folder.rglob("*"), LOOKED_AT) if ending_of(path) not in ENDINGS)
+    if deeper := next((path for path in below if ending_of(path) in READERS), None):
         raise SourceError(f"{folder}: files of data lie in folders below it, such as {deeper}: name a folder of files")
     raise SourceError(
-        f"{folder}: no data is seen here; a data set is a CSV, JSON lines or Parquet file (or a folder of them), a "
-        f"folder with a folder of pictures per class, or what save_to_disk of the datasets library wrote"
+        f"{folder}: no data is seen here; a data set is a CSV, JSON or Parquet file (or a folder of them), a "
+        f"folder with a folder of pictures per class, or a folder of save_to_disk of the datasets library"
     )
 
 
@@ -168,9 +184,7 @@ def of_files(files: Sequence[Path], folder: Path) -> Place:
     ending = ending_of(files[0])
     if ending not in READERS:
         known, shown = ", ".join(READERS), ending or "without an ending"
-        lines = f'polars.read_json("{files[0].name}").write_ndjson("{files[0].stem}.jsonl")'
-        how = f", a list of objects by {lines}" if ending == ".json" else ""
-        raise SourceError(f"{files[0]}: a file {shown} is not read; convert it to one of {known}{how}")
+        raise SourceError(f"{files[0]}: a file {shown} is not read; convert it to one of {known}")
     stems: dict[str, list[Path]] = {}
     given = list(files)
     beside = sorted(folder.glob(f"*{files[0].suffix}"))
@@ -268,6 +282,10 @@ def files_at(place: Place) -> tuple[list[SourceFile], list[SourceFile]]:
 
         return [DatasetSplit(str(place.first), datasets.load_from_disk(str(place.first)))], []
     splits = {"train": place.train} | ({"test": place.test} if place.test else {})
+    if place.kind == "hub":
+        source = Hub.model_validate({"kind": "hub", "name": place.path, "config": place.config})
+        rows = [DatasetSplit(name, source.rows(name, str(place.revision))) for name in splits.values()]
+        return list(rows[:1]), list(rows[1:])
     found = {
         split: [file_at(place, path) for path in find([text], Path.cwd(), split)] for split, text in splits.items()
     }

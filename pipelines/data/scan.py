@@ -10,7 +10,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -166,58 +166,107 @@ def bytes_of(hashes: Hashes) -> pa.Array:
     return pa.Array.from_buffers(HASH, len(hashes), [None, pa.py_buffer(hashes.astype(">u8", order="C"))])
 
 
-def scanned(
-    files: Sequence[SourceFile],
-    wanted: Types,
-    columns: Columns,
-    folder: Path,
-    base: Path,
-    divide: Divide,
-    names: Mapping[str, Sequence[str]] | None = None,
-    offset: int = 0,
-    longest: int | None = None,
-) -> dict[str, SplitRows]:
-    """Shards of every split, below `folder`; relative paths of pictures start from `base`.
+@dataclass(frozen=True)
+class Scan:
+    """What the shards of some files are made of, and the folder that they stand in."""
+
+    files: Sequence[SourceFile]
+    wanted: Types
+    columns: Columns
+    folder: Path
+    base: Path
+    divide: Divide
+    names: Mapping[str, Sequence[str]]
+    offset: int = 0
+    longest: int | None = None
+    limits: tuple[int, int] = field(default_factory=lambda: (SHARD_ROWS, SHARD_BYTES))
+    """Rows and bytes behind which a shard ends."""
+    alike: str = ""
+    """Digest of all that rows of equal files are made of."""
+
+    @property
+    def state(self) -> Path:
+        """The file that says how far the scan has come."""
+        return self.folder / "progress.json"
+
+    def done(self) -> dict[str, Any]:
+        """How many shards are whole, the file and the row in it that each begins with, and those of the next one."""
+        begun = {"shards": 0, "file": 0, "row": 0, "starts": []}
+        return dict(json.loads(self.state.read_text())) if self.state.is_file() else begun
+
+    def batches(self, file: int, row: int) -> "Ahead":
+        """Batches of all files from a row of one of them on."""
+        batches = source_batches(self.files, self.wanted, file, row)
+        return Ahead(larger(batches) if self.columns.image is not None else batches)
+
+    def write_shard(self, number: int, batches: "Ahead") -> None:
+        """One shard of each split that has rows in the next batches, whole or not at all."""
+        with ExitStack() as stack:
+            writers: dict[str, Any] = {}
+            rows = size = 0
+            while batches.following is not None and not full(rows, size, self.limits):
+                place, first, table = batches.following
+                rows, size = rows + table.num_rows, size + table.nbytes
+                for split, part in self.parts(place, first, table).items():
+                    if split not in writers:
+                        path = self.folder / f"{split}-{number:05}.arrow"
+                        partial = stack.enter_context(new_file(path, overwrite=True))
+                        writers[split] = stack.enter_context(pa.ipc.new_file(str(partial), part.schema))
+                    writers[split].write_table(part.combine_chunks())  # each chunk would be read by itself
+                batches.go_on()
+
+    def parts(self, place: int, first: int, table: pa.Table) -> dict[str, pa.Table]:
+        """The rows of a batch by split; SourceError that names its file."""
+        file = self.files[place]
+        named = {**self.names, **file.label_names}
+        try:
+            parts = divided(table, named, self.columns, self.base, place + self.offset, first, self.divide)
+        except ValueError as error:
+            raise SourceError(f"{file.name}: {error}") from error
+        if self.longest is None:
+            return parts
+        return {split: shortened(part, self.columns, self.longest) for split, part in parts.items()}
+
+    def splits(self) -> dict[str, SplitRows]:
+        """The shards that are there, by split."""
+        names = {path.name.rpartition("-")[0] for path in self.folder.glob("*-*.arrow")}
+        return {name: SplitRows(tuple(sorted(self.folder.glob(f"{name}-*.arrow")))) for name in sorted(names)}
+
+
+class Ahead:
+    """Batches, of which one is looked at before it is taken: file, first row in it, columns."""
+
+    def __init__(self, batches: Iterator[tuple[int, int, pa.Table]]) -> None:
+        self._batches = batches
+        self.following = next(batches, None)
+
+    def go_on(self) -> None:
+        """Leave the batch that is looked at behind."""
+        self.following = next(self._batches, None)
+
+
+def full(rows: int, size: int, limits: tuple[int, int]) -> bool:
+    """Whether a shard of so many rows and bytes ends."""
+    return rows >= limits[0] or size >= limits[1]
+
+
+def scanned(scan: Scan) -> dict[str, SplitRows]:
+    """Shards of every split, below the scan's folder; relative paths of pictures start from its `base`.
 
     `names` are those of classes in label columns of files that hold numbers and no names of their own, `offset` is the
     number of the first of these files among all files of the source. With `longest` shards hold so many characters of
     each text, and of pictures the paths alone: enough to show rows, not to train on them. Raises SourceError.
     """
-    state = folder / "progress.json"
-    done: dict[str, int] = {"shards": 0, "file": 0, "row": 0}
-    if state.is_file():
-        done = json.loads(state.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
-    batches = source_batches(files, wanted, done["file"], done["row"])
-    if columns.image is not None:
-        batches = larger(batches)
-    following = next(batches, None)
-    while following is not None:
-        with ExitStack() as stack:
-            writers: dict[str, Any] = {}
-            rows = size = 0
-            while following is not None and rows < SHARD_ROWS and size < SHARD_BYTES:
-                place, first, table = following
-                rows, size = rows + table.num_rows, size + table.nbytes
-                file = files[place]
-                named = {**(names or {}), **file.label_names}
-                try:
-                    parts = divided(table, named, columns, base, place + offset, first, divide)
-                except ValueError as error:
-                    raise SourceError(f"{file.name}: {error}") from error
-                for split, part in parts.items():
-                    part = part if longest is None else shortened(part, columns, longest)
-                    if split not in writers:
-                        path = folder / f"{split}-{done['shards']:05}.arrow"
-                        partial = stack.enter_context(new_file(path, overwrite=True))
-                        writers[split] = stack.enter_context(pa.ipc.new_file(str(partial), part.schema))
-                    writers[split].write_table(part.combine_chunks())  # each chunk would be read by itself
-                following = next(batches, None)
+    scan.folder.mkdir(parents=True, exist_ok=True)
+    done = scan.done()
+    batches = scan.batches(done["file"], done["row"])
+    while batches.following is not None:
+        scan.write_shard(done["shards"], batches)
         done["shards"] += 1
-        done["file"], done["row"] = (following[0], following[1]) if following else (len(files), 0)
-        write_bytes(state, json.dumps(done).encode(), overwrite=True)
-    splits = {path.name.rpartition("-")[0] for path in folder.glob("*-*.arrow")}
-    return {split: SplitRows(tuple(sorted(folder.glob(f"{split}-*.arrow")))) for split in sorted(splits)}
+        done["starts"].append([done["file"], done["row"]])
+        done["file"], done["row"] = batches.following[:2] if batches.following else (len(scan.files), 0)
+        write_bytes(scan.state, json.dumps(done).encode(), overwrite=True)
+    return scan.splits()
 
 
 def source_batches(

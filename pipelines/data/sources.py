@@ -12,7 +12,7 @@ network. Hub data sets live in the usual Hugging Face cache and load offline onc
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -25,18 +25,21 @@ import pyarrow as pa
 import xxhash
 from jaxtyping import Bool, Shaped
 
-from secateur.pipelines.data import types
 from secateur.pipelines.data.apart import APART, Apart, apart_types
+from secateur.pipelines.data.column_types import class_names_of, names_read, spellings_in, typed_columns
 from secateur.pipelines.data.columns import Columns as Columns
 from secateur.pipelines.data.division import Division, why_empty
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
+from secateur.pipelines.data.earlier import Earlier, begun
 from secateur.pipelines.data.policy import DataPolicy
-from secateur.pipelines.data.scan import FILE, ROW, SplitRows, on_disk, scanned
-from secateur.pipelines.data.source_kinds.contract import Noted, check_names
+from secateur.pipelines.data.scan import FILE, ROW, Scan, SplitRows, on_disk, scanned
+from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
-from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, needed, settled_types, texts_in
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, texts_in
 from secateur.pipelines.data.source_kinds.registry import Source as Source
+from secateur.pipelines.data.spread import Spread
+from secateur.pipelines.data.spread_scan import kinds_of, looked_at, scanned_by
 from secateur.pipelines.data.targets import class_counts, read_targets
 from secateur.pipelines.files.contents import content_of
 from secateur.scorers.contract import rows_text
@@ -45,10 +48,8 @@ from secateur.trainers.modalities.rows import RowFault
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = "6"
+FORMAT = "7"
 """Changes with what a scan writes."""
-PLAIN = (types.NOTHING, types.BOOLEAN, types.INTEGER, types.NUMBER, types.TEXT)
-"""Types of features and groups."""
 
 
 class LeftEmpty(SourceError):
@@ -109,25 +110,30 @@ def load(
     *,
     whole: bool = False,
     apart: Apart | None = None,
+    spread: Spread | None = None,
 ) -> Loaded:
     """Load a source; `base` is the folder that its relative paths start from. With `whole` there is no test split: one
     that the source would draw stays in training. Rows of the training files that are `apart` are in neither split:
     `rows` and `scanned` hold them under a name of their own.
 
     `cache` takes the shards, `$SECATEUR_CACHE` or `~/.cache/secateur` if it is None. Rows keep the order of the files
-    (sorted by name within a glob). Raises SourceError for everything that bad data can be.
+    (sorted by name within a glob). With `spread` other processes read, type and hash the rows, to the same bytes.
+    Raises SourceError for everything that bad data can be.
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
     source.refuse_undivided()
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
+        earlier = Earlier(cache / "rows", rows_folder(source, columns, base, cache, "").name)
+        parts, kinds = kinds_in(parts, columns, source, earlier, spread)
         files = [file for several in parts.values() for file in several]
-        wanted = typed_columns(files, columns, source)
-        read_as = " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
-        folder = rows_folder(source, columns, base, cache, read_as)
-        divided_as = parts | {"test": ()} if whole else parts
-        scans = read_splits(source, divided_as, wanted, columns, folder, base, class_names_of(files, columns), apart)
+        wanted = typed_columns(files, columns, source, known=kinds)
+        folder = rows_folder(source, columns, base, cache, read_as(revision, whole, apart))
+        scan = Scan(files, wanted, columns, folder, base, undivided, class_names_of(files, columns))
+        how = partial(begun, earlier, partial(scanned_by, spread) if spread else scanned)
+        scans = read_splits(source, parts | {"test": ()} if whole else parts, scan, apart, how)
+        earlier.remember(folder, files, kinds)
     names = tuple(file.shown(base) for file in files)
     pictures = (columns.image, base) if columns.image and source.kind == "imagefolder" else None
     keep, dropped = decide(scans, columns, policy, Places(scans, names, pictures).text, folder)
@@ -189,6 +195,22 @@ def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dic
     return parts, xxhash.xxh3_128_hexdigest(f"{revision} {pictures}".encode()) if pictures else revision
 
 
+def read_as(revision: str, whole: bool, apart: Apart | None) -> str:
+    """What tells readings of a source apart besides its settings."""
+    return " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
+
+
+def kinds_in(
+    parts: dict[str, Sequence[SourceFile]], columns: Columns, source: Source, earlier: Earlier, spread: Spread | None
+) -> tuple[dict[str, Sequence[SourceFile]], list[Types]]:
+    """Files of each split, and the types of their columns in the order of all; SourceError where one is not there."""
+    names, texts = tuple(names_read(columns, source)), texts_in(columns)
+    if spread is not None:
+        return looked_at(spread, parts, names, texts)
+    files = [file for several in parts.values() for file in several]
+    return parts, earlier.kinds(files, lambda file: kinds_of(names, texts, file)[1])
+
+
 def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> str:
     """Digest of the pictures that lie in files of their own beside the files of a source, empty where none does.
 
@@ -222,81 +244,21 @@ def parts_of(name: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequ
     return [DatasetSplit(name, held)] if isinstance(held, datasets.Dataset) else held
 
 
-def typed_columns(
-    files: Sequence[SourceFile], columns: Columns, source: Source, besides: Sequence[str] = ()
-) -> dict[str, pa.DataType]:
-    """One type for each column that is read, those `besides` the study's included; SourceError where one is not there
-    or is not what the study says."""
-    names = [*needed(columns), *source.read_besides, *besides]
-    for file in files:
-        check_names(file.columns, names, file.name)
-    wanted = settled_types(files, list(dict.fromkeys(names)), texts_in(columns))
-    first = files[0].name
-    for name in columns.inputs:
-        kind = wanted[name]
-        if columns.image is not None and kind not in (types.PICTURE, types.TEXT):
-            raise SourceError(f"{first}: image column {name!r} holds {types.shown_type(kind)}, not pictures or paths")
-        if name in columns.texts and kind != types.TEXT:
-            raise SourceError(f"{first}: {columns.kind} column {name!r} holds {types.shown_type(kind)}, not strings")
-        if columns.features is not None and kind not in PLAIN:
-            raise SourceError(
-                f"{first}: feature column {name!r} holds {types.shown_type(kind)}; features are numbers, booleans and "
-                "strings"
-            )
-    for name in columns.labels:
-        if types.is_list(wanted[name]) and columns.target in (None, "class"):
-            raise SourceError(
-                f"{first}: label column {name!r} holds lists: write task: multi_label for sets of labels, or task: "
-                "regression for lists of numbers"
-            )
-        if not types.is_list(wanted[name]) and wanted[name] not in PLAIN:
-            raise SourceError(
-                f"{first}: label column {name!r} holds {types.shown_type(wanted[name])}; labels are texts, numbers, "
-                "booleans or lists of them"
-            )
-    if columns.group is not None and wanted[columns.group] not in PLAIN:
-        kind = types.shown_type(wanted[columns.group])
-        raise SourceError(f"{first}: group column {columns.group!r} holds {kind}; groups are numbers and strings")
-    if columns.id is not None and wanted[columns.id] not in (types.INTEGER, types.TEXT):
-        kind = types.shown_type(wanted[columns.id])
-        raise SourceError(f"{first}: id column {columns.id!r} holds {kind}; ids are texts or whole numbers")
-    return wanted
-
-
-def spellings_in(files: Sequence[SourceFile], columns: Columns, wanted: Types) -> dict[str, str]:
-    """Labels of classes that files hold as texts and that are read as booleans or numbers, as the first writes them."""
-    name, found = (columns.labels or ("",))[0], dict[str, str]()
-    if columns.target in (None, "class") and wanted.get(name) in (types.BOOLEAN, types.NUMBER):
-        for file in files:
-            found = {**file.spellings(name, wanted[name]), **found}
-    return found
-
-
-def class_names_of(files: Sequence[SourceFile], columns: Columns) -> dict[str, tuple[str, ...]]:
-    """Names that one of the files has for the classes of a label column, for files that hold their numbers alone."""
-    return {
-        name: named for file in reversed(files) for name, named in file.label_names.items() if name in columns.labels
-    }
-
-
 def read_splits(
     source: Source,
     parts: Mapping[str, Sequence[SourceFile]],
-    wanted: dict[str, pa.DataType],
-    columns: Columns,
-    folder: Path,
-    base: Path,
-    names: Mapping[str, Sequence[str]],
-    apart: Apart | None = None,
+    scan: Scan,
+    apart: Apart | None,
+    read: Callable[[Scan], dict[str, SplitRows]],
 ) -> dict[str, SplitRows]:
-    """Shards of both splits, from `folder` where they are there already; `names` are those of classes.
+    """Shards of both splits, from the scan's folder where they are there already.
 
     There is no test split where `parts` has one without files. Rows of the training files that are `apart` are neither.
     """
     scans: dict[str, SplitRows] = {}
     offset = 0
     for name, files in parts.items():
-        division = Division.of(source, columns) if "test" not in parts else None
+        division = Division.of(source, scan.columns) if "test" not in parts else None
 
         def divide(table: pa.Table, hashes: np.ndarray, name: str = name, by: Any = division) -> Any:
             masks = by(table, hashes) if by else {name: np.ones(table.num_rows, np.bool_)}
@@ -305,11 +267,20 @@ def read_splits(
             own = apart(table)
             return {split: mask & ~own for split, mask in masks.items()} | {APART: own}
 
-        kinds = wanted | apart_types(files, apart) if name == "train" else wanted
-        scans |= scanned(files, kinds, columns, folder / name, base, divide, names, offset) if files else {}
+        kinds = {**scan.wanted, **apart_types(files, apart)} if name == "train" else scan.wanted
+        own = replace(scan, files=files, wanted=kinds, folder=scan.folder / name, divide=divide, offset=offset)
+        told = (
+            FORMAT,
+            {name: str(kind) for name, kind in kinds.items()},
+            scan.columns.model_dump_json(),
+            str(scan.base),
+        )
+        made = (*told, scan.names, offset, scan.limits, name, division, apart)
+        own = replace(own, alike=xxhash.xxh3_128_hexdigest(repr(made).encode()))
+        scans |= read(own) if files else {}
         if division and division.misses(scans):
             by_row = partial(divide, by=replace(division, by_row=True))
-            scans = scanned(files, kinds, columns, folder / "by_row", base, by_row, names, offset)
+            scans = read(replace(own, folder=scan.folder / "by_row", divide=by_row, alike=f"{own.alike} by row"))
         offset += len(files)
     for split in ("train", "test"):
         if split not in scans and parts.get(split) != ():
@@ -318,6 +289,11 @@ def read_splits(
             rows = sum(len(part) for name, part in scans.items() if name != APART)
             raise LeftEmpty(why_empty(split, rows, "split" if source.read_besides else "test_fraction"))
     return scans
+
+
+def undivided(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:
+    """All rows of a batch are of one split."""
+    return {"train": np.ones(table.num_rows, np.bool_)}
 
 
 def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: str) -> None:

@@ -102,7 +102,7 @@ def refuse_tested(target: SplitRows, files: Sequence[str], test: SplitRows, test
     more = ", …" if len(found) > SHOWN else ""
     raise SourceError(
         f"target: {len(found):,} of {len(wanted):,} rows are in the test split, too ({'; '.join(pairs)}{more}): leave "
-        "them out of the target, for what follows test rows cannot be judged by them"
+        "them out of the target, for test rows cannot judge a selection that follows them"
     )
 
 

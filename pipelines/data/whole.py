@@ -12,24 +12,22 @@ import xxhash
 from jaxtyping import Int64
 
 from secateur.pipelines.data.apart import APART, Apart, check_apart
+from secateur.pipelines.data.column_types import class_names_of, spellings_in, typed_columns
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
 from secateur.pipelines.data.own_values import LARGEST
 from secateur.pipelines.data.policy import DataPolicy
-from secateur.pipelines.data.scan import FILE, SplitRows, on_disk, scanned
+from secateur.pipelines.data.scan import FILE, Scan, SplitRows, on_disk, scanned
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import SourceFile
 from secateur.pipelines.data.source_kinds.registry import Source
 from secateur.pipelines.data.sources import (
     Places,
-    class_names_of,
     own_manners,
     part_of,
     read,
     rows_folder,
-    spellings_in,
-    typed_columns,
 )
 from secateur.pipelines.data.targets import read_targets
 
@@ -125,7 +123,7 @@ def load_whole(
         folder = rows_folder(source, columns, base, cache, revision)
         folder = folder.with_name(f"{folder.name}-{named(besides, longest, apart)}")
         names = class_names_of(files, columns)
-        scans = scanned(files, wanted, columns, folder / "train", base, divide, names, longest=longest)
+        scans = scanned(Scan(files, wanted, columns, folder / "train", base, divide, names, longest=longest))
     if "train" not in scans:
         if APART in scans:
             raise SourceError(f"target.filter: takes all {len(scans[APART]):,} rows, none is left to choose from")

@@ -13,7 +13,7 @@ import numpy as np
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Located, Selected
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.row_files import FORMATS, ending_of
+from secateur.pipelines.manifests.row_files import READ, ending_of
 
 BLOCK = 1 << 20
 MOST_ROWS = 2**33
@@ -55,7 +55,7 @@ def paths_of(selected: Selected) -> list[str]:
     kept = selected.manifest.selection
     image = kept.columns.get("image")
     own = "path" in kept.table.columns and kept.origin.types.get(str(image)) == "picture"
-    if not own or any(ending_of(Path(file.name)) in FORMATS for file in kept.origin.files):
+    if not own or any(ending_of(Path(file.name)) in READ for file in kept.origin.files):
         return []
     paths = kept.table["path"].to_list()
     return paths if all(paths) and len(set(paths)) == len(paths) and "\n" not in "".join(paths) else []

@@ -154,7 +154,7 @@ def refuse_unsafe(
     refuse_existing(path, overwrite=overwrite)
     place, folder = path.resolve(), manifest.path.resolve()
     if place.is_relative_to(folder):
-        raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds nothing but what it seals")
+        raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds its sealed files alone")
     data = given.data if isinstance(given, SourceRows) else given
     sources = [Path(cached["filename"]).resolve() for cached in data.cache_files] if data is not None else []
     sources += [source.resolve() for source in given.sources] if isinstance(given, SourceRows) else []

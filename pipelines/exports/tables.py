@@ -26,7 +26,7 @@ from secateur.pipelines.data.sources import own_manners
 from secateur.pipelines.exports.registry import exporter
 from secateur.pipelines.exports.selected import Selected, has_media
 from secateur.pipelines.manifests.document import ManifestError
-from secateur.pipelines.manifests.row_files import FORMATS, copy_records, ending_of, texts_in
+from secateur.pipelines.manifests.row_files import READ, copy_records, ending_of, texts_in
 
 BYTES_PER_GROUP = 2**26
 RowColumn = Annotated[
@@ -200,7 +200,7 @@ def jsonl(
     which JSON does not know, is null; times are ISO 8601. Bytes and images cannot be held.
     """
     rows = Rows(selected, row_column, weight_column, number_column, texts=True)
-    if selected.sources and all(FORMATS.get(ending_of(source)) == "jsonl" for source in selected.sources):
+    if selected.sources and all(READ.get(ending_of(source)) == "jsonl" for source in selected.sources):
         with path.open("wb") as target:
             copy_lines(selected, {name: values for name, (values, _) in rows.added.items()}, target.write)
         return

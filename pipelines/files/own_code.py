@@ -66,7 +66,7 @@ def refuse_changed(files: Iterable[Path]) -> None:
         before, known = _seen.get(path, (None, content))
         if spec is not None and (before is None or before is spec) and known != content:
             raise ValueError(
-                f"{path} has changed since this process loaded it, so what it runs would not be what the file says: "
+                f"{path} has changed since this process loaded it, so it would run other code than the file has: "
                 "start a new process (in a notebook, restart the kernel)"
             )
         _seen[path] = (spec, content)

@@ -16,11 +16,11 @@ from jaxtyping import Shaped
 from secateur.pipelines.audits.contract import Vectors
 from secateur.pipelines.audits.reading import PartFiles
 from secateur.pipelines.audits.vectors import brought, of_encoder
+from secateur.pipelines.data.array_files import ENDING, array_at, no_array
 from secateur.pipelines.data.own_vectors import lists_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.studies.rejections import did_you_mean
 
-ENDING = ".npy"
 TRAIN = "train"
 
 
@@ -110,16 +110,7 @@ def opened_array(given: Any) -> tuple[Shaped[np.ndarray, "m d"], str]:
     """An array as it is, or of a file, mapped into memory, and what a message calls it; SourceError for any other."""
     said = "the array" if not isinstance(given, str | Path) else str(given)
     if isinstance(given, str | Path):
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise SourceError(f"embeddings: there is no file {path}")
-        try:
-            given = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise SourceError(no_numbers(path)) from error
-        if not isinstance(given, np.ndarray):  # such as an archive of several
-            given.close()
-            raise SourceError(no_numbers(path))
+        given = array_at(given, "embeddings")
     found = np.asarray(given) if not isinstance(given, np.ndarray) else given
     if found.ndim != 2 or found.dtype.kind not in "fiu":
         raise SourceError(
@@ -129,18 +120,13 @@ def opened_array(given: Any) -> tuple[Shaped[np.ndarray, "m d"], str]:
     return found, said
 
 
-def no_numbers(path: str | Path) -> str:
-    """What to do about a file that is no array."""
-    return f"embeddings: {path} is no {ENDING} file of numbers: save it by numpy.save(file, array)"
-
-
 def named(given: str | Path) -> AskedVectors:
     """A column or a model by its name; raises SourceError for an empty name and for other files of arrays."""
     name = str(given)
     if not name.strip():
         raise SourceError(f"embeddings: the name is empty; name a FILE{ENDING}, a column, or a model")
     if Path(name).suffix in (".npz", ".pt", ".pkl") or Path(name).expanduser().is_file():
-        raise SourceError(no_numbers(name))
+        raise SourceError(no_array(name, "embeddings"))
     return AskedVectors({}, {}, name)
 
 

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from secateur.pipelines.data.array_files import array_at
 from secateur.pipelines.data.codes import codes_of
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.profile import Place, files_at, find_data
@@ -204,7 +205,7 @@ def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
     if given is None:
         raise ValueError(f"embeddings: selector {selector!r} reads vectors; give an array, a .npy file or a column")
     if isinstance(given, str | Path) and Path(given).suffix == ".npy":
-        found = np.load(given, mmap_mode="r", allow_pickle=False)
+        found = array_at(given, "embeddings")
     elif isinstance(given, str):
         column = rows.column(given, "embeddings")
         lengths = column.list.len().unique() if isinstance(column.dtype, pl.List) else None

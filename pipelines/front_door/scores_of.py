@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from secateur.pipelines.data.array_files import array_at
 from secateur.pipelines.data.model_outputs import Epoch, Named, epochs_of
 from secateur.pipelines.front_door.asked import Scores, asked
 from secateur.pipelines.runs.following import Outputs, every_score, reason_against, refuse_others
@@ -75,7 +76,7 @@ def scores_of(
 def targets_of(labels: Any, task: str, epochs: Sequence[Epoch], outputs: Any) -> np.ndarray:
     """Labels as the task has them, int64 `[n]` or bool `[n, labels]`; raises ValueError for others."""
     if isinstance(labels, str | Path):
-        labels = np.load(Path(labels).expanduser(), mmap_mode="r", allow_pickle=False)
+        labels = array_at(labels, "labels")
     held = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
     rows, width = epochs[0].rows, epochs[0].width
     if len(held.shape) != (1 if task == "classification" else 2) or (task == "multi_label" and held.shape[1] != width):

@@ -23,7 +23,7 @@ def check_budget(declaration: Declaration[Any]) -> None:
     spent = declaration.provenance.spent
     if spent is None:
         if isinstance(keep, dict):
-            raise ManifestError(f"keep: a budget of {', '.join(keep)} without what the kept rows come to")
+            raise ManifestError(f"keep: a budget of {', '.join(keep)} without the sum over the kept rows")
         if count != (resolved := resolve_keep(keep, of)):
             raise ManifestError(f"{count} rows are kept, but keep {keep} of {of} comes to {resolved}")
         return

@@ -152,7 +152,7 @@ class Decision:
         reason = f"{source.selector}{summary} {did} among the {declared.count} of {declared.of} that stay"
         for score in self.scores[:1]:
             if self.compared and self.compared.group is not None:
-                reason += f"; {self.own_value(score)} is what it saw of the group"
+                reason += f"; {self.own_value(score)} is its own in the group"
             reason += (
                 f"; its {score.name} of {score.value:.4g} is number {score.overall.rank} of {score.overall.count} from "
                 f"the top, kept ones run from {score.kept_lowest:.4g} to {score.kept_highest:.4g}"

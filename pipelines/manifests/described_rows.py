@@ -47,7 +47,7 @@ def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
         "weight": "Weight of the sample in training.",
         "id": "The sample's id in the user's own column.",
         "group": "Samples of equal group stay or go together.",
-        "cost": "What the sample takes of the budget.",
+        "cost": "The sample's part of the budget.",
     }
     for card in declaration.provenance.scores:
         meanings[kept_rows.SCORE + card.name] = (

@@ -75,9 +75,9 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
             scores[card.name] = np.asarray(values)
     embeddings = read_array(store, (study, "embeddings"))
     if isinstance(embeddings, str):
-        unknown.append(f"what is near it: {embeddings}")
+        unknown.append(f"neighbours: {embeddings}")
     elif len(embeddings) != samples.height:
-        unknown.append("what is near it: the study has no embeddings (a score or selector that reads them makes them)")
+        unknown.append("neighbours: the study has no embeddings (a score or selector that reads them makes them)")
     near = embeddings if not isinstance(embeddings, str) and len(embeddings) == samples.height else None
 
     def shown(row: int) -> str:

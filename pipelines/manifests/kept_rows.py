@@ -126,7 +126,7 @@ def _read(path: Path, columns: Sequence[str], count: int) -> pa.Table:
         unpacked = sum(group.total_byte_size for group in groups)
         width = sum(WIDTHS.get(name) or _arrow_type(name).byte_width for name in columns)
         if count > ROWS_PER_BYTE * path.stat().st_size or unpacked > 2 * width * count + SLACK:
-            raise ValueError(f"{path.name} would unpack {count} rows to {unpacked} bytes, too many for what it is")
+            raise ValueError(f"{path.name} would unpack {count} rows to {unpacked} bytes, too many for its size")
         table = file.read()
     table.validate(full=True)
     return table

@@ -69,9 +69,15 @@ class Manifest:
 
     @classmethod
     def write(
-        cls, folder: Path | str, payload: Payload, provenance: Provenance, *, overwrite: bool = False
+        cls,
+        folder: Path | str,
+        payload: Payload,
+        provenance: Provenance,
+        *,
+        overwrite: bool = False,
+        verify: bool = True,
     ) -> "Manifest":
-        """Write the folder, whole or not at all, and read it back.
+        """Write the folder, whole or not at all, and read it back, unless a caller will and says not to `verify`.
 
         Raises ManifestError for a payload and a provenance that do not fit together, and where the target exists
         without `overwrite` or holds anything but a manifest.
@@ -81,12 +87,12 @@ class Manifest:
             refuse_other_contents(folder)
             with new_folder(folder, overwrite=overwrite) as partial:
                 payload.write(partial)
-                written = cls.seal(partial, payload, provenance)
+                written = cls.seal(partial, payload, provenance, verify=verify)
         return cls(folder, written.declaration, written.payload)
 
     @classmethod
-    def seal(cls, folder: Path, payload: Payload, provenance: Provenance) -> "Manifest":
-        """Write the manifest.json of files that stand in a folder already, and read all of it back."""
+    def seal(cls, folder: Path, payload: Payload, provenance: Provenance, *, verify: bool = True) -> "Manifest":
+        """Write the manifest.json of files that stand in a folder already; read all of it back to `verify`."""
         declaration: Declaration[Any] = Declaration[payload.Part](  # type: ignore[name-defined]
             format=1,
             kept=True,
@@ -100,8 +106,11 @@ class Manifest:
             root="",
         )
         check(declaration, type(payload))
-        write_document(folder, payload.described(declaration) | {"secateur": declaration.model_dump(mode="json")})
-        return cls.load(folder)
+        document = payload.described(declaration) | {"secateur": declaration.model_dump(mode="json")}
+        write_document(folder, document)
+        if verify:
+            return cls.load(folder)
+        return cls(folder, declaration.model_copy(update={"root": document["secateur"]["root"]}), payload)
 
     @classmethod
     def load(cls, path: Path | str, *, verify: bool = True) -> "Manifest":

@@ -85,7 +85,7 @@ def refuse_files(declaration: Declaration[Any], *names: str) -> None:
 def refuse_suffix(output: Path, *known: str) -> None:
     """Raise ManifestError where a file is to be written that ends in none of these; without any, a folder is."""
     if known and output.suffix not in known:
-        raise ManifestError(f"{output} would not say what it holds: let its name end in {' or '.join(known)}")
+        raise ManifestError(f"{output} would not show its format: let its name end in {' or '.join(known)}")
 
 
 def refuse_settings(unit: Unit, settings: Mapping[str, Any], *known: str) -> None:

@@ -44,11 +44,11 @@ class ScoreCard(FrozenModel):
 
 
 class Spent(FrozenModel):
-    """What kept rows come to, where a budget counts another thing than rows or rows stay together.
+    """Sums over kept rows, where a budget counts another thing than rows or rows stay together.
 
-    `unit` is `rows` or the column that the budget is of, `limit` what kept rows may come to, `total` what they do, and
-    `whole` what all rows do. `beside` is what the selection comes to that a random choice stands beside. Rows of equal
-    values of the column `group` stay together, `groups` of them.
+    `unit` is `rows` or the column of the budget, `limit` the largest sum over the kept rows, `total` their sum, and
+    `whole` that over all rows. `beside` is the sum of the selection that a random choice is compared with.
+    Rows of equal values of the column `group` stay together, `groups` of them.
     """
 
     unit: Text

@@ -25,6 +25,7 @@ from secateur.pipelines.data.profile import find_data
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.imagefolder import Imagefolder
+from secateur.pipelines.data.source_kinds.json_arrays import lines_of
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
@@ -38,6 +39,9 @@ from secateur.pipelines.manifests.origin import Origin
 from secateur.pipelines.manifests.payload import refuse_suffix
 
 FORMATS: Final = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+"""What is written, by the ending."""
+READ: Final = {**FORMATS, ".json": "jsonl"}
+"""What is read; of a JSON array the kept rows are written as JSON lines."""
 PACKED: Final = (".gz", ".bz2", ".zst")
 BLOCK = 1 << 22
 """Bytes of a file of text that are looked at at once."""
@@ -64,7 +68,7 @@ class KeptRows(Protocol):
 
 
 def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any) -> Path:
-    """Write what stays of a Parquet, CSV or JSON-lines file, of a folder of pictures or of one that `datasets` saved.
+    """Write what stays of a Parquet, CSV or JSON file, of a folder of pictures or of one that `datasets` saved.
 
     Of a folder with a test split beside the training rows it is of these.
 
@@ -89,7 +93,7 @@ def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any
         file = file_of(target, columns, rows.origin)
         refuse_suffix(
             output.with_suffix("") if output.suffix == ".gz" else output,
-            *(suffix for suffix, kind in FORMATS.items() if kind == FORMATS[ending_of(target)]),
+            *(suffix for suffix, kind in FORMATS.items() if kind == READ[ending_of(target)]),
         )
         mine = of_name(rows, target)
         located, count = mine.located_in(file, columns, [*target.absolute().parents, Path.cwd()])
@@ -195,9 +199,9 @@ def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFi
     if not target.is_file():
         raise ManifestError(f"there is no file or folder {target}")
     ending = ending_of(target)
-    kind = FORMATS.get(ending)
+    kind = READ.get(ending)
     if kind is None:
-        raise ManifestError(f"rows are read from {', '.join(FORMATS)} files and folders that `datasets` saved")
+        raise ManifestError(f"rows are read from {', '.join(READ)} files and folders that `datasets` saved")
     if kind == "csv":
         separator = "\t" if ending == ".tsv" else origin.separator
         return CsvFile(target, separator, origin.charset, columns.features, columns.labels, columns.missing)
@@ -315,14 +319,14 @@ def copy_block(data: bytes, keep: np.ndarray, row: int, is_csv: bool, write: Cal
 
 
 def texts_in(path: Path, charset: str) -> Iterator[bytes]:
-    """The bytes of a file, unpacked; of encodings in which a byte is no letter the same text as UTF-8."""
+    """The bytes of a file, unpacked, the objects of a JSON array in lines; of encodings in which a byte is no letter
+    the same text as UTF-8."""
     with bounded(path) as stream:
         if wide(charset):
             text = io.TextIOWrapper(io.BytesIO(stream.read()), charset, newline="")
             yield text.read().encode()
             return
-        while data := stream.read(BLOCK):
-            yield data
+        yield from lines_of(path, stream, BLOCK)
 
 
 def wide(charset: str) -> bool:

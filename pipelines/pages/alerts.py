@@ -41,7 +41,7 @@ def said_ahead(findings: Sequence[Mapping[str, Any]], chosen: str | None) -> Ite
     """Of everything, and of what is recommended."""
     for finding in findings:
         own = finding["kind"] in LOSS and chosen is not None
-        yield BEFORE, f"what is recommended is concerned: {finding['text']}" if own else finding["text"]
+        yield BEFORE, f"the recommended subset: {finding['text']}" if own else finding["text"]
 
 
 def said_of_others(
@@ -53,6 +53,6 @@ def said_of_others(
         return
     finding, *more = findings
     word = finding["kind"].partition(" ")[2]
-    first = f"What is recommended loses no {word}. " if chosen not in losing else ""
+    first = f"The recommended subset loses no {word}. " if chosen not in losing else ""
     names = ", ".join(one["selection"].replace("@", " at ") for one in more)
     yield f"{first}{OTHERS}", finding["text"] + (f"; others that lose one: {names}" if more else "")

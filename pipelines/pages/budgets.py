@@ -19,8 +19,8 @@ class Come:
     """What a selection comes to at a budget, over its seeds."""
 
     selection: Annotated[str, Field(description="its key, name@budget")]
-    limit: Annotated[float, Field(description="what kept rows may come to")]
-    totals: Annotated[list[float], Field(description="what they do, by seed; never above the limit")]
+    limit: Annotated[float, Field(description="largest sum over the kept rows")]
+    totals: Annotated[list[float], Field(description="their sum, by seed; never above the limit")]
     left: Annotated[float, Field(description="most that a seed leaves of the limit: no group, or row, fits into it")]
     groups: Annotated[list[int] | None, Field(description="groups that stay, by seed; null without columns.group")]
 
@@ -30,7 +30,7 @@ class Budgets:
     """What a budget counts, the column of groups, and what every selection comes to."""
 
     unit: Annotated[str, Field(description="rows, or the column that budgets are of")]
-    whole: Annotated[float, Field(description="what all training rows come to")]
+    whole: Annotated[float, Field(description="sum over all training rows")]
     group: Annotated[str | None, Field(description="column whose equal values stay together")]
     kept: list[Come]
 
@@ -45,7 +45,7 @@ class Budgets:
         if self.unit != ROWS:
             yield (
                 f"Budgets are of {self.unit}, of which all training rows have {self.whole:,.15g}: no selection has "
-                "more than its budget, and what no longer fits is skipped."
+                "more than its budget, and skips rows that no longer fit."
             )
 
     def table(self, study: Study) -> Table:

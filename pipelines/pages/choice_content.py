@@ -18,7 +18,7 @@ class ScoreFacts(Content):
     """A score that the user brought."""
 
     name: Annotated[str, Field(description="as the study calls it")]
-    high_means: Annotated[str, Field(description="what a high value means")]
+    high_means: Annotated[str, Field(description="the meaning of a high value")]
     brought: Annotated[str, Field(description="where it comes from")]
     low: Annotated[float, Field(description="the lowest value")]
     mean: Annotated[float, Field(description="mean over all rows")]
@@ -35,14 +35,14 @@ class Kept(Content):
     kept: Annotated[int, Field(ge=0, description="rows that stay")]
     of: Annotated[int, Field(ge=1, description="rows in all")]
     groups: Annotated[int | None, Field(description="groups that stay, where rows stay together")]
-    unit: Annotated[str, Field(description="what the budget counts: rows, or a column")]
-    limit: Annotated[float, Field(description="what kept rows may come to")]
-    total: Annotated[float, Field(description="what they come to")]
-    left: Annotated[float, Field(ge=0, description="what is left of the budget: nothing more of the order fits in it")]
-    whole: Annotated[float, Field(description="what all rows come to")]
+    unit: Annotated[str, Field(description="unit of the budget: rows, or a column")]
+    limit: Annotated[float, Field(description="largest sum over the kept rows")]
+    total: Annotated[float, Field(description="their sum")]
+    left: Annotated[float, Field(ge=0, description="the rest of the budget, in which no further row of the order fits")]
+    whole: Annotated[float, Field(description="sum over all rows")]
     random: Annotated[str | None, Field(description="the selection of as much at random; null of a random one")]
     random_kept: Annotated[int | None, Field(description="its rows")]
-    random_total: Annotated[float | None, Field(description="what they come to")]
+    random_total: Annotated[float | None, Field(description="their sum")]
     scores: Annotated[dict[str, float], Field(description="mean of each score over the kept rows")]
     random_scores: Annotated[dict[str, float], Field(description="the same of the random ones")]
 
@@ -54,7 +54,9 @@ class Overlap(Content):
     other: Annotated[str, Field(description="another one at that budget")]
     both: Annotated[int, Field(ge=0, description="rows that both keep")]
     jaccard: Annotated[float, Field(ge=0, le=1, description="rows that both keep, of those that either keeps")]
-    by_chance: Annotated[float, Field(ge=0, le=1, description="what two random selections of these sizes come to")]
+    by_chance: Annotated[
+        float, Field(ge=0, le=1, description="the expected value of two random selections of these sizes")
+    ]
 
 
 class Part(Content):
@@ -85,18 +87,18 @@ class ChoiceContent(Content):
     kind: Annotated[Literal["choice"], Field(description="tells it from reports on trainings")] = "choice"
     study: Annotated[str, Field(description="name of the study")]
     description: Annotated[str, Field(description="of the study")]
-    unit: Annotated[str, Field(description="what is kept or dropped")]
+    unit: Annotated[str, Field(description="the unit that is kept or dropped")]
     seeds: Annotated[int, Field(ge=1, description="repetitions of every draw")]
     samples: Annotated[int, Field(ge=1, description="rows in all")]
-    verdict: Annotated[str, Field(description="what nothing here says")]
+    verdict: Annotated[str, Field(description="a reminder that no model was trained")]
     recommendation: Annotated[None, Field(description="null: nothing was measured")] = None
     scores: Annotated[list[ScoreFacts], Field(description="scores of the user's")]
-    target: Annotated[str, Field(description="what stands beside selections for a target; empty without one")] = ""
+    target: Annotated[str, Field(description="references of selections for a target; empty without one")] = ""
     kept: Annotated[list[Kept], Field(description="every selection at every budget and seed")]
     overlaps: Annotated[list[Overlap], Field(description="pairs of selections, of seed 0")]
     parts: Annotated[list[Part], Field(description="quotas of columns before and after, of seed 0")]
     extremes: Annotated[list[Extreme], Field(description="rows at the ends of each score")]
-    findings: Annotated[list[Told], Field(description="what is wrong with data and scores, the gravest first")]
+    findings: Annotated[list[Told], Field(description="faults of data and scores, the gravest first")]
     note: Annotated[str, Field(description="how to read the table")]
     table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
 

@@ -98,7 +98,7 @@ def content_of(made: Made, findings: Sequence[Mapping[str, Any]]) -> ChoiceConte
         overlaps=list(overlaps_of(made)),
         parts=list(shares_of(made)),
         extremes=list(extremes_of(made)),
-        note="Kept rows never come to more than the budget; what is left of it buys nothing more of the order.",
+        note="Kept rows never come to more than the budget; no further row of the order fits in the rest.",
         table=kept_table(kept),
         findings=[{"importance": place, **finding} for place, finding in enumerate(findings)],  # type: ignore[misc]
     )

@@ -35,7 +35,7 @@ class Member(Content):
     file: Annotated[str, Field(description="its file, or the path of its picture")]
     row: Annotated[int, Field(ge=0, description="in that file, from 0")]
     sample: Annotated[int, Field(ge=0, description="among the samples of its split")]
-    id: Annotated[str, Field(description="what a task of your own calls it; empty otherwise")] = ""
+    id: Annotated[str, Field(description="its name in a task of your own; empty otherwise")] = ""
     given: Annotated[str, Field(description="its target in the data")]
 
 
@@ -50,7 +50,7 @@ class GroupContent(Content):
 class Told(Content):
     """One finding about the data or the scores."""
 
-    kind: Annotated[str, Field(description="what was found, such as leaked or duplicates")]
+    kind: Annotated[str, Field(description="kind of finding, such as leaked or duplicates")]
     split: Annotated[str, Field(description="train or test")]
     importance: Annotated[int, Field(ge=0, description="its place, the gravest is 0")]
     count: Annotated[int, Field(ge=0, description="rows, files or classes that it is about")]
@@ -118,7 +118,7 @@ class RecommendationContent(Content):
 
     selection: Annotated[str, Field(description="selection of the trials to take, whose manifest is printed")]
     sentence: Annotated[str, Field(description="the recommendation")]
-    margin: Annotated[float, Field(description="what may be lost, in the unit of the metric")]
+    margin: Annotated[float, Field(description="the accepted loss, in the unit of the metric")]
     level: Annotated[float, Field(description="chance of a false claim over all arms and budgets")]
     power: Annotated[float | None, Field(description="chance to show a budget that loses nothing; null for one seed")]
     claims: Annotated[list[Tested], Field(description="every budget that was tested, in order")]
@@ -128,7 +128,7 @@ class EqualStepsContent(Content):
     """The comparison at equal steps, beside that at equal epochs which all other keys hold."""
 
     verdict: Annotated[str, Field(description="which arms did better than random at equal steps")]
-    sentences: Annotated[list[str], Field(description="what both comparisons mean, and where they disagree")]
+    sentences: Annotated[list[str], Field(description="the meaning of both comparisons, and where they disagree")]
     rows: Annotated[list[Row], Field(description="arms at budgets, beside random, everything, and equal epochs")]
     whole: Annotated[list[Row], Field(description="references, which both comparisons share, then arms of no budget")]
     note: Annotated[str, Field(description="how to read the numbers")]
@@ -147,7 +147,7 @@ class Winner(Content):
 class TargetContent(Content):
     """What selections for examples of a job are worth beside random rows."""
 
-    sentences: Annotated[list[str], Field(description="which comes first at each budget, and what was shown")]
+    sentences: Annotated[list[str], Field(description="the best selection at each budget, and significant differences")]
     winners: Annotated[list[Winner], Field(description="of the selections for the target and the random ones")]
 
 
@@ -157,26 +157,24 @@ class ReportContent(Content):
     format: Annotated[Literal[1], Field(description="of this file")] = FORMAT
     study: Annotated[str, Field(description="name of the study")]
     description: Annotated[str, Field(description="of the study")]
-    unit: Annotated[str, Field(description="what is kept or dropped, such as sample")]
-    arm: Annotated[str, Field(description="the word for what is compared, such as selection")]
-    metrics: Annotated[list[Metric], Field(min_length=1, description="what was measured; the first one decides")]
+    unit: Annotated[str, Field(description="unit that is kept or dropped, such as sample")]
+    arm: Annotated[str, Field(description="the word for an arm, such as selection")]
+    metrics: Annotated[list[Metric], Field(min_length=1, description="measures; the first one decides")]
     baseline: Annotated[str, Field(description="name of the arm that keeps units at random")]
     seeds: Annotated[int, Field(ge=1, description="of the study, at most")]
     looks: Annotated[list[int], Field(description="numbers of seeds after which budgets were tested; empty: after all")]
     compare_at: Annotated[str | None, Field(description="equal steps, or equal epochs; null where trials are free")]
     verdict: Annotated[str, Field(description="which arms did better than random")]
     recommendation: Annotated[RecommendationContent | None, Field(description="null where no answer can be given")]
-    saving: Annotated[Mapping[str, Any] | None, Field(description="what each selection saves; null of other units")]
+    saving: Annotated[Mapping[str, Any] | None, Field(description="saving of each selection; null of other units")]
     time_to_accuracy: Annotated[
         Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
     ]
-    yardstick: Annotated[Beside | None, Field(description="what a simple model gets; null of studies of other units")]
-    budgets: Annotated[
-        Budgets | None, Field(description="what selections come to; null where each keeps just so many rows")
-    ]
+    yardstick: Annotated[Beside | None, Field(description="metrics of a simple model; null of studies of other units")]
+    budgets: Annotated[Budgets | None, Field(description="sums of selections; null where each keeps just so many rows")]
     target: Annotated[TargetContent | None, Field(description="null of a study without selections for a target")]
     by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
-    findings: Annotated[list[Told], Field(description="what is wrong, the gravest first; last, samples to look at")]
+    findings: Annotated[list[Told], Field(description="faults, the gravest first; last, samples to look at")]
     suspects: Annotated[SuspectContent | None, Field(description="null where no score tells hard samples")]
     rows: Annotated[list[Row], Field(description="arms at budgets, with their numbers in the unit of each metric")]
     whole: Annotated[list[Row], Field(description="references, then arms that go by no budget")]

@@ -62,13 +62,15 @@ def sentences_of(report: Report) -> list[str]:
     length = f" ({steps.full.steps:,})" if steps.full else ""
     said = [
         f"Here every {report.study.arm} is trained for as many optimiser steps as {whole}{length}, so that the samples "
-        "alone differ. At equal epochs a smaller subset is also trained for less: that is what saves time, and what is "
-        "lost there and not here is lost to the shorter training."
+        "alone differ. At equal epochs a smaller subset also trains for less: that saves time, and a loss there "
+        "alone comes from the shorter training."
     ]
     if report.study.first_seeds < 2:
         return said
     told = [*beside_everything(report, whole), *beside_random(report)]
-    return said + (told or ["Both comparisons agree on what loses to everything, and on what does better than random."])
+    return said + (
+        told or ["Both comparisons agree on the selections that lose to everything and on those that beat random."]
+    )
 
 
 def pairs_of(report: Report, other: str) -> Iterator[tuple[Row, Comparison, Comparison, Comparison | None]]:
@@ -100,7 +102,7 @@ def beside_everything(report: Report, whole: str) -> Iterator[str]:
     if rows := named(True, False, Verdict.BETTER):
         yield (
             f"Worse than {whole} at equal epochs and not shown to be at equal steps: {rows}. Trained as long, these "
-            "samples show no loss: the shorter training is what costs."
+            "samples show no loss: the shorter training is the cause."
         )
     if rows := named(True, False, Verdict.NO_BETTER, Verdict.WORSE):
         yield (

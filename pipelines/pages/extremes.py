@@ -10,7 +10,7 @@ import polars as pl
 
 from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import in_markdown
-from secateur.pipelines.pages.previews import Previews, names_of, previewed
+from secateur.pipelines.pages.previews import Previews, names_of, previewed, rows_at
 from secateur.scorers.contract import Scores
 from secateur.selectors.draws.ranks import Ordered
 
@@ -73,14 +73,11 @@ def described(
     previews: Previews | None,
 ) -> pl.DataFrame:
     """Score, name for `secateur explain`, target and preview of some rows, in their order."""
-    wanted = pl.LazyFrame({"row": rows.astype(np.int64), "score": values[rows].astype(np.float64)})
-    # A filter is read before a join: only these rows of the other columns are.
-    held = samples.filter(pl.col("row").is_in(rows.tolist()))
-    shown = wanted.join(held, on="row", how="left", maintain_order="left").collect()
+    shown = rows_at(samples, rows)
     texts = previewed(shown, previews)
     targets = shown_targets(shown, task)
     places = names_of(shown, files)
-    return pl.DataFrame({"score": shown["score"], "place": places, "label": targets, "preview": texts})
+    return pl.DataFrame({"score": values[rows].astype(np.float64), "place": places, "label": targets, "preview": texts})
 
 
 def caption(table: pl.DataFrame) -> str:

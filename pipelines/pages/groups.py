@@ -13,7 +13,7 @@ from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.shown_text import one_line, visible
 from secateur.pipelines.pages.extremes import encoded, picture_of
 from secateur.pipelines.pages.formulas import unformulated
-from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed
+from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed, rows_at
 from secateur.pipelines.pages.suspects import Shown, Suspects
 
 GROUPS, ROWS = 10, 10
@@ -41,8 +41,7 @@ class Samples:
 
     def described(self, rows: Int64[np.ndarray, " m"]) -> pl.DataFrame:
         """`split`, `file`, `row`, `sample`, `id` and `given` of some samples, and their scores, in their order."""
-        wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
-        shown = wanted.join(self.table, on="row", how="left", maintain_order="left").collect()
+        shown = rows_at(self.table, rows)
         addresses, own = files_and_rows(shown, self.files, self.split), "preview" in shown.columns
         return pl.DataFrame(
             {

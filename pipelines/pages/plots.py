@@ -119,7 +119,7 @@ def curves(
             axes.axhline(scale * level.mean, color=INK, linewidth=1, linestyle=line, label=name)
         if across and limit is not None:
             ends = scale * next(iter(across.values())).mean, scale * limit
-            axes.axhspan(min(ends), max(ends), color=COLOURS[2], alpha=0.15, linewidth=0, label="what may be lost")
+            axes.axhspan(min(ends), max(ends), color=COLOURS[2], alpha=0.15, linewidth=0, label="accepted loss")
         if across and full_at:
             axes.plot([full_at], [scale * next(iter(across.values())).mean], "*", color=INK, markersize=9)
         axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")

@@ -17,6 +17,14 @@ Previews = Callable[[np.ndarray], Sequence[str]]
 """What a reader sees of some samples, by their rows."""
 
 
+def rows_at(samples: pl.LazyFrame, rows: np.ndarray) -> pl.DataFrame:
+    """Some samples of a table with the column `row`, in their order; of all others that column alone is read."""
+    wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
+    # A filter is read before a join: only these rows of the other columns are.
+    held = samples.filter(pl.col("row").is_in(rows.tolist()))
+    return wanted.join(held, on="row", how="left", maintain_order="left").collect()
+
+
 def shown_places(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
     """Row of each sample in the user's file, from 0; with the file's name where there are several."""
     if "file" not in samples.columns:

@@ -155,7 +155,7 @@ def build_report(
     Comparisons are paired by seed, so they use the seeds that both sides have. Where outcomes say that trials are
     compared at equal optimiser steps, or at equal epochs, raises ValueError for trials of one budget that are not of
     the same length: they would not be comparable. So does a budget without its baselines, and a trial without the
-    metric that decides. What is recommended and saved goes by equal epochs where a study compares at both.
+    metric that decides. Recommendation and saving go by equal epochs where a study compares at both.
     """
     metrics = metrics or metrics_of(study)
     if lacking := next((trial for trial, one in outcomes.items() if metrics[0].name not in one.metrics), None):

@@ -255,13 +255,13 @@ class Words:
         if chosen is not None:
             said = [self.sentence(chosen), self.break_even(chosen)]
         elif recommended == self.whole:
-            said = ["Everything is kept, so nothing is saved; the table says what each subset would save."]
+            said = ["Everything is kept, so nothing is saved; the table lists the saving of each subset."]
         else:
             said = []
         if self.compare_at == "equal steps":
             said.append(
                 f"At equal steps every training is as long as one on {self.other}, so none saves time: write "
-                "`training: {epochs: …}` to see what a shorter training comes to, with `compare_at: [epochs, steps]` "
+                "`training: {epochs: …}` to compare shorter trainings, with `compare_at: [epochs, steps]` "
                 "for both."
             )
         if trainings:
@@ -273,11 +273,11 @@ class Words:
         """What one training saves."""
         samples = f"{row.of - row.kept:,} of {row.of:,} samples"
         if row.saves is False:
-            return f"What is recommended saves {samples} of storage, and nothing in training."
+            return f"The recommended subset saves {samples} of storage, and nothing in training."
         share = self.aside(row.seconds, f"{row.seconds / row.full_seconds:.0%}")
         return (
-            f"What is recommended saves {samples}, and in each training {row.steps / row.full_steps:.0%} of the steps "
-            f"and {span(row.seconds)} of {span(row.full_seconds)}{share}."
+            f"The recommended subset saves {samples}, and in each training {row.steps / row.full_steps:.0%} of the "
+            f"steps and {span(row.seconds)} of {span(row.full_seconds)}{share}."
         )
 
     def break_even(self, row: Saved) -> str:

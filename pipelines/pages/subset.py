@@ -15,7 +15,7 @@ from secateur.pipelines.files.shown_text import in_markdown, one_line
 from secateur.pipelines.pages.bars import paired_bars
 from secateur.pipelines.pages.extremes import SHOWN, strip
 from secateur.pipelines.pages.plots import inline
-from secateur.pipelines.pages.previews import Previews, previewed, shown_places
+from secateur.pipelines.pages.previews import Previews, previewed, rows_at, shown_places
 from secateur.pipelines.pages.score import EACH, NAME
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -160,8 +160,7 @@ def drawn(rows: np.ndarray, seed: int, count: int = SHOWN) -> np.ndarray:
 
 def side(title: str, rows: np.ndarray, whole: Whole, score: tuple[str, Scores] | None, *, pictures: bool) -> str:
     """Kept or dropped samples with row, class and, if any, score."""
-    wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
-    found = wanted.join(whole.samples, on="row", how="left", maintain_order="left").collect()
+    found = rows_at(whole.samples, rows)
     names = [one_line(target, NAME) for target in shown_targets(found, whole.task)]
     places = shown_places(found, whole.files)
     values = [] if score is None else [f"{value:.3g}" for value in np.asarray(score[1][rows], np.float64)]

@@ -12,7 +12,7 @@ from secateur.pipelines.data.stored_targets import shown_targets
 from secateur.pipelines.files.data_uris import data_uri
 from secateur.pipelines.files.shown_text import one_line, visible
 from secateur.pipelines.pages.extremes import encoded, picture_of
-from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed, shown_places
+from secateur.pipelines.pages.previews import Previews, files_and_rows, previewed, rows_at, shown_places
 from secateur.pipelines.studies.own_scores import OwnCard
 from secateur.scorers.contract import Card
 from secateur.trainers.contract import Data
@@ -144,8 +144,7 @@ def suspects_of(
         return None
     count = min(MOST, max(LEAST, round(SHARE * len(ranks))))
     rows = np.argsort(-ranks, kind="stable")[:count].astype(np.int64)
-    wanted = pl.LazyFrame({"row": rows})
-    shown = wanted.join(samples, on="row", how="left", maintain_order="left").collect()
+    shown = rows_at(samples, rows)
     predicted, certain = guess(rows)
     pictured = inputs.ndim == 4 and inputs.dtype == np.uint8
     texts = [""] * len(rows) if pictured else [visible(text or "") for text in previewed(shown, previews)]

@@ -13,21 +13,32 @@ from secateur.pipelines.runs.worker import save_array
 Blocks = Callable[[int], Iterator[np.ndarray]]
 """Blocks from a number on, each `[b, d]`."""
 
+Make = Callable[[Sequence[Path]], int]
+"""Writes the blocks that are missing at some places, each whole or not at all; how many were there."""
 
-def in_blocks(folder: Path, made_of: str, count: int, size: int, blocks: Blocks) -> tuple[Path, int]:
+
+def in_blocks(
+    folder: Path, made_of: str, count: int, size: int, blocks: Blocks, make: Make | None = None
+) -> tuple[Path, int]:
     """The file of an array `[count, d]` below a folder, which the caller removes, and how many blocks of `size` rows
-    an earlier run had made of the same inputs. Blocks of others are removed."""
+    an earlier run had made of the same inputs. Blocks of others are removed. `make` writes them in place of `blocks`.
+    """
     own, joined = folder / made_of[:16], folder / f"{made_of[:16]}.npy"
     for stale in folder.glob("*"):
         if stale not in (own, joined):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    places = block_places(own, count, size)
+    places = places_in(folder, made_of, count, size)
     if joined.exists():
         return joined, len(places)
-    resumed = block_by_block(places, blocks, save_array)
+    resumed = make(places) if make else block_by_block(places, blocks, save_array)
     join_blocks(places, count, joined)
     shutil.rmtree(own)
     return joined, resumed
+
+
+def places_in(folder: Path, made_of: str, count: int, size: int) -> list[Path]:
+    """Where the blocks of an array stand that `in_blocks` joins."""
+    return block_places(folder / made_of[:16], count, size)
 
 
 def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:

@@ -93,11 +93,11 @@ def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
             continue
         values = np.asarray(store.load(key))
         if len(values) > 1 and values.min() == values.max():
-            look = "what it was computed from"
+            look = "its inputs"
             if not isinstance(score, OwnScore):
                 look = f"the settings of {score.scorer} and at proxy"
             text = (
-                f"score {name} is {values[0]:.4g} for all {len(values):,} samples, so what is selected by it is "
+                f"score {name} is {values[0]:.4g} for all {len(values):,} samples, so a selection by it is "
                 f"chance: look at {look}"
             )
             listed.append({"kind": "constant score", "split": "train", "count": len(values), "text": text, "rows": []})
@@ -115,7 +115,7 @@ def unscored(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
         if count := int((values == mark).sum()):
             text = (
                 f"score {name} says nothing of {count:,} of {len(values):,} training samples, which are kept last: "
-                f"{score.scorer} leaves out short completions, and what its paper leaves out"
+                f"{score.scorer} leaves out short completions, and the rows that its paper leaves out"
             )
             listed.append({"kind": "unscored samples", "split": "train", "count": count, "text": text, "rows": []})
     return listed

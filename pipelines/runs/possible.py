@@ -1,4 +1,4 @@
-"""What a study asks of its data, looked at before anything is trained: classes, budgets, floors, windows."""
+"""What a study asks of its data, looked at before anything is trained: classes, budgets, floors, windows, memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.runs.room import row_faults
 from secateur.pipelines.studies.column_budgets import ROWS
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score
@@ -29,7 +30,7 @@ def check_possible(
         held = f"all {len(strata)} rows are of class {names[int(counts.argmax())]!r}"
         label = study.columns.labels[0] if study.columns else "label"
         faults.append(f"train split: {held} (column {label!r}): there is nothing to tell apart, a study needs two")
-    faults += budget_faults(study, counts)
+    faults += [*budget_faults(study, counts), *row_faults(len(strata))]
     if study.proxy:
         settings = {name: score.settings for name, score in study.computed.items()}
         learned = learned_from(len(strata), study.proxy.folds)

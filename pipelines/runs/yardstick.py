@@ -162,7 +162,7 @@ def beside(study: Study, known: Mapping[str, Any], metric: Metric, outcomes: Map
         whole=whole.mean if whole else None,
         weaker=weaker_text(name, value, whole, metric) if weaker and value is not None and whole else "",
         by_heart=by_heart_text(proxy, metric, epoch) if epoch is not None else "",
-        sentences=tuple(sentences_of(simple, proxy, metric, name, whole)),
+        sentences=tuple(sentences_of(simple, proxy, metric, name, whole, known["test_samples"])),
     )
 
 
@@ -213,9 +213,9 @@ def weaker_text(name: str, value: float, whole: Summary, metric: Metric) -> str:
 
 
 def sentences_of(
-    simple: Mapping[str, Any], proxy: Mapping[str, Any], metric: Metric, name: str, whole: Summary | None
+    simple: Mapping[str, Any], proxy: Mapping[str, Any], metric: Metric, name: str, whole: Summary | None, tests: int
 ) -> Iterator[str]:
-    """What the models get, for every report."""
+    """What the models get, for every report; there are so many `tests`."""
     word = metric.name.replace("_", " ")
     if name:
         part = f"{simple['rows']:,} of {simple['samples']:,}" if simple["rows"] < simple["samples"] else "all"
@@ -223,7 +223,8 @@ def sentences_of(
             simple["columns"] < simple["of_columns"]
         )
         said = f"Yardstick, {word}: {name}, fitted to {part} training samples{drawn}, gets "
-        said += f"{shown(simple['metrics'][metric.name], metric)} on the test samples"
+        some = f"{simple['judged']:,} of the" if simple.get("judged", tests) < tests else "the"
+        said += f"{shown(simple['metrics'][metric.name], metric)} on {some} test samples"
         yield said + (
             f"; networks trained on everything {shown(whole.mean, metric)}{spread(whole, metric)}." if whole else "."
         )

@@ -141,7 +141,7 @@ class ModelSpace(Settings):
     columns: Annotated[Columns, Field(description="as in a study")]
     data: Annotated[DataPolicy, Field(description="as in a study")] = DataPolicy()
     encoding: Annotated[dict[str, Any], PATHS, Field(description="as in a study")] = Field(default_factory=dict)
-    training: Annotated[TrainingConfig, Field(description="what is not chosen of the networks' training")]
+    training: Annotated[TrainingConfig, Field(description="the part of the networks' training that no choice changes")]
     positions: Annotated[
         dict[str, Position],
         PATHS_OR_CODE,

@@ -63,7 +63,7 @@ class Choice(AnyStudy):
     columns: Annotated[
         Columns, Field(description="which columns are input, id, group and label; the last three may be left out")
     ]
-    data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
+    data: Annotated[DataPolicy, Field(description="policies for rows that cannot be used, or should not")] = (
         DataPolicy()
     )
     scores: Annotated[dict[Name, AnyOwn], Field(description="scores that you bring, by name")] = Field(

@@ -87,6 +87,10 @@ def draft_columns(place: Place, wish: Wish) -> Draft:
     """Columns and task; raises SourceError where no label or no input can be told, naming the columns there are."""
     found = profile(place)
     draft = Draft(found, wish)
+    if place.kind == "hub":
+        draft.note("revision", str(place.revision)[:7], "its commit now; a later run reads the same rows")
+        if place.config is not None:
+            draft.note("config", place.config, "of several configurations")
     if place.kind in KNOWN:
         columns, task, why = KNOWN[place.kind]
         draft.columns, draft.goal = dict(columns), Goal((columns["label"],), task, why, why)
@@ -124,7 +128,7 @@ def draft_sft(draft: Draft, columns: dict[str, Any], why: str) -> Draft:
     draft.goal = Goal((source,) if source else (), SFT, why, why)
     draft.note("task", SFT, "texts that a language model learns to write; for another say --task or --label")
     if others := [name for name in draft.profile.columns if name not in (*names, source)]:
-        draft.note("left out", ", ".join(others), "no part of what is learned")
+        draft.note("left out", ", ".join(others), "not learned")
     return draft
 
 
@@ -232,7 +236,10 @@ def source_of(draft: Draft, base: Path) -> dict[str, Any]:
     source: dict[str, Any] = {"kind": place.kind}
     if place.kind in BUNDLED:
         return source
-    if place.path is not None:
+    if place.kind == "hub":
+        source |= {"name": place.path} | ({"config": place.config} if place.config else {})
+        source |= {"revision": place.revision, "train": place.train} | ({"test": place.test} if place.test else {})
+    elif place.path is not None:
         source |= {"path": told(place.path), "train": place.train}
         source |= {"test": place.test} if place.test else {}
     else:
@@ -274,6 +281,8 @@ def name_of(place: Place) -> str:
     """What a data set is called: its file, or its folder where the file's name says nothing."""
     if place.kind in BUNDLED:
         return place.kind
+    if place.kind == "hub":
+        return str(place.path).partition("/")[2]
     path = Path(os.path.abspath(place.path or place.train))
     plain = re.sub(r"[*]|[-_.]?\d+(-of-\d+)?$", "", stem_of(path))
     dull = plain.lower() in ("", "train", "training", "data", "dataset", "all")
@@ -292,7 +301,7 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
     }[task]
     lines = [
         f"# {rows} training and {tests} test samples {about}. Written by `secateur init`:",
-        "# what it guessed is here to be changed. Run it: secateur run " + name,
+        "# change its guesses as you like. Run it: secateur run " + name,
         f"name: {name}",
         "",
         "source:",
@@ -325,13 +334,13 @@ def middle(settled: dict[str, Any], loaded: Loaded, task: str) -> list[str]:
         *scores_of(task),
         f"  el2n: {{epochs: {settled['el2n']}}} # early error; high means harder",
         "",
-        "# Two random selections at the same budget are always added, to compare with.",
+        "# The study adds two random selections at each budget, to compare with.",
         "selections:",
         *selection_lines(loaded, task),
         "",
         "# Shares of the training samples that stay, or counts; auto tries one more where the answer lies.",
         f"keep: {flowed(settled['keep'])}",
-        "# A subset is trained for as many epochs as everything, so in fewer steps: that is what you save.",
+        "# A subset trains for as many epochs as everything, so in fewer steps: you save the others.",
         f"training: {flowed(settled['training'])}",
     ]
 
@@ -340,7 +349,7 @@ def policies_of(policy: Mapping[str, str], findings: Sequence[Finding]) -> list[
     """Lines of the policies that the rows need, and of those that they could do with, each with what was seen."""
     seen = {name: [finding.text for finding in findings if finding.kind == kind] for name, kind, _ in OFFERED}
     offers = [(name, choice, seen[name][0]) for name, _, choice in OFFERED if seen[name]]
-    lines = ["# What becomes of rows that cannot be used, or should not."] if policy or offers else []
+    lines = ["# Policies for rows that cannot be used, or should not."] if policy or offers else []
     lines += [f"data: {flowed(dict(policy))}"] if policy else []
     for name, choice, text in offers:
         lines += [f"# {text.partition('; ')[0]}:", f"# {'  ' if policy else ''}data: {{{name}: {choice}}}"]

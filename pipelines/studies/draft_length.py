@@ -27,12 +27,12 @@ class FirstLength:
         times = f"{self.ratio:.1f}"
         if self.both:
             return [
-                "# Equal epochs tell what you save, equal steps what the samples are worth: for these, each subset is",
+                "# Equal epochs show the saving, equal steps the worth of the samples: for these, each subset is",
                 f"# trained once more, as long as everything. Both take {times} times as long as epochs alone.",
                 "compare_at: [epochs, steps]",
             ]
         return [
-            "# Equal steps tell what the samples are worth: for these, each subset is trained once more, as long as",
+            "# Equal steps show the worth of the samples: for these, each subset is trained once more, as long as",
             f"# everything. Both take {times} times as long as epochs alone:",
             "# compare_at: [epochs, steps]",
         ]

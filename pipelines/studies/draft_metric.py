@@ -17,7 +17,7 @@ def metric_lines(loaded: Loaded, task: str) -> list[str]:
     if rarest(known.counts) is None:
         return [f"# metric: {metric} # decides, for no class is rare; there are {others}, too"]
     why = f"of {quoted(known.names[known.positive])}, the rare class" if known.classes == 2 else "for a class is rare"
-    return [f"# What decides, {why}. There are {others}, too.", f"metric: {metric}"]
+    return [f"# The deciding metric, {why}. There are {others}, too.", f"metric: {metric}"]
 
 
 def selection_lines(loaded: Loaded, task: str) -> list[str]:

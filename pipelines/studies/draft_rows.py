@@ -58,7 +58,9 @@ def look_at_encoding(draft: Draft, study: Study, loaded: Loaded) -> None:
         with loaded.placing("train"):
             encoder = encodings.fit_encoder(study.resolved_encoding, loaded.rows["train"], study.columns.inputs)
             if draft.goal.task == SFT:
-                draft.note("first sample", rendered_sample(encoder, loaded.rows["train"]), "what ⟦ ⟧ holds is learned")
+                draft.note(
+                    "first sample", rendered_sample(encoder, loaded.rows["train"]), "the model learns the text in ⟦ ⟧"
+                )
         facts = encoding_facts(encoder, loaded)
         sizes = {split: len(rows) for split, rows in loaded.rows.items()}
         draft.report = replace(draft.report, texts=text_findings(facts, sizes))

@@ -14,6 +14,8 @@ from secateur.trainers.models.registry import MODELS
 
 EPOCHS_OF_TFIDF, STEPS_OF_TFIDF = 4, 200
 """Of a proxy that reads TF-IDF, whichever is longer: then it learns wrong labels by heart (docs/label-noise.md)."""
+SEEN, LEAST_EPOCHS, MOST_EPOCHS = 120_000, 3, 30
+"""Samples that other proxies see in all their epochs, within these bounds of epochs."""
 KEEP_OF_TOKENS = [0.5, 0.3, 0.1]
 LEAST_SAMPLES = 20
 """Of an average class, at the smallest budget of a first study that is not half or more."""
@@ -27,7 +29,7 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     rows, regression = len(loaded.train), draft.goal.task == "regression"
     groups = 10 if regression else len(loaded.label_names)
     model, rate, why = choose_model(draft, loaded, kind)
-    passes = epochs = wish.epochs or min(30, max(3, round(120_000 / rows)))
+    passes = epochs = wish.epochs or min(MOST_EPOCHS, max(LEAST_EPOCHS, round(SEEN / rows)))
     batch = wish.batch_size or (32 if rows < 2_000 else 64 if rows < 20_000 else 128 if rows < 100_000 else 256)
     if short := kind == "text" and wish.model in (None, "mlp") and wish.epochs is None:
         epochs = min(passes, max(EPOCHS_OF_TFIDF, -(-STEPS_OF_TFIDF * batch // rows)))
@@ -36,7 +38,7 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
     length = first_length(rows, batch, passes, arms_of(loaded, draft.goal.task), keep)
     seeds = wish.seeds or (5 if rows < 20_000 else 3)
     draft.note("model", wish.model or model, "you said so" if wish.model else why)
-    by_size = "few: more would know labels of TF-IDF by heart" if short else f"about 120,000 samples seen, of {rows:,}"
+    by_size = "few: more would know labels of TF-IDF by heart" if short else epochs_reason(passes, rows)
     draft.note("epochs", epochs, "you said so" if wish.epochs else by_size)
     draft.note("batch size", batch, "you said so" if wish.batch_size else f"{rows:,} training samples")
     group = "tenth" if regression else f"class of {groups}"
@@ -54,6 +56,13 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
         "keep": keep,
         "seeds": seeds,
     }
+
+
+def epochs_reason(epochs: int, rows: int) -> str:
+    """Why a proxy takes so many epochs."""
+    if abs(epochs * rows - SEEN) <= rows:
+        return f"about {SEEN:,} samples seen, of {rows:,}"
+    return f"{'the most' if epochs == MOST_EPOCHS else 'the fewest'}, for {rows:,} samples"
 
 
 def settle_sft(draft: Draft, loaded: Loaded) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class OutputScore(OwnScore):
     column: Annotated[
         Names, Field(description="column of lists, or tensor, of the file or the data; a list names one for each epoch")
     ] = None  # type: ignore[assignment]
-    outputs: Annotated[Literal["logits", "probabilities"], Field(description="what the numbers are")]
+    outputs: Annotated[Literal["logits", "probabilities"], Field(description="kind of the numbers")]
     scorer: Annotated[str, Field(description="a scorer; may be left out where the score has the scorer's name")]
     settings: Annotated[dict[str, Any], Field(description="of the scorer; a YAML writes them beside scorer")] = Field(
         default_factory=dict

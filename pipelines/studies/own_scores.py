@@ -12,7 +12,7 @@ from secateur.scorers.settings import STUDY_PATHS, Settings
 
 HighMeans = Literal["harder", "easier", "better", "worse", "rarer", "denser"]
 """What a high value of a user's score may mean."""
-DIRECTION = Field(description="what a high value means; selectors that cut hard samples read it, and so do readers")
+DIRECTION = Field(description="the meaning of a high value; selectors that cut hard samples read it, and so do readers")
 Unmatched = Annotated[
     Literal["reject", "drop"],
     Field(description="rows of the file that are of no row of the data: an error that names them, or left out"),

@@ -41,11 +41,11 @@ class SampleKeys(AnyStudy):
         BeforeValidator(lambda written: written, json_schema_input_type=str | Problem | dict[str, Any]),
         Field(description="the learning problem: classification, regression, multi_label or sft"),
     ] = Problem()
-    data: Annotated[DataPolicy, Field(description="what becomes of rows that cannot be used, or should not")] = (
+    data: Annotated[DataPolicy, Field(description="policies for rows that cannot be used, or should not")] = (
         DataPolicy()
     )
     encoding: Annotated[dict[str, Any], PATHS] = Field(
-        default_factory=dict, description="how rows become arrays; what it leaves out follows the models"
+        default_factory=dict, description="how rows become arrays; keys left out follow from the models"
     )
     proxy: Annotated[
         Proxy | None,
@@ -80,14 +80,14 @@ class SampleKeys(AnyStudy):
         str,
         Field(
             min_length=1,
-            description="what budgets are of: rows, a column of numbers, or completion tokens of task sft, as keep: "
+            description="unit of the budgets: rows, a column of numbers, or completion tokens of task sft, as keep: "
             "{tokens: 0.3} says",
         ),
     ] = ROWS
     refine: Annotated[
         bool, Field(description="try a budget more, between the smallest that may go and the next; keep: auto does")
     ] = False
-    training: Annotated[TrainingConfig, Field(description="how a model is trained on what was kept")]
+    training: Annotated[TrainingConfig, Field(description="how a model is trained on the kept rows")]
     compare_at: Annotated[
         tuple[Length, ...],
         BeforeValidator(listed, json_schema_input_type=Length | list[Length]),
@@ -96,7 +96,7 @@ class SampleKeys(AnyStudy):
     distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
     validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
     cost_per_hour: Annotated[
-        float | None, Field(gt=0, description="of what trains the models, in your currency: the report prices seconds")
+        float | None, Field(gt=0, description="of the machine, in your currency: the report prices seconds")
     ] = None
     time_to: Annotated[
         TimeTo | None,
@@ -107,7 +107,7 @@ class SampleKeys(AnyStudy):
     report_samples: Annotated[
         bool, Field(description="whether the report's page embeds pictures or texts of samples to look at")
     ] = True
-    compute: Annotated[Compute, Field(description="where scoring passes run and models are trained")] = Compute()
+    compute: Annotated[Compute, Field(description="where passes over the rows run and models are trained")] = Compute()
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,11 @@ class Compute(Settings):
     model_config = ConfigDict(frozen=True)
 
     scoring: Annotated[
-        Literal["local", "ray"], Field(description="scoring passes in this process, or on a Ray cluster (extra ray)")
+        Literal["local", "ray"],
+        Field(
+            description="passes over the rows (reading, encoding, embeddings, scores) in this process, or on a Ray "
+            "cluster (extra ray)"
+        ),
     ] = "local"
     ray_address: Annotated[
         str | None,

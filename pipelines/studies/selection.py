@@ -118,7 +118,7 @@ class Selection(Settings):
     score: Annotated[str | None, Field(description="of the study, where the selector reads scores")] = None
     cut_by: Annotated[
         Literal["aum", "score"] | None,
-        Field(description="what tells the hardest samples, which some selectors cut; score where a task has no aum"),
+        Field(description="the score of the hardest samples, which some selectors cut; score where a task has no aum"),
     ] = None
     classes: Annotated[ClassShares | None, Field(description="how classes share the budget; not for samplers")] = None
     by: Annotated[str | None, Field(description="column whose values each get a part of the budget")] = None

@@ -59,7 +59,7 @@ class AnyStudy(Settings, ABC):
     ] = ()
     margin: Annotated[
         float | None,
-        Field(gt=0, description="what may be lost beside everything: points of the deciding metric, or its unit"),
+        Field(gt=0, description="the accepted loss against everything: points of the deciding metric, or its unit"),
     ] = None
     metric: Annotated[str | None, Field(description="the one that decides; by the data, or the first, if left out")] = (
         None

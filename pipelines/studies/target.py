@@ -62,7 +62,7 @@ class StudyTarget(Settings):
     ] = None
     compare: Annotated[
         Literal["texts", "embeddings"] | None,
-        Field(description="what nearest_to_target compares; embeddings where the study names some, else texts"),
+        Field(description="inputs that nearest_to_target compares; embeddings where the study names some, else texts"),
     ] = None
     vectors: Annotated[
         OwnVectors | None,

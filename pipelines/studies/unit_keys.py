@@ -68,8 +68,8 @@ class UnitKeys(SampleKeys):
             where = f"selections.{name}"
             if selection.in_training and self.group is not None:
                 raise ValueError(
-                    f"{where}: {selection.selector} draws single rows anew in each epoch, which tears apart what "
-                    f"columns.group keeps together; leave it out, or leave group out"
+                    f"{where}: {selection.selector} draws single rows anew in each epoch, which tears apart "
+                    f"rows that columns.group keeps together; leave it out, or leave group out"
                 )
             if selection.in_training and selection.budget == "study" and self.budget_of != ROWS:
                 raise ValueError(

@@ -30,7 +30,7 @@ class PruningStudy(AnyStudy):
     outcome_asset: ClassVar[str] = "pruned"
 
     kind: Literal["pruning"]
-    experiment: Annotated[str, Field(description="what is pruned, and how: a name that `secateur experiments` lists")]
+    experiment: Annotated[str, Field(description="the experiment, one that `secateur experiments` lists")]
     settings: Annotated[dict[str, Any], Field(description="of the experiment")] = Field(default_factory=dict)
     arms: Annotated[
         list[str], Field(description="those of the experiment that are run, all by default; random always is")

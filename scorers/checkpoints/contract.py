@@ -1,4 +1,4 @@
-"""Scorers of checkpoints: what trained models say of a batch, in evaluation mode and without augmentation.
+"""Scorers of checkpoints: outputs of trained models for a batch, in evaluation mode and without augmentation.
 
 One pass over the data serves every such scorer: the forward pass, the features before the last layer and the signals of
 the last checkpoint are computed once per batch, whoever asks first. A scorer is a decorated function of one
@@ -60,7 +60,7 @@ class CheckpointBatch(Batch):
 
     @property
     def features(self) -> torch.Tensor:
-        """What the last checkpoint's classifier is fed with, float32 `[b, d]`, without gradient."""
+        """Inputs of the last checkpoint's classifier, float32 `[b, d]`, without gradient."""
         return self._forward[1]
 
     @cached_property
@@ -117,7 +117,7 @@ def forward_with_features(
 
 @dataclass(frozen=True)
 class CheckpointScorer(Generic[P]):
-    """A scoring function of a `CheckpointBatch`, still callable, and what the pipeline must know of it."""
+    """A scoring function of a `CheckpointBatch`, still callable, with its declaration for the pipeline."""
 
     compute: Callable[Concatenate[CheckpointBatch, P], torch.Tensor]
     card: Card
@@ -128,7 +128,7 @@ class CheckpointScorer(Generic[P]):
     least: int = 1
     """Fewest checkpoints of one run that it compares."""
     unscored: float | None = None
-    """What samples get of which it says nothing; reports count them."""
+    """The value of samples without a score; reports count them."""
 
     def __call__(self, batch: CheckpointBatch, *args: P.args, **kwargs: P.kwargs) -> torch.Tensor:
         """One number per sample of the batch, float32 `[b]`, on the models' device."""

@@ -10,7 +10,7 @@ from secateur.scorers.checkpoints.contract import CheckpointBatch, checkpoint_sc
 from secateur.scorers.lazy import torch
 
 UNSCORED = 0.0
-"""What a sample gets that has no ratio, or one that its paper drops: below every ratio, so that it is kept last."""
+"""The value of a sample without a ratio, or with one that the paper drops: below every ratio, so it comes last."""
 Least = Annotated[int, Field(ge=1, description="completion tokens of a sample that is scored: few give extreme ratios")]
 Above = Annotated[
     bool,

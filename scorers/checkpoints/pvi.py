@@ -48,7 +48,7 @@ def null_model_of(labels: Int64[np.ndarray, " n"], classes: int) -> Float64[np.n
     """Log probabilities of the null model in the limit of training: the logarithms of the class frequencies.
 
     Of all constant predictions, the frequencies of the training labels have the smallest cross-entropy, so this is
-    what a network fed with empty inputs tends to, whatever its architecture.
+    the limit of a network with empty inputs, for any architecture.
     """
     counts = np.bincount(labels, minlength=classes)
     return np.asarray(np.log(counts / counts.sum(), where=counts > 0, out=np.full(classes, -np.inf)))

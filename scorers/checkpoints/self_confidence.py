@@ -1,4 +1,4 @@
-"""Self-confidence: what a trained model thinks of the label that a sample was given."""
+"""Self-confidence: a trained model's probability of the given label."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Neighbours:
 
     `indices` int64 `[n, k]` and `distances` float32 `[n, k]` (Euclidean, or 1 - cosine); a sample is never among its
     own, even where it has exact duplicates. `recall` is the measured share of true neighbours (by distance, so that
-    ties do not count against it) of `audited` samples; `engine` is what searched: "exact", "exact (gpu)" or "ivf".
+    ties do not count against it) of `audited` samples; `engine` is the search method: "exact", "exact (gpu)" or "ivf".
     """
 
     indices: Int64[np.ndarray, "n k"]

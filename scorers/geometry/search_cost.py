@@ -4,14 +4,14 @@ Time follows from the rate at which this machine multiplies float32 matrices, me
 the sizes; what is free is read from the operating system, including the limit of a container.
 """
 
-import os
 import timeit
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from secateur.scorers.memory import DoesNotFit, available_memory, gigabytes
 
 Engine = Literal["exact", "ivf"]
 
@@ -91,36 +91,13 @@ def lists_of(samples: int) -> int:
 
 
 def refuse_beyond(cost: SearchCost, available: int | None = None) -> None:
-    """Raise MemoryError, with the sizes, where `cost` needs more than `available` bytes (read from the OS if None)."""
+    """Raise DoesNotFit, with the sizes, where `cost` needs more than `available` bytes (read from the OS if None)."""
     free = available_memory() if available is None else available
     if cost.memory > free:
-        raise MemoryError(
+        raise DoesNotFit(
             f"{cost}, but only {gigabytes(free)} is available; ask for fewer neighbours, fewer samples, "
             "fewer dimensions, or a machine with more memory"
         )
-
-
-def available_memory() -> int:
-    """Bytes that this process can still take: free memory of the machine or of its control group, whichever is less."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return min(int(fields["MemAvailable"].split()[0]) * 1024, *group_limits(Path("/sys/fs/cgroup")))
-
-
-def group_limits(root: Path) -> list[int]:
-    """Bytes left under each control-group limit that holds (version 2, then 1); at least one huge number."""
-    left = [1 << 62]
-    for limit, usage in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        if (root / limit).exists() and (root / usage).exists():
-            text = (root / limit).read_text().strip()
-            if text != "max":
-                left.append(int(text) - int((root / usage).read_text()))
-    return left
 
 
 @cache
@@ -130,8 +107,3 @@ def sgemm_rate() -> float:
     out = np.empty((1024, 4096), np.float32)
     seconds = min(timeit.repeat(lambda: np.matmul(left, right.T, out=out), number=1, repeat=5))
     return 2.0 * 1024 * 4096 * 512 / seconds
-
-
-def gigabytes(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / 1e9:,.2f} GB"

@@ -77,7 +77,7 @@ class Vectors:
         return result
 
     def squared(self, distances: Float32[np.ndarray, " b"]) -> Float64[np.ndarray, " b"]:
-        """What reported distances are between prepared rows, squared."""
+        """The squared distance between prepared rows."""
         wide = distances.astype(np.float64)
         return 2 * wide if self.metric == "cosine" else (wide * self.scale) ** 2
 

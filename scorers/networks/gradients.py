@@ -1,4 +1,4 @@
-"""What scorers by gradient share: a copy of the network whose weights have gradients, and scores by name."""
+"""Shared parts of scorers by gradient: a copy of the network whose weights have gradients, and scores by name."""
 
 from __future__ import annotations
 

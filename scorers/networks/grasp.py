@@ -1,4 +1,4 @@
-"""What removing a weight does to the flow of gradients."""
+"""The effect of removing a weight on the flow of gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def grasp(
     *,
     temperature: Positive = 200.0,
 ) -> Groups:
-    """w · (H g): what removing a weight does to the gradient's norm.
+    """w · (H g): the effect of removing a weight on the gradient's norm.
 
     g is the gradient of the mean cross-entropy of logits over `temperature`, summed over the batches, H g the product
     with their Hessian. The paper drops the weights whose score, the negative of this one, is largest.

@@ -70,7 +70,7 @@ class Retrieval:
 
 
 class Task(NamedTuple):
-    """What is hidden and asked for, in words."""
+    """The needle and its question, in words."""
 
     haystack: str
     needle: str
@@ -183,11 +183,11 @@ def retrieve(
 
 
 def check_model(model: nn.Module, prompts: Sequence[NeedlePrompt], new_tokens: int) -> None:
-    """Raise ValueError for what would fail, or be wrong, long into the work."""
+    """Raise ValueError for inputs that would fail, or give wrong results, long into the work."""
     if not hasattr(model, "set_attn_implementation"):
         raise ValueError(f"{type(model).__name__} is not a model of transformers: load it by AutoModelForCausalLM")
     if model.training:
-        raise ValueError("the model is in training mode, where dropout changes what it attends to: call eval() first")
+        raise ValueError("the model is in training mode, where dropout changes its attention: call eval() first")
     config: Any = model.config
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     longest = max((len(prompt.tokens) for prompt in prompts), default=0)

@@ -1,4 +1,4 @@
-"""What the loss feels of each weight's mask."""
+"""The loss's gradient by each weight's mask."""
 
 from __future__ import annotations
 

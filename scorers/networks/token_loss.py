@@ -1,4 +1,4 @@
-"""What the removal of each token of a prompt costs.
+"""The cost of removing each token of a prompt.
 
 >>> token_loss(np.float64([0.5, 0.2, 0.6]), np.array([False, False]))
 array([ 0.3, -0.1], dtype=float32)

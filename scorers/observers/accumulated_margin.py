@@ -1,4 +1,4 @@
-"""Area under the margin, of probabilities: what the CCS paper stratifies by."""
+"""Area under the margin, of probabilities, by which the CCS paper stratifies."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Dual(WindowMean):
     Only windows within the first epochs count: 30 for CIFAR and 60 for ImageNet in the paper. The authors scale by a
     constant 10, this does not. Where samples have several labels it is the mean over labels, and of completions
     the share of tokens that have the highest logit takes the place of the probability (our derivations).
-    `mean_probability` is what DUAL's beta sampling reads beside it.
+    DUAL's beta sampling reads `mean_probability` beside it.
     """
 
     def __init__(

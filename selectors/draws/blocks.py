@@ -38,11 +38,16 @@ def over_blocks(count: int, work: Callable[[slice], Result], size: int = ROWS) -
     return results
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def pool(process: int) -> tuple[ThreadPoolExecutor, int]:
     """Threads that help the calling one, and how many: its process's own, as a fork takes none along."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ThreadPoolExecutor(max(1, cores - 1), thread_name_prefix="blocks"), cores - 1
+    others = cores() - 1
+    return ThreadPoolExecutor(max(1, others), thread_name_prefix="blocks"), others
 
 
 def drain(queue: Iterator[tuple[int, slice]], work: Callable[[slice], Any], results: list[Any]) -> None:

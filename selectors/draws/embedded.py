@@ -6,11 +6,14 @@ import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int64, Num, UInt64
 
 from secateur.selectors.draws.blocks import over_blocks
+from secateur.selectors.sizes import Sizes
 
 Embeddings = Float32[np.ndarray, "n d"] | Float16[np.ndarray, "n d"]
 """One vector per sample, in memory or memory-mapped."""
 
 BLOCK_BYTES = 1 << 22
+PRODUCTS = 1 << 25
+"""Bytes of the products of two blocks of unit rows, whatever the number of samples."""
 
 
 class SquaredDistances:
@@ -49,6 +52,12 @@ def first_highest(values: Num[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"])
     """Row of the highest value; among equals, the one with the smallest key."""
     tied = np.flatnonzero(values == values.max())
     return int(tied[keys[tied].argmin()])
+
+
+def memory_of_unit_rows(sizes: Sizes) -> int:
+    """Bytes of `unit_rows` while they are made, of the numbers per sample that come behind them, and of the products of
+    two blocks."""
+    return sizes.samples * (8 * sizes.dimensions + 64) + PRODUCTS
 
 
 def unit_rows(embeddings: Embeddings) -> Float32[np.ndarray, "n d"]:

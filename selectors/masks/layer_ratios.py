@@ -23,7 +23,7 @@ def uniform(shapes: Shapes, density: float) -> Densities:
 
 
 def uniform_plus(shapes: Shapes, density: float) -> Densities:
-    """The first layer stays whole, of the last at least a fifth; the others share what is left of the budget.
+    """The first layer stays whole, of the last at least a fifth; the others share the rest of the budget.
 
     Where the first layer and a fifth of the last are more than the whole budget, that is no rule, and ValueError says
     so. (The published code divides by the size of all layers instead of the others', and keeps less than it is asked.)
@@ -53,7 +53,7 @@ def erk(shapes: Shapes, density: float) -> Densities:
 
 
 def erk_plus(shapes: Shapes, density: float) -> Densities:
-    """The last layer stays whole; the others have ERK's shares of what is left of the budget.
+    """The last layer stays whole; the others have ERK's shares of the rest of the budget.
 
     Raises ValueError where the last layer is more than the whole budget.
     """

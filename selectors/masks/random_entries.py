@@ -7,7 +7,7 @@ from secateur.selectors.masks.groups import Masks, Shapes, sizes_of
 
 @mask_selector("delta", draws=True, paper="Yu et al. 2024, DARE, arXiv 2311.03099, section 3.1")
 def random_entries(shapes: Shapes, keep: float, *, seed: int) -> Masks:
-    """Draw the same share of every tensor, of the exact size; more budget adds to what a smaller one keeps.
+    """Draw the same share of every tensor, of the exact size; a larger budget adds to the entries of a smaller one.
 
     >>> masks = random_entries({"first": (4, 5), "second": (2, 10)}, 0.1, seed=0)
     >>> {name: int(mask.sum()) for name, mask in masks.items()}

@@ -1,4 +1,4 @@
-"""All attention heads but as many that copy nothing: what the removal of those of high scores is compared with."""
+"""All attention heads but as many that copy nothing, as a control of the removal of those of high scores."""
 
 from typing import Literal
 

@@ -82,7 +82,7 @@ def check_split(rank: int, world: int, place: int) -> str:
         )
     if place > 0:
         raise RuntimeError(
-            f"the sampler was resumed at sample {place} of its epoch, and {name} splits and pads what is left as if it "
+            f"the sampler was resumed at sample {place} of its epoch, and {name} splits and pads the rest as if it "
             f"were a whole epoch: {SPLITTERS[name].resumed}"
         )
     if name == "DataLoaderDispatcher" and caller_of(("SkipBatchSampler",)):

@@ -57,7 +57,7 @@ class Shard:
     Shares are equally long, so that no process waits for another: `pad` repeats the head of the epoch for the last
     ones, `drop` leaves out the rest of the division. Leave it alone where accelerate, or the transformers Trainer,
     splits batches; with Lightning, use it and `use_distributed_sampler=False`. Where a library would split a share
-    again, the first id that is asked for raises RuntimeError.
+    again, the first id raises RuntimeError.
     """
 
     rank: int = 0
@@ -125,7 +125,7 @@ class EpochSampler(ABC):
     """A sampler whose epochs are drawn by `set_epoch` from `(seed, epoch)` and from the losses that `observe` got.
 
     Made, it stands at epoch 0, and epochs only go on: a run that begins anew needs a new sampler. A subclass gives
-    `draw` and `planned`; positional parameters of its `__init__` name what it reads, keyword-only ones are its
+    `draw` and `planned`; positional parameters of its `__init__` name its inputs, keyword-only ones are its
     settings. One whose draws follow losses sets `observed`.
     """
 
@@ -164,7 +164,7 @@ class EpochSampler(ABC):
 
     @classmethod  # noqa: B027 - settings mostly go together
     def refuse(cls, settings: Any, samples: int | None = None) -> None:
-        """Raise ValueError where `settings` contradict each other, or ask for what so many samples cannot give."""
+        """Raise ValueError where `settings` contradict each other, or do not suit so many samples."""
 
     @abstractmethod
     def draw(self, epoch: int) -> Draw:
@@ -214,7 +214,7 @@ class EpochSampler(ABC):
         self._position, self._resume_at, self._passed = 0, 0, False
 
     def _entered(self, place: int) -> None:
-        """Called before the first id of an iterator: what is wrong with the loop around it shows here at the latest."""
+        """Called before the first id of an iterator, to detect faults of the loop around it."""
         self.warn_once(check_split(self.shard.rank, self.shard.world, place))
         if self._passed and not self._counted and self.epoch == 0:
             self.warn_once(
@@ -227,7 +227,7 @@ class EpochSampler(ABC):
         return self.shard.length(self._draw.count)
 
     def __iter__(self) -> ShareIterator:
-        """This process's ids of the epoch; after `load_state_dict`, the first iterator in use gives what is left."""
+        """This process's ids of the epoch; after `load_state_dict`, the first iterator in use gives the rest."""
         return ShareIterator(self, self._resume_at)
 
     def epoch_ids(self) -> Ids:
@@ -244,7 +244,7 @@ class EpochSampler(ABC):
         """Take in a batch: the ids that came in it and their per-sample losses, float `[b]`, before weighting.
 
         Stays on the device of the losses and waits for nothing. They count from the next draw on. A sampler
-        that has no use for losses ignores them. Raises TypeError for what is no tensor and for ids of another type.
+        that has no use for losses ignores them. Raises TypeError for anything but tensors and for ids of another type.
         """
         if self.observed is not None:
             self.observed.observe(ids, losses)
@@ -286,7 +286,7 @@ class EpochSampler(ABC):
         return state if self.observed is None else {**state, "observed": self.observed.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`; raises ValueError for the state of another sampler, naming what differs.
+        """Continue from a `state_dict`; raises ValueError for the state of another sampler, naming the difference.
 
         Also where torchdata's loader, which has a state of the sampler in its own, would go back with it to an epoch
         before the one that was set.
@@ -363,7 +363,7 @@ class ShareIterator(Iterator[int]):
 
 
 def _summary(value: Any) -> Any:
-    """What a state records of a setting or a signal: the value, of an array its checksum."""
+    """The record of a setting or a signal in a state: the value, of an array its checksum."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}, crc32 {zlib.crc32(value.tobytes()):08x}"
     return list(value) if isinstance(value, tuple) else value

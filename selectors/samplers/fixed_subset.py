@@ -1,4 +1,4 @@
-"""Train on one subset throughout: what a one-shot selector kept, in a new order each epoch."""
+"""Train on one subset throughout: the rows of a one-shot selector, in a new order each epoch."""
 
 import numpy as np
 

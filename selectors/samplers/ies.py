@@ -38,7 +38,7 @@ class LossHistory(ObservedLosses):
         self.saved += self.left_out
 
     def state_dict(self) -> dict[str, Any]:
-        """As `ObservedLosses.state_dict`, with what is more here."""
+        """As `ObservedLosses.state_dict`, with the additions of this class."""
         return {**super().state_dict(), "history": self.history, "saved": self.saved}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Ies(EpochSampler):
         return self.samples, epoch < self.window + self.last + 2
 
     def draw(self, epoch: int) -> Draw:
-        """What is not mastered."""
+        """Samples that are not mastered."""
         bends = bending(self.past.history.numpy(), self.window, self.last)
         trained = ~(bends < self.threshold)  # NaN is not mastered
         if not trained.any():

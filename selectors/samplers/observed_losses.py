@@ -47,7 +47,7 @@ class ObservedLosses:
             self.pending.append((torch.cat((first[0], second[0])), torch.cat((first[1], second[1]))))
 
     def merge(self, epoch: int) -> None:
-        """Take in what every process observed during `epoch`; of several losses of one sample the last counts.
+        """Take in the losses of every process of `epoch`; of several losses of one sample the last counts.
 
         Raises ValueError for ids out of range and for losses that are NaN or infinite, and RuntimeError where
         processes do not hold the same losses.
@@ -78,7 +78,7 @@ class ObservedLosses:
             )
 
     def _gather(self, ids: torch.Tensor, losses: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What all processes observed, in the order of their ranks: ids travel as int64, losses as float32, apart."""
+        """Observations of all processes, in the order of their ranks: ids travel as int64, losses as float32, apart."""
         device = torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else "cpu"
         checksum = zlib.crc32(self.losses.numpy().tobytes())
         mine = torch.tensor([len(ids), epoch, self.samples, checksum], dtype=torch.int64, device=device)
@@ -94,7 +94,7 @@ class ObservedLosses:
         return _gathered(ids, counts, device), _gathered(losses, counts, device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Merged tensors and what is pending; none of it is written to later."""
+        """Merged and pending tensors; none of them changes later."""
         parts = [{"ids": ids, "losses": losses} for ids, losses in self.pending]
         return {"losses": self.losses, "last_seen": self.last_seen, "pending": parts}
 

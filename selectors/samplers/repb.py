@@ -49,7 +49,7 @@ class WindowedLosses(ObservedLosses):
         self.easy, self.chosen, self.rounds = torch.from_numpy(easy), torch.from_numpy(chosen), self.rounds + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """As `ObservedLosses.state_dict`, with what is more here."""
+        """As `ObservedLosses.state_dict`, with the additions of this class."""
         return {**super().state_dict(), "easy": self.easy, "chosen": self.chosen, "rounds": self.rounds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Repb(EpochSampler):
 
     `rescale` multiplies losses. `probability`: of n easy samples that k are drawn of, each weighs n / k, and the
     expected sum of gradients over an epoch is that of all data. `history`: a sample that was in c of t epochs, this one
-    among them, weighs t / c, 10 at most; that is a ratio of what happened and biased, most in early epochs. `none`: 1.
+    among them, weighs t / c, 10 at most; that ratio is of observed counts and biased, most in early epochs. `none`: 1.
 
     `keep` (a fraction, or a count) asks for exactly so many samples in each epoch, as with `InfoBatch`.
 

@@ -21,7 +21,7 @@ class Rs2(EpochSampler):
     """Each epoch a random subset of the same size, no losses needed.
 
     Without replacement, epochs are consecutive pieces of a random order of everything, and a new order follows when
-    one is used up, so each pass presents each sample exactly once. `remainder` says what becomes of samples that do not
+    one is used up, so each pass presents each sample exactly once. `remainder` decides about samples that do not
     fill a last piece: `carry` puts them at the head of the next epoch (which may then hold a sample twice, once from
     each pass), `drop` leaves them out of that pass. With replacement, each epoch is a draw of its own, in which
     a sample occurs once at most.

@@ -28,7 +28,7 @@ class Seta(EpochSampler):
     published code, or up as in the paper; it moves one cluster per epoch and starts over. Epoch 0 keeps all. Samples
     not seen yet are in every window.
 
-    `floor` (a fraction, or a count) is the least that an epoch holds: what the window lacks is drawn from outside it.
+    `floor` (a fraction, or a count) is the least that an epoch holds: samples from outside the window fill it up.
     `keep` asks for exactly so many samples in every epoch: the random part then makes up the difference, either way,
     and `prune` is not used.
 
@@ -87,7 +87,7 @@ class Seta(EpochSampler):
                 )
 
     def planned(self, epoch: int) -> tuple[int, bool]:
-        """Exact with a budget and while annealing; else at most what random pruning leaves."""
+        """Exact with a budget and while annealing; else at most the number that random pruning leaves."""
         return self.size, self.budget is not None or epoch >= self.pruned_epochs
 
     def draw(self, epoch: int) -> Draw:

@@ -22,6 +22,7 @@ from secateur.selectors.static.coverage_centric import left_by_cutoff
     paper="Maharana et al., ICLR 2024, section 3 (arXiv 2310.07931)",
     monotone=True,
     by_id=True,
+    memory=lambda sizes: sizes.samples * (16 * sizes.dimensions + 1000),
     room=left_by_cutoff,
     tunable={"cutoff": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
 )

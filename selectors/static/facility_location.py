@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.embedded import Embeddings, first_highest, unit_rows
+from secateur.selectors.draws.embedded import Embeddings, first_highest, memory_of_unit_rows, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, random_keys
 
 ROWS = 4096
 AT_ONCE = 16
+COLUMNS = 256
 """Candidates whose gains are computed together: one matrix product in the place of many products with a vector."""
 
 
@@ -22,6 +23,7 @@ AT_ONCE = 16
     draws=True,
     monotone=True,
     by_id=True,
+    memory=memory_of_unit_rows,
 )
 def facility_location(embeddings: Embeddings, budget: int, *, seed: int = 0, ids: Ids | None = None) -> Keep:
     """Keep adding the sample of greatest gain in coverage, by lazy evaluation: the picks of the full greedy algorithm.
@@ -67,10 +69,16 @@ class Coverage:
     def gains_of_first(self) -> Float64[np.ndarray, " n"]:
         """Upper bounds of the gain of each sample as the first one, in one product with the sum of all."""
         total = self.unit.sum(axis=0, dtype=np.float64)
-        return np.asarray(0.5 * len(self.unit) + 0.5 * (self.unit @ total) + len(self.unit) * 2.0**-16)
+        # By blocks, each of which is a copy in float64.
+        products = [self.unit[start : start + ROWS] @ total for start in range(0, len(self.unit), ROWS)]
+        return np.asarray(0.5 * len(self.unit) + 0.5 * np.concatenate(products) + len(self.unit) * 2.0**-16)
 
     def gains(self, columns: Int64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        """How much the coverage would grow by each of some samples."""
+        """How much the coverage would grow by each of some samples; `COLUMNS` of them are looked at at once."""
+        parts = [self._gains(columns[first : first + COLUMNS]) for first in range(0, len(columns), COLUMNS)]
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def _gains(self, columns: Int64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         total = np.zeros(len(columns))
         for start in range(0, len(self.unit), ROWS):
             rows = slice(start, start + ROWS)

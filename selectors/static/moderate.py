@@ -10,13 +10,24 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.blocks import over_blocks
+from secateur.selectors.draws.blocks import cores, over_blocks
 from secateur.selectors.draws.embedded import Embeddings
 from secateur.selectors.draws.ranks import Ids, Keep, keep_between
 from secateur.selectors.draws.strata import codes_of
+from secateur.selectors.sizes import Sizes
+
+BLOCK = 1 << 10
+"""Rows whose distances are taken at once."""
 
 
-@selector(paper="Xia et al., ICLR 2023, section 3", monotone=True)
+def memory_of_medians(sizes: Sizes) -> int:
+    """Bytes of a class, in float32 and once more for its median, of the blocks whose distances are taken at once, and
+    of numbers per sample."""
+    blocks = min(cores(), -(-sizes.largest // BLOCK)) * min(BLOCK, sizes.largest)
+    return (12 * sizes.largest + 16 * blocks) * sizes.dimensions + 40 * sizes.samples
+
+
+@selector(paper="Xia et al., ICLR 2023, section 3", monotone=True, memory=memory_of_medians)
 def moderate(
     embeddings: Embeddings, strata: Int64[np.ndarray, " n"], budget: int, *, seed: int = 0, ids: Ids | None = None
 ) -> Keep:
@@ -40,7 +51,7 @@ def distances_to_medians(embeddings: Embeddings, strata: Int64[np.ndarray, " n"]
     for rows in np.split(order, np.searchsorted(classes[order], np.arange(1, len(occurring)))):
         members = embeddings[rows]
         median = np.median(members.astype(np.float32, copy=False), axis=0).astype(np.float64)
-        distances[rows] = np.concatenate(over_blocks(len(rows), partial(lengths, members, median), 1 << 10))
+        distances[rows] = np.concatenate(over_blocks(len(rows), partial(lengths, members, median), BLOCK))
     return distances
 
 

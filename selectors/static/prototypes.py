@@ -7,11 +7,17 @@ from typing import Literal
 
 from secateur.scorers.contract import Count
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.embedded import Embeddings, spherical_clusters, unit_rows
+from secateur.selectors.draws.embedded import Embeddings, memory_of_unit_rows, spherical_clusters, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest
 
 
-@selector(paper="Sorscher et al., NeurIPS 2022, section 5 (arXiv 2206.14486)", draws=True, monotone=True, by_id=True)
+@selector(
+    paper="Sorscher et al., NeurIPS 2022, section 5 (arXiv 2206.14486)",
+    draws=True,
+    monotone=True,
+    by_id=True,
+    memory=memory_of_unit_rows,
+)
 def prototypes(
     embeddings: Embeddings,
     budget: int,

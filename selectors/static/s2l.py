@@ -12,6 +12,7 @@ from secateur.selectors.contract import selector
 from secateur.selectors.draws.quotas import water_filling
 from secateur.selectors.draws.ranks import Ids, Keep
 from secateur.selectors.draws.strata import codes_of, draw_from_strata, sizes_of
+from secateur.selectors.sizes import Sizes
 
 ROUNDS = 20
 """Iterations of k-means, as in the authors' code."""
@@ -19,7 +20,14 @@ FEW = 2
 """Rows of a cluster that is left out until all others are used up, at most."""
 
 
-@selector(paper="Yang et al., NeurIPS 2024 (arXiv 2403.07384), section 3.2", draws=True, by_id=True)
+def memory_of_clusters(sizes: Sizes) -> int:
+    """Bytes of the curves of a source as k-means reads them, and of numbers per sample."""
+    return 8 * sizes.largest * sizes.dimensions + 64 * sizes.samples
+
+
+@selector(
+    paper="Yang et al., NeurIPS 2024 (arXiv 2403.07384), section 3.2", draws=True, by_id=True, memory=memory_of_clusters
+)
 def s2l(
     loss_trajectories: Float32[np.ndarray, "n checkpoints"],
     strata: Int64[np.ndarray, " n"],

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from secateur.scorers.contract import Count
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.embedded import Embeddings, spherical_clusters, unit_rows
+from secateur.selectors.draws.embedded import Embeddings, memory_of_unit_rows, spherical_clusters, unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 
 ROWS = 1024
@@ -18,7 +18,13 @@ ALONE = np.float32(-2)
 """Similarity of a sample that has nobody before it: below every cosine."""
 
 
-@selector(paper="Abbas et al., 2023, section 3 (arXiv 2303.09540)", draws=True, monotone=True, by_id=True)
+@selector(
+    paper="Abbas et al., 2023, section 3 (arXiv 2303.09540)",
+    draws=True,
+    monotone=True,
+    by_id=True,
+    memory=memory_of_unit_rows,
+)
 def semantic_deduplication(
     embeddings: Embeddings,
     budget: int,

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from secateur.selectors.contract import selector
-from secateur.selectors.draws.embedded import Embeddings, first_highest
+from secateur.selectors.draws.embedded import Embeddings, first_highest, memory_of_unit_rows
 from secateur.selectors.draws.ranks import Ids, Keep, random_keys
 from secateur.selectors.static.facility_location import Coverage
 
@@ -25,7 +25,12 @@ def candidates_per_pick(count: int, budget: int, epsilon: float) -> int:
     return math.ceil(count / budget * -math.log(epsilon))
 
 
-@selector(paper="Mirzasoleiman et al., AAAI 2015, Algorithm 1 (arXiv 1409.7938)", draws=True, by_id=True)
+@selector(
+    paper="Mirzasoleiman et al., AAAI 2015, Algorithm 1 (arXiv 1409.7938)",
+    draws=True,
+    by_id=True,
+    memory=memory_of_unit_rows,
+)
 def stochastic_facility_location(
     embeddings: Embeddings,
     budget: int,

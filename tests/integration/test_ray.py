@@ -1,12 +1,12 @@
 """Scoring passes on a local Ray cluster of two nodes: bytes of the local pass, kills, what is said of mistakes."""
 
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import dagster as dg
 import numpy as np
 import pytest
 import torch
+from two_nodes import environment
 
 from secateur.pipelines.assets import scoring_pass as scoring_assets
 from secateur.pipelines.definitions import build
-from secateur.pipelines.runs.ray import RayPass, ScoringJob, ScoringWorker, job_of, share_and_room
+from secateur.pipelines.runs.ray import RayPass, Scoring, ScoringJob, job_of
+from secateur.pipelines.runs.ray_cluster import share_and_room
 from secateur.pipelines.runs.worker import files_of
 from secateur.pipelines.storage.score_cache import ShardRows
 from secateur.pipelines.studies.files import StudyFile
@@ -40,18 +42,6 @@ CHANGES: dict[str, Any] = {
     "selections": {"hardest": {"selector": "top", "score": "checkpoint_loss"}},
     "proxy_runs": 2,
 }
-
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node)
-cluster.add_node(**node)
-cluster.wait_for_nodes()
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 
 DRIVER = """
 import json, sys, time
@@ -80,7 +70,7 @@ def kept(*args):
     return passes[0]
 scoring_assets.RayPass = kept
 # Both workers stand ready before the first shard is handed out, so that neither can finish alone.
-ray.data.DataContext.get_current().wait_for_min_actors_s = 120
+ray.data.DataContext.get_current().wait_for_min_actors_s = 400
 job = build([StudyFile(path, load_study(path))], root).resolve_implicit_global_asset_job_def()
 keys = [dg.AssetKey(["blobs", "scores", name]) for name in ("checkpoint_loss", "last_layer_grand")]
 with dg.DagsterInstance.ephemeral() as instance:
@@ -94,26 +84,6 @@ try:
 except RuntimeError as error:
     print(json.dumps([str(error), *error.__notes__]))
 """
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """Of a cluster of two nodes with one processor each, in processes of their own."""
-    pytest.importorskip("ray.data", reason="Ray is not installed: pip install secateur[ray] to run this test")
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CLUSTER],
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as cluster:
-        assert cluster.stdin is not None
-        assert cluster.stdout is not None
-        try:
-            yield cluster.stdout.readline().strip()
-        finally:
-            cluster.stdin.close()
-            cluster.wait(60)
 
 
 @pytest.fixture
@@ -140,7 +110,7 @@ def results(root: Path) -> dict[str, bytes]:
 def driver(file: StudyFile, root: Path, address: str, pause: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", DRIVER, str(file.path), str(root), str(pause), str(SHARD)],
-        env={**os.environ, "RAY_ADDRESS": address},
+        env=environment(address),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -149,7 +119,7 @@ def driver(file: StudyFile, root: Path, address: str, pause: float) -> subproces
 
 @pytest.mark.nightly
 def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pass(
-    scored: Path, write_study: WriteStudy, tmp_path: Path, address: str
+    scored: Path, write_study: WriteStudy, tmp_path: Path, two_nodes: str
 ) -> None:
     local = results(scored)
     assert len(local) == 2 * 120 // SHARD + 2
@@ -158,8 +128,8 @@ def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pa
     (root / "blobs" / "scores").rename(tmp_path / "scores")
     file = write_study(**CHANGES, compute={"scoring": "ray"})
     kept = root / "blobs" / ".score_store"
-    with driver(file, root, address, pause=0.2) as killed:
-        until = time.monotonic() + 300
+    with driver(file, root, two_nodes, pause=0.2) as killed:
+        until = time.monotonic() + 600
         while len(list(kept.rglob("*.parquet"))) < 5 and killed.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         killed.send_signal(signal.SIGKILL)
@@ -167,8 +137,8 @@ def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pa
         assert killed.wait() == -signal.SIGKILL, killed.stderr.read()
     there = {path: path.stat().st_mtime_ns for path in kept.rglob("*.parquet")}
     assert 5 <= len(there) < 60
-    with driver(file, root, address, pause=0) as resumed:
-        out, err = resumed.communicate(timeout=300)
+    with driver(file, root, two_nodes, pause=0) as resumed:
+        out, err = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, err
     *told, (error, note) = [json.loads(line) for line in out.splitlines()]
     assert sum(each["rows found"] for each in told) == SHARD * len(there)
@@ -209,19 +179,17 @@ def test_a_worker_scores_as_score_rows_does_from_files_that_are_not_copied(
     assert described.data.inputs == Path(str(data.inputs.filename)).resolve()
     assert isinstance(described.data.load().inputs, np.memmap)
     rows = np.array([3, 4, 90])
-    row = {"number": 7, "rows": rows.tolist(), "names": list(SCORES)}
-    answer = ScoringWorker(described, "cpu").answer(row)
-    assert (answer["number"], answer["error"]) == (7, "")
+    found = Scoring(described, "cpu")((rows, list(SCORES)))
     runs = [load_checkpoints(folder) for folder in described.proxies]
     configured = {name: (scorers()[name], {}) for name in SCORES}
     direct = score_rows(runs, data, rows, configured, device=CPU)  # type: ignore[arg-type]
-    assert answer["scores"] == b"".join(direct[name].tobytes() for name in SCORES)
+    assert {name: scores.tobytes() for name, scores in found.items()} == {n: direct[n].tobytes() for n in SCORES}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("no inputs", "SECATEUR_HOME on storage that every node mounts"),
+        ("no inputs", "SECATEUR_HOME and the data on storage that every node mounts"),
         ("other checkpoints", "other checkpoints here than on the driver"),
         ("other version", "no version 99 of scorer 'checkpoint_loss' here"),
         ("other data", "holds 120 samples now, not 119"),
@@ -246,8 +214,8 @@ def test_a_worker_answers_with_what_is_wrong_and_the_remedy(
         inputs = np.array(data.inputs)
         inputs[3] = np.nan
         broken["data"] = files_of(Data(inputs, data.targets, data.task.width), tmp_path / "nan")
-    row = {"number": 0, "rows": [2, 3], "names": ["checkpoint_loss"]}
-    assert said in ScoringWorker(ScoringJob(**broken), "cpu").answer(row)["error"]
+    with pytest.raises((OSError, ValueError), match=re.escape(said)):
+        Scoring(ScoringJob(**broken), "cpu")((np.array([2, 3]), ["checkpoint_loss"]))
 
 
 def test_parts_are_a_store_s_and_none_need_no_cluster(job: tuple[ScoringJob, Data]) -> None:

@@ -314,8 +314,8 @@ def test_own_probabilities_judge_the_training_labels(tmp_path: Path) -> None:
         (np.hstack([own, own]), r"4 columns for 2 .* \(no, yes\)"),
         (own + 0.1, "values of row 0 are no probabilities"),
         (np.array(["x"]), "give numbers"),
-        (tmp_path / "t.csv", "no array that numpy.save wrote"),
-        (tmp_path / "none.npy", "there is no file"),
+        (tmp_path / "t.csv", r"probabilities: .*t\.csv is no \.npy file of numbers: save it by numpy\.save"),
+        (tmp_path / "none.npy", r"probabilities: there is no file .*none\.npy"),
     ):
         with pytest.raises(ValueError, match=words):
             sc.audit(tmp_path / "t.csv", text="body", label="label", probabilities=bad, progress=False)

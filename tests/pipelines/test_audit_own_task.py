@@ -100,7 +100,7 @@ def test_a_study_of_ones_own_task_is_audited_by_its_pictures(place: Path) -> Non
     assert told["conflicts", "train"] == [4, 101]
     assert told["unreadable", "train"] == [103]
     assert (answer["leaks"], answer["duplicates"], answer["wrong_labels"]) == (2, 3, {})
-    assert "own task alone knows what a wrong target is" in answer["labels_not_looked_at"]
+    assert "only the study's own task can recognise a wrong target" in answer["labels_not_looked_at"]
     assert "samples of the study's own task are compared by 'picture', a picture in each" in answer["notes"]
     folder = Path(answer["files"]["folder"])
     assert (folder / "audit.html").read_text().count("data:image/") >= 8

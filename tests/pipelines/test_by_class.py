@@ -137,12 +137,12 @@ def test_an_alert_says_whether_what_is_recommended_is_concerned(study: Study) ->
         answer = replace(report.recommendation, selection=chosen)
         return [(lead, text[:40]) for lead, text in alerts_of(replace(report, recommendation=answer), findings)]
 
-    concerned = ("Before you rely on this:", "what is recommended is concerned: hardest at 60"[:40])
+    concerned = ("Before you rely on this:", "the recommended subset: hardest at 60"[:40])
     leaked = ("Before you rely on this:", "two rows")
     first = ("Of other selections:", findings[0]["text"][:40])
     assert alerts("hardest@60") == [concerned, leaked, first]
     for chosen in ("uniform_random@60", "hardest@0.25", "full"):
-        clean = (f"What is recommended loses no class. {first[0]}", first[1])
+        clean = (f"The recommended subset loses no class. {first[0]}", first[1])
         assert alerts(chosen) == [leaked, clean]
     everything = replace(report, recommendation=replace(report.recommendation, selection="full"))
     assert alerts_of(everything, findings)[1][1].endswith("; others that lose one: hardest at 60")
@@ -150,9 +150,10 @@ def test_an_alert_says_whether_what_is_recommended_is_concerned(study: Study) ->
     assert nothing == [("Before you rely on this:", finding["text"]) for finding in findings]
     page = page_of(report, findings=[finding | {"importance": place} for place, finding in enumerate(findings)])
     assert (
-        f"What is recommended loses no class. Of other selections:</strong> {findings[0]['text'][:20]}" in page.html()
+        f"The recommended subset loses no class. Of other selections:</strong> {findings[0]['text'][:20]}"
+        in page.html()
     )
-    assert "What is recommended loses no class. Of other selections: coverage" in page.markdown()
+    assert "The recommended subset loses no class. Of other selections: coverage" in page.markdown()
 
 
 def test_a_lost_label_stands_beside_the_verdict(study: Study) -> None:

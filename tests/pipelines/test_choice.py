@@ -231,7 +231,7 @@ def test_a_manifest_that_spends_otherwise_than_it_says_is_found_out(ran: Any, ma
         provenance = kept.provenance.model_copy(update={"spent": spent})
         with pytest.raises(ManifestError, match=message):
             Manifest.load(Manifest.write(tmp_path / "m", kept.payload, provenance, overwrite=True).path)
-    with pytest.raises(ManifestError, match="without what the kept rows come to"):
+    with pytest.raises(ManifestError, match="without the sum over the kept rows"):
         Manifest.write(tmp_path / "n", kept.payload, kept.provenance.model_copy(update={"spent": None}))
 
 

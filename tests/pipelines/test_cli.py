@@ -171,7 +171,7 @@ def test_a_signal_in_a_step_is_one_sentence(
     assert (process.returncode, out) == (code, "")
     assert "Traceback" not in errors
     assert errors.count("error: ") == 1
-    assert f"error: {word}; what is done stays" in errors
+    assert f"error: {word}; results stay" in errors
     with instance_at(Path(os.environ["SECATEUR_HOME"]), pytest.fail) as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
 
@@ -184,7 +184,7 @@ def test_ctrl_c_while_commands_load_is_one_sentence(tmp_path: Path) -> None:
         [sys.executable, "-c", command], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": places}
     )
     assert done.returncode == 130
-    assert re.fullmatch("error: interrupted; what is done stays: .*\n", done.stderr)
+    assert re.fullmatch("error: interrupted; results stay: .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("command", ["run", "score", "select"])

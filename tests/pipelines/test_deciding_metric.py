@@ -252,7 +252,7 @@ def test_init_says_that_a_class_is_rare_and_writes_a_metric_and_a_class_policy(t
     answer = json.loads(shell("init", str(tmp_path / "rare.csv"), "-o", str(target), "--json").stdout)
     [finding] = answer["findings"]
     assert (finding["kind"], finding["split"]) == ("rare class", "train")
-    assert "less than half of an even share, so accuracy hides what becomes of it" in finding["text"]
+    assert "less than half of an even share, so accuracy hides its errors" in finding["text"]
     written = yaml.safe_load(target.read_text())
     assert written["metric"] == "average_precision"
     assert "# What decides, of 'fraud', the rare class. There are accuracy, balanced_accuracy," in target.read_text()

@@ -143,7 +143,7 @@ def test_the_sentences_say_what_costs_the_samples_or_the_length(write_study: Wri
     assert "as many optimiser steps as the full set (12)" in first
     assert alone == (
         "Worse than the full set at equal epochs and not shown to be at equal steps: hardest at 30 kept (-8.2, at "
-        "equal steps +0.2). Trained as long, these samples show no loss: the shorter training is what costs."
+        "equal steps +0.2). Trained as long, these samples show no loss: the shorter training is the cause."
     )
     assert both.startswith("Worse than the full set at both: random at 30 kept; stratified random at 30 kept. Th")
     harmed = {"hardest": [0.90, 0.913, 0.891, 0.903, 0.902], "hardest+steps": [0.70, 0.72, 0.695, 0.70, 0.71]}

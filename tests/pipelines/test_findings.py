@@ -234,7 +234,7 @@ def test_a_constant_score_is_a_finding_behind_leaks_and_before_duplicates(
     monkeypatch.setattr(Forgetting, "reduce", lambda self: self.presentations.double() * 0 + 3)
     file = write_study(selections={"hardest": {"selector": "top", "score": "forgetting"}}, keep=[0.5])
     told = shell("score", str(file.path)).stdout
-    assert told.startswith("finding: score forgetting is 3 for all 120 samples, so what is selected by it is chance")
+    assert told.startswith("finding: score forgetting is 3 for all 120 samples, so a selection by it is chance")
     store, study = Store(marked_home() / "assets"), file.study
     assert study
     report = store.load(("blobs", "data_report"))

@@ -9,7 +9,10 @@ import polars as pl
 import pytest
 import yaml
 
+from secateur.pipelines.manifests import kept_rows
 from secateur.pipelines.manifests.manifest import Manifest
+from secateur.pipelines.manifests.provenance import Provenance
+from secateur.pipelines.manifests.rows import Rows
 from secateur.pipelines.pages.served import Reports
 from secateur.pipelines.runs.audit_told import LINK
 from secateur.pipelines.runs.choosing import subset_of
@@ -166,3 +169,28 @@ def test_a_further_random_set_has_other_rows_and_a_title_of_its_own() -> None:
     assert [study.title(name) for name in ("draw", "again")] == [
         "draw: random, as many as clean", "again: random, as many as clean",
     ]  # fmt: skip
+
+
+def test_a_manifest_that_holds_other_rows_than_were_to_be_written_is_a_fault_of_its_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from secateur.pipelines.assets.subsets import verifies, write_manifest
+
+    samples = pl.DataFrame({"row": np.arange(6), "content_hash": [f"{row:032x}" for row in range(6)], "label": [0] * 6})
+    rows = Rows.chosen(samples, np.arange(6) % 2 == 0)
+    told = Provenance(
+        dataset="made", revision="1", selection="even", selector="top", selector_version="1", settings={}, keep=3,
+        budget=3, seed=0,
+    )  # fmt: skip
+    store, key, trial = Store(tmp_path), ("made", "manifest"), Trial("even@0.5", 0)
+    faults: list[str] = []
+    written = write_manifest(store, key, trial, rows, told, faults)
+    assert verifies(faults).passed
+    read = Manifest.load(written.path)
+    assert read.declaration == written.declaration
+    assert read.table["row"].to_list() == [0, 2, 4]
+    plain = kept_rows.write
+    monkeypatch.setattr(kept_rows, "write", lambda table, path: plain(table.reverse(), path))
+    write_manifest(store, key, trial, rows, told, faults)
+    assert not verifies(faults).passed
+    assert "its rows are not ascending" in faults[0]

@@ -90,7 +90,7 @@ def test_each_step_of_a_study_is_seen(write_study: Any, screen: Screen, monkeypa
         "secateur.pipelines.runs.proxy.train": "training the proxy",
         "secateur.pipelines.assets.subsets.subset_page": "choosing",
         "secateur.pipelines.runs.training.train": "training",
-        "secateur.pipelines.assets.training.judged": "testing what was trained",
+        "secateur.pipelines.assets.training.judged": "testing models",
         "secateur.pipelines.assets.written_report.page_of": "comparing and drawing the report",
     }
     hardest = {"hardest": {"selector": "top", "score": "el2n"}}
@@ -106,7 +106,7 @@ def test_a_forecast_is_seen(write_study: Any, screen: Screen, monkeypatch: pytes
     met = slow(screen, monkeypatch, "secateur.pipelines.materialise.to_make")
     done = CliRunner().invoke(app, ["run", str(write_study().path), "--dry-run"], catch_exceptions=False)
     assert done.exit_code == 0
-    assert "looking at what is there" in str(met)
+    assert "reading stored results" in str(met)
 
 
 def test_heads_and_prompts_are_seen(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

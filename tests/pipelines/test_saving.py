@@ -54,8 +54,8 @@ def test_once_is_what_no_further_training_costs_and_the_saving_pays_it_back(stud
     assert (row.seconds, row.steps, row.work, row.once_seconds, row.pays_from) == (4.0, 20, 500, 11.0, 3)
     assert row.once_work == 300 + 100 / 3
     assert found.sentences == [
-        "What is recommended saves 50 of 100 samples, and in each training 50% of the steps and 4.00 seconds of 10.0 "
-        "seconds (40%; in money 0.04).",
+        "The recommended subset saves 50 of 100 samples, and in each training 50% of the steps and 4.00 seconds of "
+        "10.0 seconds (40%; in money 0.04).",
         "Making it took 11.0 seconds once (proxy 8, scoring 2.5, choosing 0.5; in money 0.11): it pays from the third "
         "training on.",
         "The 6 trainings of the study itself took 48.0 seconds (in money 0.48), not counted here.",
@@ -77,7 +77,7 @@ def test_a_training_that_is_no_shorter_never_pays(study: Study) -> None:
     longer = saved(study, runs([trial(50, 11.0, 20, once={"proxy": Cost(seconds=1.0)})]))
     assert (longer.rows[0].saves, longer.rows[0].pays_from) == (False, None)
     assert longer.sentences[:2] == [
-        "What is recommended saves 50 of 100 samples of storage, and nothing in training.",
+        "The recommended subset saves 50 of 100 samples of storage, and nothing in training.",
         "Making it took 1.00 seconds once (proxy 1; in money 0.01): in training time it never pays.",
     ]
     assert longer.table[1][-1] == "never"
@@ -99,15 +99,13 @@ def test_equal_steps_say_why_no_time_is_saved_and_nothing_recommended_saves_noth
     trials["full"] = {0: trial(100, 10.0, 40, compare_at="equal steps")}
     cheaper = saved(study, {"hardest@0.5": {0: trial(50, 9.56, 40, **equal | {"epochs": 19})}, "full": trials["full"]})
     assert cheaper.rows[0].work > 0, "its batches are smaller"
-    assert cheaper.sentences[0] == "What is recommended saves 50 of 100 samples of storage, and nothing in training."
+    assert cheaper.sentences[0] == "The recommended subset saves 50 of 100 samples of storage, and nothing in training."
     assert "write `training: {epochs: …}`" in cheaper.sentences[2]
     assert cheaper.table[1][3:5] == ["none of 10.00", ""]
     assert cheaper.table[1][-1] == "never"
     assert "equal_steps" not in cheaper.content()["rows"][0]
     found = saved(study, trials, "full")
-    assert found.sentences[0] == (
-        "Everything is kept, so nothing is saved; the table says what each subset would save."
-    )
+    assert found.sentences[0] == ("Everything is kept, so nothing is saved; the table lists the saving of each subset.")
     assert found.sentences[1].startswith("At equal steps every training is as long as one on the full set")
 
 

@@ -530,7 +530,7 @@ def test_an_unreachable_hub_is_said_with_the_remedy(read: Read, monkeypatch: pyt
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
         SourceError,
-        match=r"hub data set 'some/set': cannot resolve revision 'main'[^:]*pin source.revision[^:]*: Connect",
+        match=r"hub data set 'some/set', revision 'main': the hub cannot be reached \(Connect[^:]*: connect, or pin",
     ):
         read(kind="hub", name="some/set", test="test")
 
@@ -584,12 +584,11 @@ def test_a_hub_data_set_is_pinned_to_its_commit_and_loads_offline_after(
     assert found == expected
     assert "/api/datasets/some/set/revision/main" in asked
     assert 'Unknown split "exam". Should be one of' in split
-    assert missing.startswith("hub data set 'some/other': cannot resolve revision 'main' to a commit")
-    assert "RepositoryNotFoundError" in missing
+    assert missing.startswith("hub data set 'some/other', revision 'main': the hub has no public data set of this name")
     asked.clear()
     found, branch_offline = ask(branch | {"revision": COMMIT}, branch, offline=True)
     assert found == expected
-    assert "pin source.revision" in branch_offline
+    assert "pin the revision (source.revision of a study" in branch_offline
     assert not asked
 
 

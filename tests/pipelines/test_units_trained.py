@@ -196,7 +196,7 @@ GROUPED = {"columns": CONTENT["columns"] | {"group": "customer"}}
     ("change", "fault"),
     [
         ({**GROUPED, "selections": {"rs2": None}}, "rs2 draws single rows anew in each epoch"),
-        ({**GROUPED, "selections": {"info_batch": {"budget": "own"}}}, "tears apart what columns.group keeps"),
+        ({**GROUPED, "selections": {"info_batch": {"budget": "own"}}}, "tears apart rows that columns.group keeps"),
         ({"keep": {"seconds": 0.3}, "selections": {"rs2": None}}, "rs2 counts rows of an epoch, no seconds"),
         ({**GROUPED, "selections": {"best": {"selector": "top", "score": "grade", "classes": {"floor": 2}}}}, "floor"),
         ({"selections": {"rs2": {"by": "source"}}}, "draws the rows of each epoch by its own rule"),

@@ -78,6 +78,12 @@ def test_both_findings_say_the_numbers_and_what_to_do(study: Study, tmp_path: An
     )
 
 
+def test_a_yardstick_of_some_test_samples_says_of_how_many(study: Study) -> None:
+    told = known(0.9, 0.8, [0.9])
+    told |= {"test_samples": 1_000_000, "model": told["model"] | {"judged": 100_000}}
+    assert "gets 87.8% on 100,000 of the test samples" in beside(study, told, ACCURACY, {}).sentences[0]
+
+
 @pytest.mark.parametrize(("training", "test"), [(0.94, 0.5), (0.99, 0.95)])
 def test_a_proxy_that_predicts_what_it_knows_is_no_finding(training: float, test: float, study: Study) -> None:
     assert beside(study, known(training, test, [0.5, training]), ACCURACY, {}).by_heart == ""

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from secateur.scorers.geometry.neighbours import choose_engine, nearest_neighbours
-from secateur.scorers.geometry.search_cost import (
-    available_memory,
-    estimate,
-    gigabytes,
-    group_limits,
-    refuse_beyond,
-    sgemm_rate,
-)
+from secateur.scorers.geometry.search_cost import estimate, refuse_beyond, sgemm_rate
+from secateur.scorers.memory import available_memory, gigabytes, group_limits
 
 
 def test_time_is_that_of_the_products():

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,21 +13,30 @@ COMMIT = "5ec47e0" + 33 * "a"
 
 
 @contextmanager
-def local_hub(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
+def local_hub(
+    name: str, folder: Path, *, gated: Collection[str] = (), cards: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """A hub of one data set, `owner/name`: the files train.parquet and test.parquet of a folder, at `COMMIT`.
 
-    Yields its address, for HF_ENDPOINT, and the paths that were asked of it.
+    Under the names `gated` and those of `cards` are the same files; the hub gives nobody those of the former, and the
+    latter have a README.md each. Yields its address, for HF_ENDPOINT, and the paths that were asked of it.
     """
-    files = {f"{split}.parquet": folder / f"{split}.parquet" for split in ("train", "test")}
+    cards = cards or {}
+    data = {f"{split}.parquet": (folder / f"{split}.parquet").read_bytes() for split in ("train", "test")}
+    sets = {name: data, **dict.fromkeys(gated, data)}
+    sets |= {one: data | {"README.md": card.encode()} for one, card in cards.items()}
     asked: list[str] = []
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
             path = self.path.partition("?")[0]
+            name = "/".join(path.split("/datasets/")[-1].split("/")[:2])
+            files = sets.get(name, {})
+            if not files:
+                return self.send(b"", 404, "RepoNotFound")
             entries = [
-                {"type": "file", "path": name, "size": file.stat().st_size, "oid": "0" * 40}
-                for name, file in files.items()
+                {"type": "file", "path": file, "size": len(content), "oid": "0" * 40} for file, content in files.items()
             ]
             if path == f"/api/datasets/{name}/tree/{COMMIT}":
                 return self.send(json.dumps(entries).encode())
@@ -39,9 +48,11 @@ def local_hub(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
                 siblings = [{"rfilename": file} for file in files]
                 return self.send(json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode())
             file = path.removeprefix(f"/datasets/{name}/resolve/{COMMIT}/")
+            if name in gated:
+                return self.send(b"", 403, "GatedRepo")
             if file in files:
-                return self.send(files[file].read_bytes())
-            return self.send(b"", 404, "EntryNotFound" if f"{name}/" in path else "RepoNotFound")
+                return self.send(files[file])
+            return self.send(b"", 404, "RevisionNotFound" if "/revision/" in path else "EntryNotFound")
 
         do_HEAD = do_POST = do_GET
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from secateur.scorers.contract import TrainingBatch
 from secateur.trainers.contract import Data, TrainingConfig
+from secateur.trainers.judging import yardstick
 from secateur.trainers.judging.yardstick import LEAST_ROWS, MOST_ROWS, rows_within, yardstick_of
 from secateur.trainers.loop import training_fit
 from secateur.trainers.loop.train import train
@@ -57,6 +58,18 @@ def test_a_part_of_the_rows_is_drawn_by_the_seed_and_may_lack_a_class() -> None:
     assert few[0].metrics != few[2].metrics
     assert (few[0].rows, few[0].samples, few[0].columns, few[0].of_columns) == (12, 300, 64, 64)
     assert 0 < few[0].metrics["accuracy"] < 1
+
+
+def test_of_many_test_samples_some_are_drawn_to_judge_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, test = digits(300)
+    whole = yardstick_of(data, test, "image", rows=300)
+    assert whole.judged == 100
+    monkeypatch.setattr(yardstick, "MOST_JUDGED", 60)
+    found, again = (yardstick_of(data, test, "image", rows=300) for _ in range(2))
+    assert found.judged == 60
+    assert found == again
+    assert found.metrics["accuracy"] * 60 == pytest.approx(round(found.metrics["accuracy"] * 60))
+    assert abs(found.metrics["accuracy"] - whole.metrics["accuracy"]) < 0.1
 
 
 def test_numbers_are_judged_by_ridge_regression() -> None:

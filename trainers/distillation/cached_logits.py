@@ -82,7 +82,7 @@ class TeacherLogits:
 
     @classmethod
     def load(cls, folder: Path) -> TeacherLogits:
-        """Read back what `save` or `write` wrote, arrays memory-mapped."""
+        """Read the files of `save` or `write`, arrays memory-mapped."""
         told = json.loads((folder / "teacher_logits.json").read_text())
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in told.pop("arrays")}
         return cls(**arrays, **told)

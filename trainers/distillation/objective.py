@@ -1,4 +1,4 @@
-"""Knowledge distillation: a student learns from labels and from what a teacher, trained on all samples, says of them.
+"""Knowledge distillation: a student learns from labels and from a teacher that was trained on all samples.
 
 The loss of a sample is (1 - alpha) · CE(student, label) + alpha · T² · KL(softmax(teacher/T) ‖ softmax(student/T)), at
 temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", section 2). For numbers
@@ -123,8 +123,8 @@ def distil(
     """Per-sample (1 - alpha) · the task's loss + alpha · `Task.distance` of the student to the teacher, float32 `[b]`.
 
     Label smoothing concerns the cross-entropy alone: the teacher's targets are soft as they are. With alpha 0 it is the
-    plain objective, and no teacher is asked. Raises ValueError for alpha outside [0, 1], a temperature not above 0, and
-    a cache that is for another temperature; a teacher of another number of classes is refused at the first batch.
+    plain objective, without a pass of the teacher. Raises ValueError for alpha outside [0, 1], a temperature not above
+    0, and a cache of another temperature; a teacher of another number of classes is refused at the first batch.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be within [0, 1], got {alpha}")

@@ -104,7 +104,7 @@ class DeltaPruning(Experiment):
     unit = "delta"
     paper = "Deng et al. 2025, arXiv 2410.09344"
     claim = (
-        "Dropping most of a large fine-tuning delta at random breaks the model; dividing what stays by a q above the "
+        "Dropping most of a large fine-tuning delta at random breaks the model; dividing the rest by a q above the "
         "kept share, or fine-tuning with AdamR, mends a good part of it, and a small delta needs neither."
     )
     metrics = (ACCURACY, Metric("q_over_keep"), Metric("delta_size"))

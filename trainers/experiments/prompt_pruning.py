@@ -159,9 +159,7 @@ class PromptPruning(Experiment):
                 "model, template, verbalisers (or generate) and examples go together: give all four, or none"
             )
         if generate and (verbalisers or per_token or reward == "margin"):
-            raise ValueError(
-                "what the model writes has no verbalisers, per_token or margin: leave them out, or generate"
-            )
+            raise ValueError("generated text has no verbalisers, per_token or margin: leave them out, or generate")
         if passes < elites * rerank_examples + fitness_examples:
             raise ValueError(f"{passes} passes do not reach for {elites} elites on {rerank_examples} examples each")
         self.model, self.revision, self.template, self.examples = model, revision, template, examples
@@ -314,7 +312,7 @@ def identity_of(prompt: PromptTokens) -> str:
 def pruned_prompt(prompt: PromptTokens, kept: Kept) -> str:
     """The text that a manifest keeps of a template; raises ValueError for other units and other tokens."""
     if kept.unit != "token" or set(kept.groups) != {"prompt"}:
-        raise ValueError(f"what is kept are {kept.unit}s, not tokens of a prompt")
+        raise ValueError(f"the kept units are {kept.unit}s, not tokens of a prompt")
     if kept.made_for != identity_of(prompt):
         raise ValueError("the tokens were kept of another template, or with another tokenizer")
     return prompt.text(kept.groups["prompt"])

@@ -14,7 +14,7 @@ LEVEL = 0.05
 
 
 class Verdict(StrEnum):
-    """What a comparison says; its numbers stand beside it."""
+    """The verdict of a comparison; its numbers stand beside it."""
 
     BETTER = "better"
     NO_BETTER = "no better"

@@ -57,7 +57,7 @@ def mean_outputs(
 
 @dataclass(frozen=True)
 class Judged:
-    """What a model came to on a split."""
+    """Metrics of a model on a split."""
 
     metrics: Mapping[str, float]
     recalls: Sequence[float | None] = ()

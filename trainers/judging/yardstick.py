@@ -18,10 +18,12 @@ from secateur.trainers.contract import Data
 from secateur.trainers.sparse_rows import SparseRows
 from secateur.trainers.tasks.own import OwnTask
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the numbers would."""
 MOST_ROWS, LEAST_ROWS, MOST_COLUMNS, MOST_VALUES = 20_000, 1_000, 4_096, 1 << 25
 """Rows at most and at least, columns of them, and values of both together."""
+MOST_JUDGED = 100_000
+"""Test samples that the model is judged on at most: of so many a share is known to a sixth of a point."""
 ROUNDS, BINS, OPERATIONS = 100, 255, 16
 """Passes of the linear model over its rows, and trees of a sum; bins of a column; operations of a tree per value."""
 WEIGHT = 10.0
@@ -47,6 +49,8 @@ class Yardstick:
     of_columns: int
     metrics: Mapping[str, float]
     """Every metric of the task that the test samples define, by name."""
+    judged: int
+    """Test samples that these are of."""
 
 
 def why_not(data: Data) -> str:
@@ -71,7 +75,8 @@ def rows_within(work: float, data: Data, kind: Kind) -> int:
 
 
 def yardstick_of(data: Data, test: Data, kind: Kind, *, rows: int, seed: int = 0) -> Yardstick:
-    """Fit to `rows` of the training samples, judge on all test samples; raises ValueError as `Task.evaluate`."""
+    """Fit to `rows` of the training samples, judge on at most `MOST_JUDGED` test samples; raises ValueError as
+    `Task.evaluate`."""
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(data))[:rows]).astype(np.int64)
     read, columns, of_columns = reader_of(data, kind, chosen, random)
@@ -79,6 +84,8 @@ def yardstick_of(data: Data, test: Data, kind: Kind, *, rows: int, seed: int = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rounds that do not suffice: so many are afforded
         predict = fitted(part, read(part), trees_of(data) if kind == "features" else None)
+    if len(test) > MOST_JUDGED:
+        test = test.take(np.sort(random.permutation(len(test))[:MOST_JUDGED]))
     outputs = np.concatenate([predict(read(block)) for block in test.blocks()]).astype(np.float32)
     return Yardstick(
         model="boosted trees"
@@ -90,6 +97,7 @@ def yardstick_of(data: Data, test: Data, kind: Kind, *, rows: int, seed: int = 0
         columns=columns,
         of_columns=of_columns,
         metrics=dict(test.task.evaluate(outputs, test.targets)),
+        judged=len(test),
     )
 
 

@@ -257,7 +257,7 @@ class Run:
         if misled:
             raise Diverged(
                 f"a loss of the objective is NaN or infinite in epoch {self.position.epoch + 1}, that of the task is "
-                "not: look at what else the objective reads, such as a teacher whose training diverged"
+                "not: look at the objective's other inputs, such as a teacher whose training diverged"
             )
         if broken:
             raise Diverged(

@@ -53,7 +53,7 @@ class ShownEpochs:
             with np.load(self.place(epoch), allow_pickle=False) as kept:
                 return Shown(kept["rows"], kept.get("weights"))
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{self.place(epoch)} does not say what epoch {epoch} showed: {error}") from error
+            raise ValueError(f"{self.place(epoch)} does not hold the samples of epoch {epoch}: {error}") from error
 
     def all(self, sizes: Sequence[int]) -> Iterator[Shown]:
         """The epochs of a run that had so many samples in each; raises ValueError where one is missing or another."""

@@ -60,7 +60,7 @@ class TrainingFit(Observer):
 
     def reduce(self) -> torch.Tensor:
         """No score: see `summary`."""
-        raise NotImplementedError("what a run knows of its samples is no score of theirs")
+        raise NotImplementedError("signals of a run are no scores of its samples")
 
     def summary(self, data: Data) -> Mapping[str, Any]:
         """JSON-able: `metrics` of the task by name, of the latest outputs of all samples, empty where some were never

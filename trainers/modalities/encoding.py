@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Shaped
 
 from secateur.trainers.contract import TrainingConfig, kind_read_by
 from secateur.trainers.modalities.images import ImageEncoder, ImageEncoding
@@ -19,7 +18,7 @@ from secateur.trainers.modalities.texts import TextEncoding, TokenEncoder
 from secateur.trainers.modalities.tfidf import TfidfEncoder
 from secateur.trainers.models.causal_model import refuse_other_tokens, vocabulary_at
 from secateur.trainers.models.registry import factory_of
-from secateur.trainers.sparse_rows import Inputs
+from secateur.trainers.sparse_rows import Inputs, SparseRows
 
 if TYPE_CHECKING:
     import datasets
@@ -91,8 +90,8 @@ class Encoder(Protocol):
 class Encoded:
     """Both splits as arrays, what networks must know of them, and the encoder for rows to come."""
 
-    inputs: Shaped[np.ndarray, "n ..."]
-    test_inputs: Shaped[np.ndarray, "m ..."]
+    inputs: Inputs
+    test_inputs: Inputs
     model_settings: dict[str, Any]
     facts: dict[str, Any]
     encoder: Encoder
@@ -181,7 +180,8 @@ def encode(
 ) -> Encoded:
     """Both splits by an encoder that saw the training rows alone.
 
-    Images are uint8 `[n, height, width, channels]`, token ids int32 `[n, length]`, the rest float32 `[n, columns]`.
+    Images are uint8 `[n, height, width, channels]`, token ids int32 `[n, length]`, the rest float32 `[n, columns]`, of
+    which TF-IDF is sparse.
     """
     encoder = fit_encoder(encoding, train, columns)
     inputs, test_inputs = encoded_rows(encoder, train), encoded_rows(encoder, test)
@@ -199,8 +199,11 @@ def facts_of(
     return {f"{'test ' * (split == 'test')}{name}": value for name, value in encoder.facts(rows, inputs).items()}
 
 
-def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Shaped[np.ndarray, "n ..."]:
-    """Rows as one array in memory."""
+def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Inputs:
+    """Rows as one array in memory, or as `SparseRows`."""
+    if encoder.sparse:
+        parts = (block for _, block in blocks_of(encoder, rows))
+        return SparseRows.joined((part for part in parts if isinstance(part, SparseRows)), encoder.shape[0])
     whole = np.empty((len(rows), *encoder.shape), encoder.dtype)
     for start, block in blocks_of(encoder, rows):
         whole[start : start + len(block)] = np.asarray(block)

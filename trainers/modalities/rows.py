@@ -1,7 +1,7 @@
 """Rows in batches of Arrow columns: what encoders read, from shards on disk or from a data set of `datasets`."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+Result = TypeVar("Result")
+
+
 class RowFault(ValueError):
     """Rows that an encoder cannot use, int64 `[k]`, by their numbers among those that it was given."""
 
     def __init__(self, fault: str, rows: Int64[np.ndarray, " k"], remedy: str) -> None:
         super().__init__(f"{fault} at {rows_text(rows)}: {remedy}")
         self.fault, self.rows, self.remedy = fault, rows, remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RowFault, (self.fault, self.rows, self.remedy)
 
 
 BATCH, PICTURES = 8192, 256
@@ -42,6 +48,30 @@ class Stored(Batches, Protocol):
     @property
     def schema(self) -> "pa.Schema":
         """All of their columns."""
+
+
+@runtime_checkable
+class Divided(Batches, Protocol):
+    """Rows of which other processes may read some each."""
+
+    def each(self, names: Sequence[str], work: "Callable[[pa.Table, int], Iterable[Result]]") -> Iterator[Result]:
+        """What some work gives of each batch, see `results_of`; it is pickled, and so are its results."""
+
+
+def results_of(
+    rows: "Batches | datasets.Dataset",
+    names: Sequence[str],
+    work: "Callable[[pa.Table, int], Iterable[Result]]",
+) -> Iterator[Result]:
+    """What some work gives of each batch of some columns, and of the number of its first row, in the order of the
+    rows."""
+    if isinstance(rows, Divided):
+        yield from rows.each(names, work)
+        return
+    first = 0
+    for table in batches_of(rows, names):
+        yield from work(table, first)
+        first += table.num_rows
 
 
 def batches_of(rows: "Batches | datasets.Dataset", names: Sequence[str]) -> "Iterator[pa.Table]":

@@ -8,19 +8,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.settings import PATHS, Settings
 from secateur.trainers.contract import PACKED
 from secateur.trainers.modalities.rendering import CHATML, Piece, Rendering, Unfit, holds_messages, messages_in
-from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
+from secateur.trainers.modalities.rows import Batches, RowFault, batches_of, results_of
 from secateur.trainers.modalities.texts import AT_MOST, CORPUS, CUT, UNSEEN
 from secateur.trainers.models.causal_model import vocabulary_of
 from secateur.trainers.models.transformer import load_pretrained
@@ -62,17 +62,17 @@ class SequenceEncoding(Settings):
         Field(
             ge=8,
             le=1_000_000,
-            description="tokens; what is longer is cut; if left out that of the longest training sample, at most 1024 "
-            "and what the tokenizer's model reads",
+            description="tokens; longer ones are cut; if left out that of the longest training sample, at most 1024 "
+            "and the limit of the tokenizer's model",
         ),
     ] = None
     cut: Annotated[
         Literal["end", "prompt"],
-        Field(description="what of a longer sample is left out: its end, or the beginning of what precedes the answer"),
+        Field(description="the cut part of a longer sample: its end, or the beginning of the part before the answer"),
     ] = "end"
     vocabulary: Annotated[int, Field(ge=300, description="tokens of a tokenizer that is trained, at most")] = 4000
     form: Annotated[
-        Literal["completion", "messages", "text"] | None, Field(description="what the columns hold; follows from them")
+        Literal["completion", "messages", "text"] | None, Field(description="form of the columns; follows from them")
     ] = None
 
     @model_validator(mode="before")
@@ -115,7 +115,7 @@ class SequenceEncoder:
         else:
             tokenizer, most = loaded(encoding.tokenizer, encoding.revision), readable(encoding)
         whole = cls(tuple(columns), tokenizer, encoding, 1 << 40)
-        longest = max((len(each.ids) for each in whole.samples_of(rows)), default=1)
+        longest = whole.longest_of(rows)
         return cls(tuple(columns), tokenizer, encoding, min(encoding.max_length or most, longest))
 
     @cached_property
@@ -235,27 +235,27 @@ class SequenceEncoder:
                 "name a tokenizer that loses nothing (encoding.tokenizer), such as one of byte-level pieces",
             )
 
-    def samples_of(self, rows: "Batches | datasets.Dataset") -> Iterator[Tokens]:
-        """Tokens of every sample, uncut; raises RowFault with all rows that have the fault of the first."""
-        try:
-            for first, table in self.slices_of(rows):
-                yield from self.tokens_of(table, first)
-        except RowFault as error:
-            also = [
-                first + row
-                for first, table in self.slices_of(rows)
-                for row, one in enumerate(self.rendered(table))
-                if isinstance(one, Unfit) and one.fault == error.fault
-            ]
-            raise RowFault(error.fault, np.union1d(error.rows, also).astype(np.int64), error.remedy) from error
+    def samples_in(self, table: "pa.Table", first: int) -> Iterator[Tokens]:
+        """Tokens of every sample of a batch, uncut."""
+        for start in range(0, table.num_rows, ROWS):
+            yield from self.tokens_of(table.slice(start, ROWS), first + start)
 
-    def slices_of(self, rows: "Batches | datasets.Dataset") -> Iterator[tuple[int, "pa.Table"]]:
-        """Consecutive samples, `ROWS` at once at most, each with the number of its first."""
-        first = 0
-        for table in batches_of(rows, self.columns):
-            for start in range(0, table.num_rows, ROWS):
-                yield first + start, table.slice(start, ROWS)
-            first += table.num_rows
+    def longest_of(self, rows: "Batches | datasets.Dataset") -> int:
+        """Tokens of the longest sample, at least 1; raises RowFault with all rows that have the fault of the first."""
+        try:
+            return max(results_of(rows, self.columns, self.longest_in), default=1)
+        except RowFault as error:
+            also = [error.rows, *results_of(rows, self.columns, partial(self.unfit_in, error.fault))]
+            raise RowFault(error.fault, np.unique(np.concatenate(also)), error.remedy) from error
+
+    def longest_in(self, table: "pa.Table", first: int) -> list[int]:
+        """Tokens of the longest sample of a batch."""
+        return [max((len(each.ids) for each in self.samples_in(table, first)), default=1)]
+
+    def unfit_in(self, fault: str, table: "pa.Table", first: int) -> list[Int64[np.ndarray, " k"]]:
+        """Samples of a batch that cannot be rendered for one reason."""
+        found = enumerate(self.rendered(table), first)
+        return [np.array([row for row, one in found if isinstance(one, Unfit) and one.fault == fault], np.int64)]
 
     def cut(self, sample: Tokens) -> Tokens:
         """A sample of at most `length` tokens, the last one marked where some are left out."""
@@ -280,7 +280,7 @@ class SequenceEncoder:
         empty = np.flatnonzero(~token_roles.scored_in(found).any(1))
         if len(empty):
             raise RowFault(
-                f"what precedes the completion fills all {self.length} tokens, so that nothing of it is left",
+                f"the prompt fills all {self.length} tokens, so that nothing of it is left",
                 first + empty,
                 "raise encoding.max_length, write encoding: {cut: prompt}, or remove these rows",
             )
@@ -288,29 +288,36 @@ class SequenceEncoder:
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """Length, share of the samples that are cut, tokens that are learned, and how many completions are short."""
-        counts, cut = [], 0
-        for sample in self.samples_of(rows):
+        cut, tokens, short, unseen = np.sum([np.zeros(4, np.int64), *results_of(rows, self.columns, self.told_of)], 0)
+        lost = {UNSEEN: int(unseen)} if unseen else {}
+        if cut and self.length == read_by_model(self.encoding):
+            lost[AT_MOST] = self.length
+        share = int(cut) / max(1, len(rows))
+        return {"length": self.length, CUT: share, TOKENS: int(tokens), SHORT: int(short), **lost}
+
+    def told_of(self, table: "pa.Table", first: int) -> list[Int64[np.ndarray, " 4"]]:
+        """Samples of a batch that are cut, tokens that are learned, samples with few of them, and with a system turn
+        whose text the chat template does not write."""
+        cut, counts = 0, []
+        for sample in self.samples_in(table, first):
             cut += len(sample.ids) > self.length
             counts.append(sum(role & ROLE == SCORED for role in self.cut(sample).roles))
         told = np.array(counts, np.int64)
-        counted = {TOKENS: int(told.sum()), SHORT: int((told < FEW).sum())}
-        lost = {UNSEEN: unseen} if (unseen := self.unseen(rows)) else {}
-        if cut and self.length == read_by_model(self.encoding):
-            lost[AT_MOST] = self.length
-        return {"length": self.length, CUT: cut / max(1, len(told)), **counted, **lost}
+        return [np.array([cut, told.sum(), (told < FEW).sum(), self.unseen(table)], np.int64)]
 
-    def unseen(self, rows: "Batches | datasets.Dataset") -> int:
-        """How many samples have a system turn whose text the chat template does not write."""
+    def unseen(self, table: "pa.Table") -> int:
+        """How many samples of a batch have a system turn whose text the chat template does not write."""
         count = 0
-        for table in batches_of(rows, self.columns):
-            for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
-                if self.encoding.form == "messages" or holds_messages(cells[-1] or ""):
-                    messages = [message for cell in cells if cell for message in messages_in(cell)]
-                    count += self.rendering.leaves_out_system(messages)
+        for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
+            if self.encoding.form == "messages" or holds_messages(cells[-1] or ""):
+                messages = [message for cell in cells if cell for message in messages_in(cell)]
+                count += self.rendering.leaves_out_system(messages)
         return count
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer as transformers does, and `encoding.json`."""
+        self.tokenizer.backend_tokenizer.no_padding()  # whatever it encoded last
+        self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.save_pretrained(folder)
         learned = {"columns": list(self.columns), "length": self.length}
         settings = self.encoding.model_dump(mode="json", include={"form", "template", "cut"})

@@ -34,7 +34,7 @@ class TableEncoding(Settings):
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
-        Literal["codes", "one_hot"] | None, Field(description="what the models read, if left out: codes or numbers")
+        Literal["codes", "one_hot"] | None, Field(description="the models' input, if left out: codes or numbers")
     ] = None
     missing: list[str] | dict[str, list[str]] = Field(
         default_factory=lambda: ["?"],

@@ -4,16 +4,16 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32, Int64
 from pydantic import ConfigDict, Field
 
 from secateur.scorers.settings import PATHS, Settings
-from secateur.trainers.modalities.rows import Batches, batches_of
+from secateur.trainers.modalities.rows import Batches, batches_of, results_of
 
 if TYPE_CHECKING:
     import datasets
@@ -30,6 +30,9 @@ AT_MOST = "tokens that the model reads at most"
 """Facts that a reader should know of where they are not small."""
 CORPUS = 1 << 19
 """Texts that a tokenizer is trained on at most: of more texts every second, third, … one."""
+COUNTED = 1 << 16
+"""Texts whose tokens are counted at most where the length follows from them: the share that stays whole is known to
+within 0.2 points then."""
 
 
 class TextEncoding(Settings):
@@ -38,7 +41,7 @@ class TextEncoding(Settings):
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
-        Literal["tokens", "tfidf"] | None, Field(description="what the models read, if left out: tokens or numbers")
+        Literal["tokens", "tfidf"] | None, Field(description="the models' input, if left out: tokens or numbers")
     ] = None
     tokenizer: Annotated[
         str | None,
@@ -51,8 +54,8 @@ class TextEncoding(Settings):
         Field(
             ge=4,
             le=100_000,
-            description="tokens; what is longer is cut; if left out, 95 of 100 training texts stay whole, within "
-            "16 … 512 and what the tokenizer's model reads",
+            description="tokens; longer ones are cut; if left out, 95 of 100 training texts stay whole, within "
+            "16 … 512 and the limit of the tokenizer's model",
         ),
     ] = None
     vocabulary: Annotated[int, Field(ge=64, description="tokens of a tokenizer that is trained, at most")] = 4000
@@ -62,11 +65,14 @@ class TextEncoding(Settings):
     ] = 2048
 
 
-def texts_of(rows: "Batches | datasets.Dataset", column: str) -> Iterator[list[str]]:
-    """Texts in batches, missing ones empty."""
+def texts_of(rows: "Batches | datasets.Dataset", column: str, most: int | None = None) -> Iterator[list[str]]:
+    """Texts in batches, missing ones empty; of more than `most` every second, third, … one."""
+    step, first = max(1, -(-len(rows) // most)) if most else 1, 0
     for table in batches_of(rows, [column]):
-        for start in range(0, table.num_rows, BATCH):
-            yield texts_in(table.slice(start, BATCH), column)
+        places = np.arange(-first % step, table.num_rows, step)
+        some, first = table if step == 1 else table.take(places), first + table.num_rows
+        for start in range(0, some.num_rows, BATCH):
+            yield texts_in(some.slice(start, BATCH), column)
 
 
 def texts_in(table: "pa.Table", column: str) -> list[str]:
@@ -133,27 +139,21 @@ class TokenEncoder:
         """Train or load the tokenizer; the length is that of the longest training text, at most the setting's.
 
         Without a setting it is the one that 95 of 100 training texts do not exceed, rounded up to a multiple of 8,
-        within 16 … 512 and what the tokenizer's model reads.
+        within 16 … 512 and the limit of the tokenizer's model.
         """
         if encoding.tokenizer is None:
-            every = chain.from_iterable(texts_of(rows, column))
-            some = islice(every, None, None, max(1, -(-len(rows) // CORPUS)))
-            batches = iter(lambda: list(islice(some, BATCH)), [])
-            tokenizer = train_tokenizer(batches, vocabulary=encoding.vocabulary, lower_case=encoding.lower_case)
+            some = texts_of(rows, column, CORPUS)
+            tokenizer = train_tokenizer(some, vocabulary=encoding.vocabulary, lower_case=encoding.lower_case)
             padding_id, most = 0, MOST
         else:
             tokenizer, padding_id, most = load_tokenizer(encoding.tokenizer, encoding.revision)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        counts = np.zeros(1, np.int64)
-        for batch in texts_of(rows, column):
-            found = np.bincount([len(encoded.ids) for encoded in tokenizer.encode_batch(batch)])
-            counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
-            counts[: len(found)] += found
         if encoding.max_length is not None:
-            length = min(encoding.max_length, len(counts) - 1)
+            length = longest_of(tokenizer, texts_of(rows, column), encoding.max_length)
         else:
-            usual = int(np.searchsorted(np.cumsum(counts), 0.95 * counts.sum()))
+            lengths = np.concatenate([lengths_of(tokenizer, batch) for batch in texts_of(rows, column, COUNTED)])
+            usual = int(np.sort(lengths)[-(-95 * len(lengths) // 100) - 1])
             length = min(max(-(-usual // 8) * 8, LEAST), MOST, most)
         return cls(column, tokenizer, padding_id, max(length, 1))
 
@@ -162,14 +162,6 @@ class TokenEncoder:
         """What a network of token ids must know."""
         size = max(self.tokenizer.get_vocab().values()) + 1
         return {"kind": "tokens", "vocabulary": size, "padding_id": self.padding_id}
-
-    def tokens_of(self, rows: "Batches | datasets.Dataset") -> Iterator[tuple[list[int], bool]]:
-        """Ids of each text and whether it was cut."""
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.length)
-        for texts in texts_of(rows, self.column):
-            for row in self.tokenizer.encode_batch(texts):
-                yield row.ids, bool(row.overflowing)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -192,12 +184,49 @@ class TokenEncoder:
         return ids
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
-        """Share of the texts that are cut."""
-        cut = sum(was_cut for _, was_cut in self.tokens_of(rows))
+        """Share of the texts that are cut; of `inputs` that are at hand those alone are looked at again that fill the
+        length."""
+        maybe = None
+        if inputs is not None and (end := self.end) not in (None, self.padding_id):
+            maybe = np.asarray(inputs[:, -1] == end)
+        cut = sum(results_of(rows, [self.column], partial(self.cut_in, maybe)))
         return {"length": self.length, CUT: cut / max(1, len(rows))}
+
+    @property
+    def end(self) -> int | None:
+        """The token that the tokenizer puts behind every text, whether it is cut or not; None where there is none."""
+        self.tokenizer.no_truncation()
+        last = {ids[-1] if (ids := self.tokenizer.encode(text).ids) else None for text in ("", "a", "b")}
+        return last.pop() if len(last) == 1 else None
+
+    def cut_in(self, maybe: Bool[np.ndarray, " n"] | None, table: "pa.Table", first: int) -> list[int]:
+        """How many texts of a batch are cut, of all or of those that may be."""
+        if maybe is not None:
+            table = table.take(np.flatnonzero(maybe[first : first + table.num_rows]))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.length)
+        parts = (texts_in(table.slice(start, BATCH), self.column) for start in range(0, table.num_rows, BATCH))
+        return [sum(bool(one.overflowing) for part in parts for one in self.tokenizer.encode_batch(part))]
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `encoding.json`."""
+        self.tokenizer.no_padding()  # whatever it encoded last
+        self.tokenizer.no_truncation()
         self.tokenizer.save(str(folder / "tokenizer.json"))
         learned = {"column": self.column, "padding_id": self.padding_id, "length": self.length}
         (folder / "encoding.json").write_text(json.dumps({"encoder": "tokens"} | learned) + "\n")
+
+
+def lengths_of(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) -> Int64[np.ndarray, " b"]:
+    """Tokens of each of some texts."""
+    return np.array([len(encoded.ids) for encoded in tokenizer.encode_batch(texts)], np.int64)
+
+
+def longest_of(tokenizer: "tokenizers.Tokenizer", batches: Iterable[Sequence[str]], most: int) -> int:
+    """Tokens of the longest text, or `most`, where one has as many: no further text is looked at then."""
+    longest = 0
+    for texts in batches:
+        longest = max(longest, int(lengths_of(tokenizer, texts).max(initial=0)))
+        if longest >= most:
+            return most
+    return longest

@@ -1,8 +1,9 @@
 """Texts as TF-IDF, sparse float32 `[n, terms]`: learned and computed in blocks of texts, in a fixed buffer."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from secateur.trainers.modalities.frequencies import Frequencies
-from secateur.trainers.modalities.rows import Batches
+from secateur.trainers.modalities.rows import Batches, results_of
 from secateur.trainers.modalities.texts import WITHOUT_TERM, TextEncoding
 from secateur.trainers.modalities.word_blocks import Words, blocks_of_texts, cells_of, split, words_in
 from secateur.trainers.sparse_rows import Inputs, SparseRows
@@ -169,15 +170,23 @@ def frequent_words(rows: "Batches | datasets.Dataset", column: str, terms: int) 
     import polars as pl
 
     counted = Frequencies(DISTINCT)
-    for cells in blocks_of_texts(rows, column):
-        once = words_in(cells).words.value_counts()
-        counts = {"value": pl.from_arrow(once.field("values")), "count": pl.from_arrow(once.field("counts"))}
-        counted.add(pl.DataFrame(counts))
+    for counts in results_of(rows, [column], partial(word_counts, column)):
+        counted.add(counts)
     sums = counted.sums()
     if sums.is_empty():
         return []
     least = sums["count"][min(terms, len(sums)) - 1]
     return sums.filter(pl.col("count") >= least)["value"].sort().to_list()
+
+
+def word_counts(column: str, table: "pa.Table", first: int) -> "Iterator[pl.DataFrame]":
+    """How often each word is in the texts of a batch, by blocks of texts."""
+    import polars as pl
+
+    for cells in split(cells_of(table, column)):
+        once = words_in(cells).words.value_counts()
+        counts = {"value": pl.from_arrow(once.field("values")), "count": pl.from_arrow(once.field("counts"))}
+        yield pl.DataFrame(counts)
 
 
 def frequent_terms(
@@ -188,28 +197,50 @@ def frequent_terms(
     import polars as pl
     import pyarrow as pa
 
-    known, size, total = pa.array(words, pa.large_string()), len(words), 0
+    size, total = len(words), 0
     counts, texts, pairs = np.zeros(size, np.int64), np.zeros(size, np.int64), PairCounts(size)
-    for cells in blocks_of_texts(rows, column):
-        found = words_in(cells)
-        codes = found.coded(known)
-        there = codes >= 0
-        counts += np.bincount(codes[there], minlength=size)
-        texts += np.bincount(distinct(found.rows[there] * size + codes[there])[0] % size, minlength=size)
-        places, both = pairs_in(found, codes, size)
-        pairs.add(both, found.rows[places])
-        total += len(cells)
+    work = partial(term_counts, column, pa.array(words, pa.large_string()))
+    for some, holding, several, among, rows_of_block in results_of(rows, [column], work):
+        counts += some
+        texts += holding
+        pairs.add(several, among)
+        total += rows_of_block
     every = np.concatenate([counts, pairs.counts.data])
     least = int(np.partition(every, len(every) - terms)[len(every) - terms]) if len(every) > terms else 0
-    single, (first, second, many, holding) = np.flatnonzero(counts >= least), pairs.above(least)
+    single, (first, second, many, held) = np.flatnonzero(counts >= least), pairs.above(least)
     texts_of = {
         "value": [words[place] for place in single]
         + [f"{words[one]} {words[other]}" for one, other in zip(first.tolist(), second.tolist(), strict=True)],
         "count": np.concatenate([counts[single], many]),
-        "texts": np.concatenate([texts[single], holding]),
+        "texts": np.concatenate([texts[single], held]),
     }
     chosen = pl.DataFrame(texts_of).sort("count", "value", descending=[True, False]).head(terms)
     return chosen.sort("value"), total
+
+
+def term_counts(
+    column: str, known: "pa.LargeStringArray", table: "pa.Table", first: int
+) -> "Iterator[tuple[np.ndarray, np.ndarray, csr_matrix, csr_matrix, int]]":
+    """Of the texts of a batch, by blocks: how often each known word is there and how many texts hold it, the same of
+    pairs as matrices `[words, words]`, and the number of texts."""
+    size = len(known)
+    for cells in split(cells_of(table, column)):
+        found = words_in(cells)
+        codes = found.coded(known)
+        there = codes >= 0
+        counts = np.bincount(codes[there], minlength=size)
+        texts = np.bincount(distinct(found.rows[there] * size + codes[there])[0] % size, minlength=size)
+        places, both = pairs_in(found, codes, size)
+        once = distinct(found.rows[places] * size**2 + both)[0] % size**2
+        yield counts, texts, pair_matrix(both, size), pair_matrix(once, size), len(cells)
+
+
+def pair_matrix(pairs: Int64[np.ndarray, " k"], words: int) -> "csr_matrix":
+    """How often each pair, by the number first times words plus second, is among some."""
+    from scipy.sparse import csr_matrix
+
+    where = (pairs // words, pairs % words)
+    return csr_matrix((np.ones(len(pairs), np.int64), where), shape=(words, words))
 
 
 class PairCounts:
@@ -226,11 +257,10 @@ class PairCounts:
         self.counts = csr_matrix((words, words), dtype=np.int64)
         self.texts = csr_matrix((words, words), dtype=np.int64)
 
-    def add(self, pairs: Int64[np.ndarray, " k"], rows: Int64[np.ndarray, " k"]) -> None:
-        """Pairs by the number first times words plus second, and places of the texts that they are in, texts of which
-        no further ones come."""
-        self.counts = self.counts + self._matrix(pairs)
-        self.texts = self.texts + self._matrix(distinct(rows * self.words**2 + pairs)[0] % self.words**2)
+    def add(self, counts: "csr_matrix", texts: "csr_matrix") -> None:
+        """How often pairs are in further texts, and in how many of these, as `pair_matrix` has them."""
+        self.counts = self.counts + counts
+        self.texts = self.texts + texts
         if self.counts.nnz > PAIRS:
             least = np.partition(self.counts.data, PAIRS // 2)[PAIRS // 2]
             kept = self.counts > least
@@ -244,9 +274,3 @@ class PairCounts:
         first = np.repeat(np.arange(self.words), np.diff(self.counts.indptr))[chosen]
         second = self.counts.indices[chosen].astype(np.int64)
         return first, second, self.counts.data[chosen], self.texts.data[chosen]
-
-    def _matrix(self, pairs: Int64[np.ndarray, " k"]) -> "csr_matrix":
-        from scipy.sparse import csr_matrix
-
-        where = (pairs // self.words, pairs % self.words)
-        return csr_matrix((np.ones(len(pairs), np.int64), where), shape=(self.words, self.words))

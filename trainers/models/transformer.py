@@ -54,7 +54,7 @@ def load_pretrained(kind: Any, name: str, revision: str | None, **options: Any) 
             reason = f"there is no such folder (relative paths of models start at the working folder, {Path.cwd()})"
         raise ValueError(
             f"{name!r} cannot be loaded as {kind.__name__}: {reason}. Name a folder that holds it, a model of the "
-            "Hugging Face hub (reachable, or downloaded before), or leave it out for what needs no network"
+            "Hugging Face hub (reachable, or downloaded before), or leave it out to work without a network"
         ) from error
 
 

@@ -9,11 +9,12 @@ run that is resumed at a block gives the bytes of one that was not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int64, Shaped
+from jaxtyping import Float16, Float32, Float64, Int64, Shaped
 from pydantic import ConfigDict, Field, model_validator
 
 from secateur.scorers.checkpoints.contract import forward_with_features
@@ -41,7 +42,7 @@ class EmbeddingSettings(Settings):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="what makes the vectors")] = "proxy"
+    kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="source of the vectors")] = "proxy"
     encoder: Annotated[str | None, PATHS, Field(description="name on the Hugging Face hub, or a folder")] = None
     revision: Annotated[str | None, Field(description="of the encoder, on the hub")] = None
     max_length: Annotated[int, Field(ge=4, description="tokens of a text that the encoder reads")] = 128
@@ -78,17 +79,39 @@ def embed(
     """
     if start % settings.block:
         raise ValueError(f"start {start} is not at the beginning of a block of {settings.block} rows")
-    if texts is not None and len(texts) != len(data):
-        raise ValueError(f"there are {len(texts)} texts for {len(data)} samples")
+    refuse_other_texts(data, texts)
+    known, known_texts = fitted_to or (data, texts)
+    learned = learn(settings, known, None if texts is None else known_texts)
+    return embedder(settings, data, model=model, texts=texts, device=device, learned=learned)(start)
+
+
+def embedder(
+    settings: EmbeddingSettings,
+    data: Data,
+    *,
+    model: nn.Module | None = None,
+    texts: Sequence[str | None] | None = None,
+    device: torch.device | None = None,
+    learned: Learned | None = None,
+) -> Callable[[int], Iterator[Block]]:
+    """What gives the blocks of `embed` from a row on; `learned` is what `learn` gave, for `sklearn`."""
+    refuse_other_texts(data, texts)
     device = device or (next(model.parameters()).device if model is not None else torch.device("cpu"))
     if settings.kind == "proxy":
         compute = of_proxy(settings, data, model, device)
     elif settings.kind == "encoder":
         compute = of_encoder(settings, data, texts, device)
     else:
-        compute = of_sklearn(settings, data, texts, *(fitted_to or (data, texts)))
+        assert learned is not None
+        compute = partial(learned, data, texts)
     exact = settings.kind == "proxy" and of_completions(data)
-    return as_stored(compute, len(data), settings.block, start, np.float32 if exact else np.float16)
+    return lambda start: as_stored(compute, len(data), settings.block, start, np.float32 if exact else np.float16)
+
+
+def refuse_other_texts(data: Data, texts: Sequence[str | None] | None) -> None:
+    """Raise ValueError for texts of which there are more or fewer than samples."""
+    if texts is not None and len(texts) != len(data):
+        raise ValueError(f"there are {len(texts)} texts for {len(data)} samples")
 
 
 def of_completions(data: Data) -> bool:
@@ -215,61 +238,84 @@ def picture_reader(
     return see
 
 
-def of_sklearn(
-    settings: EmbeddingSettings,
-    data: Data,
-    texts: Sequence[str | None] | None,
-    known: Data,
-    known_texts: Sequence[str | None] | None,
-) -> Embed:
-    """Truncated SVD of TF-IDF, or PCA of standardised values, fitted on at most `fit_rows` of the rows `known`."""
+def learn(settings: EmbeddingSettings, known: Data, texts: Sequence[str | None] | None) -> Learned | None:
+    """Truncated SVD of TF-IDF, or PCA of standardised values, fitted on at most `fit_rows` of some rows; None where a
+    network makes the vectors."""
+    if settings.kind != "sklearn":
+        return None
     random = np.random.default_rng(settings.seed)
     count = min(settings.fit_rows, len(known))
     chosen = np.sort(random.choice(len(known), count, replace=False)).astype(np.int64)
-    if texts is not None and known_texts is not None:
-        return latent_semantics(settings, texts, known_texts, chosen)
-    if data.model_settings.get("kind") in ("tokens", "sequences"):
+    if texts is not None:
+        return LatentSemantics.fit(settings, texts, chosen)
+    if known.model_settings.get("kind") in ("tokens", "sequences"):
         raise ValueError("embeddings of kind 'sklearn' need the texts: token ids are no quantities")
-    return principal_components(settings, data, known, chosen)
+    return PrincipalComponents.fit(settings, known, chosen)
 
 
-def latent_semantics(
-    settings: EmbeddingSettings, texts: Sequence[str | None], known: Sequence[str | None], chosen: Rows
-) -> Embed:
-    """TF-IDF of words, then truncated SVD, both of the chosen rows of `known`; a text without a known word is the zero
-    vector."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
+@dataclass(frozen=True)
+class LatentSemantics:
+    """TF-IDF of words, then truncated SVD; a text without a known word is the zero vector."""
 
-    from secateur.trainers.modalities.words import terms_of
+    vectoriser: Any
+    reduction: Any
 
-    def read(held: Sequence[str | None], rows: Rows) -> list[str]:
-        return [held[row] or "" for row in rows.tolist()]
+    @classmethod
+    def fit(cls, settings: EmbeddingSettings, texts: Sequence[str | None], chosen: Rows) -> LatentSemantics:
+        """Both of the chosen texts."""
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectoriser = TfidfVectorizer(analyzer=partial(terms_of, pairs=False), max_features=50_000, sublinear_tf=True)
-    weights = vectoriser.fit_transform(read(known, chosen))
-    dimensions = max(1, min(settings.dimensions, weights.shape[1] - 1, len(chosen) - 1))
-    # In float64: in float32 the last digits of a product depend on how many rows share it.
-    reduction = TruncatedSVD(dimensions, random_state=settings.seed).fit(weights)
-    return lambda rows: reduction.transform(vectoriser.transform(read(texts, rows)))
+        from secateur.trainers.modalities.words import terms_of
+
+        vectoriser = TfidfVectorizer(analyzer=partial(terms_of, pairs=False), max_features=50_000, sublinear_tf=True)
+        weights = vectoriser.fit_transform(texts_at(texts, chosen))
+        dimensions = max(1, min(settings.dimensions, weights.shape[1] - 1, len(chosen) - 1))
+        # In float64: in float32 the last digits of a product depend on how many rows share it.
+        return cls(vectoriser, TruncatedSVD(dimensions, random_state=settings.seed).fit(weights))
+
+    def __call__(self, data: Data, texts: Sequence[str | None] | None, rows: Rows) -> Float64[np.ndarray, "b d"]:
+        assert texts is not None
+        return np.asarray(self.reduction.transform(self.vectoriser.transform(texts_at(texts, rows))))
 
 
-def principal_components(settings: EmbeddingSettings, data: Data, known: Data, chosen: Rows) -> Embed:
-    """PCA of the chosen rows of `known`; columns of tables are standardised before, codes of categories spelled out,
-    pixels divided by 255."""
-    from sklearn.decomposition import PCA
+def texts_at(texts: Sequence[str | None], rows: Rows) -> list[str]:
+    """Texts of some rows, missing ones empty."""
+    return [texts[row] or "" for row in rows.tolist()]
 
-    categories = data.model_settings.get("categories")
 
-    def read(held: Data, rows: Rows) -> Shaped[np.ndarray, "b d"]:
-        values = np.asarray(held.inputs[rows])
-        if categories:
-            values = one_hot(values, categories)
-        return values.reshape(len(rows), -1).astype(np.float64) / (255 if values.dtype == np.uint8 else 1)
+@dataclass(frozen=True)
+class PrincipalComponents:
+    """PCA; columns of tables are divided by `spread` before, codes of `categories` spelled out, pixels divided by
+    255."""
 
-    sample = read(known, chosen)
-    spread = np.ones(sample.shape[1]) if data.inputs.ndim == 4 else sample.std(axis=0)
-    spread[spread == 0] = 1.0
-    dimensions = max(1, min(settings.dimensions, *sample.shape))
-    reduction = PCA(dimensions, random_state=settings.seed).fit(sample / spread)
-    return lambda rows: reduction.transform(read(data, rows) / spread)
+    categories: list[int] | None
+    spread: Float64[np.ndarray, " columns"]
+    reduction: Any
+
+    @classmethod
+    def fit(cls, settings: EmbeddingSettings, known: Data, chosen: Rows) -> PrincipalComponents:
+        """Of the chosen rows."""
+        from sklearn.decomposition import PCA
+
+        categories = known.model_settings.get("categories")
+        sample = values_at(known, categories, chosen)
+        spread = np.ones(sample.shape[1]) if known.inputs.ndim == 4 else sample.std(axis=0)
+        spread[spread == 0] = 1.0
+        dimensions = max(1, min(settings.dimensions, *sample.shape))
+        return cls(categories, spread, PCA(dimensions, random_state=settings.seed).fit(sample / spread))
+
+    def __call__(self, data: Data, texts: Sequence[str | None] | None, rows: Rows) -> Float64[np.ndarray, "b d"]:
+        return np.asarray(self.reduction.transform(values_at(data, self.categories, rows) / self.spread))
+
+
+def values_at(data: Data, categories: list[int] | None, rows: Rows) -> Float64[np.ndarray, "b columns"]:
+    """Inputs of some rows as numbers, a row each."""
+    values = np.asarray(data.inputs[rows])
+    if categories:
+        values = one_hot(values, categories)
+    return values.reshape(len(rows), -1).astype(np.float64) / (255 if values.dtype == np.uint8 else 1)
+
+
+Learned = LatentSemantics | PrincipalComponents
+"""What embeddings without a network learned of some rows."""

@@ -128,7 +128,7 @@ def remove_channels(model: nn.Module, kept: Kept, example: torch.Tensor) -> nn.M
     another model than they were chosen for, for layers whose channels cannot go, and where a layer would keep none.
     """
     if kept.unit != "channel":
-        raise ValueError(f"what is kept are {kept.unit}s: only channels can be removed from a model")
+        raise ValueError(f"the kept units are {kept.unit}s: only channels can be removed from a model")
     if not is_made_for(kept.made_for, model):
         raise ValueError(f"channels were chosen for another model: {kept.made_for}, this one has {shapes_of(model)}")
     layers = channel_layers(model, example)

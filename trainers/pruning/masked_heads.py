@@ -205,7 +205,7 @@ def heads_of(model: nn.Module, kept: Kept) -> KeptHeads:
     """The mask that a manifest keeps, for `masked_heads`; raises ValueError for another model and other units."""
     names = [layer.name for layer in attention_layers(model)]
     if kept.unit != "head" or sorted(kept.groups) != sorted(names):
-        raise ValueError(f"what is kept are {kept.unit}s of {list(kept.groups)[:3]} …, not heads of {names[0]} …")
+        raise ValueError(f"the kept units are {kept.unit}s of {list(kept.groups)[:3]} …, not heads of {names[0]} …")
     if not is_made_for(kept.made_for, model):
         raise ValueError("the heads were kept of a model with other weights than this one")
     return np.stack([kept.groups[name] for name in names])

@@ -1,4 +1,4 @@
-"""A task is the learning problem: what a target is, what a network puts out for it, its losses and its metrics.
+"""A task is the learning problem: its targets, the outputs of a network for them, its losses and its metrics.
 
 Modalities say how inputs become arrays and know nothing of targets; a task knows targets and nothing of inputs. One
 file is one task: a class of `Task` whose `name` is that of the file.
@@ -60,13 +60,13 @@ class Task(Signals, ABC):
     name: str
     """That of its file; of a user's own, its module:factory."""
     target: ClassVar[Literal["class", "numbers", "labels"]]
-    """What its targets are, and so which of the three arrays above."""
+    """Its kind of targets, and so which of the three arrays above."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Names of the arguments that a study may set; the others follow from the data."""
     tempered: ClassVar[bool] = True
     """Whether a temperature changes the `distance` of a student to its teacher."""
     learns_target: ClassVar[bool] = True
-    """Whether targets are what is learned; otherwise they name groups of samples, and may be left out."""
+    """Whether the network learns the targets; otherwise they name groups of samples, and may be left out."""
     taught_by_token: ClassVar[bool] = False
     """Whether a teacher says something of each token of a sample, and not of its outputs by `distance`."""
     modality: ClassVar[Literal["sequence"] | None] = None
@@ -80,7 +80,7 @@ class Task(Signals, ABC):
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """What `evaluate` measures; the first one decides comparisons where a study names no other.
+        """Metrics of `evaluate`; the first one decides comparisons where a study names no other.
 
         Which is the first may follow the targets that the task was fitted to.
         """
@@ -92,14 +92,14 @@ class Task(Signals, ABC):
 
     @abstractmethod
     def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> Task:
-        """The task with what it learns from the targets of the training rows, such as their mean and scale.
+        """The task fitted to the targets of the training rows, such as their mean and scale.
 
         A task that was fitted, or that learns nothing, is returned as it is. Raises ValueError as `check`.
         """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that `task_from` needs to make it again, JSON-able: `name`, settings, and what was fitted."""
+        """Everything that `task_from` needs to make it again, JSON-able: `name`, settings, and fitted values."""
 
     @abstractmethod
     def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
@@ -149,7 +149,7 @@ class Task(Signals, ABC):
         return {}
 
     def floors(self, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, float]:
-        """What a model that knows the training targets, and nothing of the inputs, reaches on rows of these targets.
+        """Metrics of a model that knows the training targets, and nothing of the inputs, on rows of these targets.
 
         By the name of a metric, as far as the task can say; where it cannot, `Metric.floor` counts.
         """
@@ -181,7 +181,7 @@ class Task(Signals, ABC):
         return None
 
     def memberships(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]:
-        """Strata, or bool `[n, k]` where a sample may be in several: what stratified draws keep the shares of."""
+        """Strata, or bool `[n, k]` where a sample may be in several: stratified draws keep their shares."""
         return self.strata(targets)
 
     def split(
@@ -201,7 +201,7 @@ class Task(Signals, ABC):
         if not 0 < groups <= min(held, there - held):
             raise ValueError(
                 f"a validation split of {fraction:g} of {there} samples (classes of one left out) cannot hold each of "
-                f"{groups} classes on both sides; change the fraction, or set what is to be tuned"
+                f"{groups} classes on both sides; change the fraction, or set the settings yourself"
             )
         pool, held_out = train_test_split(
             rows[~single], test_size=fraction, random_state=seed, stratify=strata[~single]

@@ -1,14 +1,27 @@
 """Data sets of the Hugging Face hub."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.source_kinds.contract import NamedSplits, Splits
 from secateur.pipelines.data.source_kinds.files import SourceError, in_one_sentence
+
+if TYPE_CHECKING:
+    import datasets
+
+OFFLINE = (
+    "the hub cannot be reached ({reason}): connect, or pin the revision (source.revision of a study, --revision of "
+    "init) to the 40 digits of a commit that is in the Hugging Face cache"
+)
+GATED = "it is gated: ask for access on its page of the hub, then log in with `hf auth login`"
+UNREACHED = {"OfflineModeIsEnabled", "ConnectionError", "TransportError", "Timeout"}
+MISSING = "the hub has no public data set of this name: check the spelling, or `hf auth login` where it is private"
 
 
 class Hub(NamedSplits):
@@ -26,27 +39,57 @@ class Hub(NamedSplits):
 
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
         """The splits at a commit, from the usual Hugging Face cache where they lie there; the commit."""
+        commit = self.stamp(base)
+        return {key: self.rows(split, commit) for key, split in self.splits.items()}, commit
+
+    def rows(self, split: str, commit: str) -> "datasets.Dataset":
+        """One split at a commit; SourceError with the remedy where the hub does not give it."""
         import datasets
 
-        if Path(self.name).is_dir():
-            raise SourceError(
-                f"{self.where}: a folder of this name is in the working directory and would be read in its place"
-            )
-        commit = self.stamp(base)
-        with in_one_sentence(f"{self.where} at {commit}"):
-            return {
-                key: datasets.load_dataset(self.name, self.config, revision=commit, split=split)
-                for key, split in self.splits.items()
-            }, commit
+        with from_hub(f"{self.where} at {commit}"):
+            return datasets.load_dataset(self.name, self.config, revision=commit, split=split)
 
     def stamp(self, base: Path) -> str:
         """The 40 digits of the commit that the revision stands for now."""
         from huggingface_hub import HfApi
 
+        if Path(self.name).is_dir():
+            raise SourceError(
+                f"{self.where}: a folder of this name is in the working directory and would be read in its place"
+            )
         commit = self.revision or ""
         if re.fullmatch("[0-9a-f]{40}", commit):
             return commit
-        wish = f"revision {self.revision or 'main'!r}"
-        remedy = "offline, pin source.revision to the 40 digits of a commit that is in the Hugging Face cache"
-        with in_one_sentence(f"{self.where}: cannot resolve {wish} to a commit ({remedy})"):
+        with from_hub(f"{self.where}, revision {self.revision or 'main'!r}"):
             return HfApi().dataset_info(self.name, revision=self.revision, timeout=30).sha or ""
+
+
+@contextmanager
+def from_hub(subject: str) -> Iterator[None]:
+    """Failures of the hub, of its clients and of the network as a SourceError with the remedy."""
+    failures: list[BaseException] = []
+    with in_one_sentence(subject, lambda: remedy_of(failures)):
+        try:
+            yield
+        except Exception as error:
+            failures.append(error)
+            raise
+
+
+def remedy_of(failures: list[BaseException]) -> str:
+    """What to do about a failure, by the first known one of it and of those that led to it; empty for others."""
+    from huggingface_hub import errors
+
+    seen: BaseException | None = failures[0]
+    while seen is not None:
+        if isinstance(seen, errors.GatedRepoError) or "is a gated dataset" in str(seen):
+            return GATED
+        if isinstance(seen, errors.RepositoryNotFoundError):
+            return MISSING
+        if isinstance(seen, errors.RevisionNotFoundError):
+            return "the data set has no such branch, tag or commit"
+        # The clients have changed their library of HTTP more than once, not the names of its errors.
+        if UNREACHED & {base.__name__ for base in type(seen).__mro__}:
+            return OFFLINE.format(reason=type(seen).__name__)
+        seen = seen.__cause__ or seen.__context__
+    return ""

@@ -1,4 +1,4 @@
-"""JSON lines."""
+"""JSON lines, and arrays of objects."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.lazy import arrow_json, pa, pc, types
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.data.source_kinds.json_arrays import lines_of
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, read_as, typed
 from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
 
@@ -28,7 +29,7 @@ LONG_NUMBER = re.compile(rb"(?<![\d.])\d{16}")
 
 
 class Jsonl(TableSource):
-    """JSON lines: one object per line, also compressed (.jsonl.gz)."""
+    """JSON lines: one object per line, or a .json file that is an array of objects; also compressed (.jsonl.gz)."""
 
     kind: Literal["jsonl"]
 
@@ -101,7 +102,7 @@ class JsonlFile(SourceFile):
             with bounded(self.path) as stream:
                 rest: list[bytes] = []
                 line = 1
-                while data := stream.read(BLOCK):
+                for data in lines_of(self.path, stream, BLOCK):
                     cut = data.rfind(b"\n") + 1
                     if cut:
                         if (block := b"".join((*rest, data[:cut]))).strip():

@@ -126,12 +126,12 @@ class ParquetFile(SourceFile):
         if kind == types.TEXT:
             yield from super().picture_paths(name, base)
         elif kind == types.PICTURE:
-            for group in self._with_outside(name):
+            for group in self.with_outside(name):
                 with self._opened() as file:
                     cells = file.read_row_group(group, columns=[name])[name]
                 yield paths_in(cells)
 
-    def _with_outside(self, name: str) -> list[int]:
+    def with_outside(self, name: str) -> list[int]:
         """Row groups of which some picture may lie in a file of its own; encoded ones are not read to find out."""
         with self._opened() as file:
             places = [at for at in range(len(file.schema)) if file.schema.column(at).path == f"{name}.bytes"]

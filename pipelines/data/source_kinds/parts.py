@@ -231,11 +231,14 @@ def paths_in(cells: pa.ChunkedArray) -> pl.Series:
     return types.series_of(pc.struct_field(cells, "path").filter(outside)).cast(pl.String)
 
 
-def settled_types(files: Iterable[SourceFile], names: Sequence[str], texts: Sequence[str]) -> dict[str, pa.DataType]:
-    """One type per column over all files; SourceError where two files hold what does not go together."""
+def settled_types(
+    files: Sequence[SourceFile], names: Sequence[str], texts: Sequence[str], known: Sequence[Types] | None = None
+) -> dict[str, pa.DataType]:
+    """One type per column over all files, of which each one's may be `known`; SourceError where two files hold what
+    does not go together."""
     chosen: dict[str, tuple[str, pa.DataType]] = {}
-    for file in files:
-        for name, kind in file.types(names, texts).items():
+    for file, kinds in zip(files, known or (file.types(names, texts) for file in files), strict=True):
+        for name, kind in kinds.items():
             where, before = chosen.get(name, (file.name, types.NOTHING))
             together = file.joined(before, kind)
             if together is None:

@@ -1,0 +1,164 @@
+"""What an earlier scan left that holds of a source that has grown: types of its files, and shards to begin with.
+
+A source has grown where its files begin with those of the earlier scan, byte by byte, the last of which may go on: a
+CSV or JSON lines to which rows were appended. A shard that ended behind so many rows or bytes ends there again.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from secateur.pipelines.data import types
+from secateur.pipelines.data.scan import Scan, SplitRows
+from secateur.pipelines.data.source_kinds.csv import CsvFile
+from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
+from secateur.pipelines.data.source_kinds.parquet import ParquetFile
+from secateur.pipelines.data.source_kinds.parts import SourceFile, Types
+from secateur.pipelines.files.contents import content_of
+from secateur.pipelines.files.whole_files import write_bytes
+
+FILES = "files.json"
+"""In the folder of a scan: what its shards are made of besides the rows, digest and bytes of each file."""
+Mark = tuple[str, int]
+"""Digest and bytes of a file."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The last scan by the same settings, of whatever revision, in the folder of all scans."""
+
+    folder: Path
+    settings: str
+    """Digest of the settings."""
+
+    @property
+    def record(self) -> Path:
+        """The file that says which scan that was."""
+        return self.folder / f"{self.settings}.json"
+
+    def told(self) -> dict[str, Any]:
+        """What the record says; nothing of one that is not there, or damaged."""
+        try:
+            return dict(json.loads(self.record.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def kinds(self, files: Sequence[SourceFile], look: Callable[[SourceFile], Types]) -> list[Types]:
+        """Types of the columns of each file, of files that were read before as they were found then."""
+        known = self.told().get("kinds", {})
+        found: list[Types] = []
+        for file in files:
+            digest = mark_of(file)[0] if isinstance(file, CsvFile | JsonlFile) else ""
+            held = known.get(digest)
+            found.append(kinds_from(held) if held else look(file))
+        return found
+
+    def begin(self, scan: Scan) -> int:
+        """Give a scan that has not begun the shards that hold of it; how many these are."""
+        if scan.state.exists() or (marks := marks_of(scan)) is None:
+            return 0
+        scan.folder.mkdir(parents=True, exist_ok=True)
+        now = {"alike": scan.alike, "files": marks}
+        write_bytes(scan.folder / FILES, json.dumps(now).encode(), overwrite=True)
+        before = self.folder / str(self.told().get("folder")) / scan.folder.name
+        try:
+            then = json.loads((before / FILES).read_text())
+            done = json.loads((before / scan.state.name).read_text())
+        except (OSError, ValueError):
+            return 0
+        if then["alike"] != scan.alike:
+            return 0
+        starts = done["starts"]
+        count = shards_kept(starts, *files_kept(scan.files, marks, then["files"]))
+        for path in sorted(before.glob("*-*.arrow")) if count else ():
+            if int(path.stem.rpartition("-")[2]) < count:
+                link(path, scan.folder / path.name)
+        if count:
+            file, row = starts[count]
+            kept = {"shards": count, "file": file, "row": row, "starts": starts[:count]}
+            write_bytes(scan.state, json.dumps(kept).encode(), overwrite=True)
+        return count
+
+    def remember(self, scan: Path, files: Sequence[SourceFile], kinds: Sequence[Types]) -> None:
+        """Say that a scan is there, and what types its files have."""
+        texts = {
+            mark_of(file)[0]: pa.schema(list(kind.items())).serialize().to_pybytes().hex()
+            for file, kind in zip(files, kinds, strict=True)
+            if isinstance(file, CsvFile | JsonlFile)
+        }
+        told = {"folder": scan.name, "kinds": texts}
+        if told != self.told():
+            write_bytes(self.record, json.dumps(told).encode(), overwrite=True)
+
+
+def kinds_from(text: str) -> Types:
+    """Types of columns from their schema in hexadecimal digits."""
+    schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(text)))
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def mark_of(file: CsvFile | JsonlFile | ParquetFile) -> Mark:
+    """Digest and bytes of a file."""
+    return content_of(file.path), file.path.stat().st_size
+
+
+def marks_of(scan: Scan) -> list[Mark] | None:
+    """Marks of the files of a scan; None where rows do not follow from the bytes of files alone."""
+    marks, image = [], scan.columns.image
+    for file in scan.files:
+        if not isinstance(file, CsvFile | JsonlFile | ParquetFile):
+            return None
+        if image is not None and (
+            scan.wanted[image] != types.PICTURE or not isinstance(file, ParquetFile) or file.with_outside(image)
+        ):
+            return None
+        marks.append(mark_of(file))
+    return marks
+
+
+def files_kept(files: Sequence[SourceFile], now: Sequence[Mark], then: Sequence[Sequence[Any]]) -> tuple[int, bool]:
+    """How many files are the same from the first on, and whether the one behind them is the earlier one and more."""
+    same = 0
+    while same < min(len(now), len(then)) and list(now[same]) == list(then[same]):
+        same += 1
+    if same == min(len(now), len(then)) or now[same][1] <= then[same][1]:
+        return same, False
+    file, (digest, size) = files[same], then[same]
+    plain = isinstance(file, CsvFile | JsonlFile) and file.path.suffix.lower() != ".gz"
+    return same, plain and isinstance(file, CsvFile | JsonlFile) and digest_of_start(file.path, size) == digest
+
+
+def digest_of_start(path: Path, size: int) -> str:
+    """Digest of the first bytes of a file."""
+    total = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while size and (block := file.read(min(size, 1 << 22))):
+            total.update(block)
+            size -= len(block)
+    return str(total.hexdigest())
+
+
+def shards_kept(starts: Sequence[Sequence[int]], same: int, extended: bool) -> int:
+    """How many shards end in rows that are the same; `starts` are file and row that each begins with."""
+    ends = [(file < same) or (file == same and (row == 0 or extended)) for file, row in starts[1:]]
+    return next((count for count, kept in enumerate(ends) if not kept), len(ends))
+
+
+def link(path: Path, target: Path) -> None:
+    """A further name of a file, or a copy where the file system has no such names."""
+    try:
+        target.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def begun(earlier: Earlier, read: Callable[[Scan], Mapping[str, SplitRows]], scan: Scan) -> dict[str, SplitRows]:
+    """The shards of a scan, which begins with those that hold of an earlier one."""
+    earlier.begin(scan)
+    return dict(read(scan))

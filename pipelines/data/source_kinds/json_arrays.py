@@ -1,0 +1,115 @@
+"""A file of one JSON array, as instruction data often is, read as JSON lines: one object after the other."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from secateur.pipelines.data.source_kinds.files import SourceError
+
+LONGEST = 1 << 26
+"""Characters of an object at most."""
+ENDINGS = (".json", ".json.gz")
+SPACE = " \t\r\n"
+BREAKS = str.maketrans("\r\n", "  ")
+
+
+def lines_of(path: Path, stream: Any, size: int) -> Iterator[bytes]:
+    """The bytes of a file of JSON lines, `size` of them at once; of a `.json` file that is an array, its objects in
+    lines of their own.
+
+    An object keeps its characters, but for line breaks between its values, which become spaces. A `.json` file that
+    begins with another character than `[` holds JSON lines. Raises SourceError, with the row, for an array that breaks
+    off, holds something else than objects, or goes on behind its end.
+    """
+    data = stream.read(size)
+    head = data.removeprefix(codecs.BOM_UTF8).lstrip()
+    if path.name.lower().endswith(ENDINGS) and head.startswith(b"["):
+        yield from Array(path, stream, size, head[1:]).lines()
+        return
+    while data:
+        yield data
+        data = stream.read(size)
+
+
+class Array:
+    """The objects of an array, whose bracket is read, in a stream; `size` bytes are read at once, or as many as an
+    object has that is longer."""
+
+    def __init__(self, path: Path, stream: Any, size: int, head: bytes) -> None:
+        self.path, self.stream, self.size = path, stream, size
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+        self.parse = json.JSONDecoder().raw_decode
+        self.row = self.at = 0
+        self.text = self._decoded(head)
+
+    def lines(self) -> Iterator[bytes]:
+        """Whole lines, one per object, about `size` bytes of them at once."""
+        lines: list[str] = []
+        held = 0
+        sign = self._sign()
+        while sign != "]":
+            if sign != "{":
+                raise self._fault(f"not a JSON object, but {self.text[self.at : self.at + 20]!r}" if sign else None)
+            lines.append(self._object().translate(BREAKS) + "\n")
+            held += len(lines[-1])
+            if held >= self.size:
+                yield "".join(lines).encode()
+                lines, held = [], 0
+            self.row += 1
+            sign = self._sign()
+            if sign == ",":
+                self.at += 1
+                # A comma before the end is none of JSON.
+                sign = self._sign() if self._sign() != "]" else ","
+            elif sign != "]":
+                raise self._fault("a comma is missing before it" if sign else None)
+        self.at += 1
+        if self._sign():
+            raise SourceError(f"{self.path}: something follows the end of the array, after row {self.row - 1}")
+        yield "".join(lines).encode()
+
+    def _sign(self) -> str:
+        """The next character that is no space; none at the end of the file."""
+        while True:
+            while self.at < len(self.text):
+                if self.text[self.at] not in SPACE:
+                    return self.text[self.at]
+                self.at += 1
+            if not self._more():
+                return ""
+
+    def _object(self) -> str:
+        """The characters of the object that begins here."""
+        while True:
+            try:
+                end = self.parse(self.text, self.at)[1]
+            except json.JSONDecodeError as error:
+                # An object that is not read to its end cannot be told from a broken one.
+                if len(self.text) - self.at > LONGEST:
+                    raise self._fault(f"longer than {LONGEST >> 20} MiB, or {error.msg}") from error
+                if not self._more():
+                    raise self._fault(f"{error.msg} ({error.pos - self.at} characters on)") from error
+            except RecursionError as error:
+                raise self._fault("a value is nested too deeply to be read") from error
+            else:
+                found, self.at = self.text[self.at : end], end
+                return found
+
+    def _more(self) -> bool:
+        """Read on; False at the end of the file."""
+        data = self.stream.read(max(self.size, len(self.text) - self.at))
+        self.text, self.at = self.text[self.at :] + self._decoded(data), 0
+        return bool(data)
+
+    def _decoded(self, data: bytes) -> str:
+        try:
+            return self.decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise self._fault(f"a byte that is no UTF-8 ({error.reason})") from error
+
+    def _fault(self, reason: str | None) -> SourceError:
+        return SourceError(f"{self.path} row {self.row}: {reason or 'the file ends before its array does'}")

@@ -1,0 +1,149 @@
+"""The data stage by other processes, here by calls in another order with everything pickled: bytes of one process."""
+
+import pickle
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from spread_studies import STUDIES, left_in, prepared_in, small_shards, told, write_sources
+
+from secateur.pipelines.data.preparation import write_inputs
+from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.sources import SourceError
+from secateur.pipelines.data.spread import SpreadRows
+from secateur.pipelines.data.spread_scan import Start, in_runs, shard_starts
+from secateur.trainers.modalities.rows import RowFault
+from secateur.trainers.modalities.tables import Number, TableEncoder
+
+
+class Killed(BaseException):
+    """Stands for a signal that ends the process."""
+
+
+@dataclass
+class Elsewhere:
+    """Units in a drawn order; `stop` ends the driver before so many results are there."""
+
+    stop: int = 1 << 30
+    room: int = 3
+    done: list[str] = field(default_factory=list)
+
+    def __call__(self, work: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        cloudpickle = pytest.importorskip("ray.cloudpickle", reason="Ray pickles closures: pip install secateur[ray]")
+        sent, order = cloudpickle.dumps(work), list(enumerate(units))
+        random.Random(0).shuffle(order)
+        for number, unit in order:
+            if len(self.done) >= self.stop:
+                raise Killed
+            self.done.append(getattr(getattr(work, "func", work), "__name__", ""))
+            try:
+                result = pickle.loads(sent)(pickle.loads(pickle.dumps(unit)))
+            except Exception as error:
+                raise pickle.loads(pickle.dumps(error)) from error
+            yield number, pickle.loads(cloudpickle.dumps(result))
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    write_sources(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+def test_files_and_what_is_said_are_those_of_one_process(kind: str, sources: Path) -> None:
+    with small_shards():
+        local = prepared_in(sources, kind, f"{kind}-local", None)
+        spread = prepared_in(sources, kind, f"{kind}-spread", Elsewhere())
+    assert told(spread) == told(local)
+    files = left_in(sources, f"{kind}-local")
+    assert left_in(sources, f"{kind}-spread") == files
+    assert sum(name.endswith(".arrow") for name in files) >= (4 if kind == "folder" else 12)
+
+
+def test_a_driver_that_is_killed_goes_on_with_what_is_missing(sources: Path) -> None:
+    with small_shards():
+        prepared_in(sources, "tfidf", "whole", None)
+        whole = Elsewhere()
+        prepared_in(sources, "tfidf", "calm", whole)
+        for stop in range(3, len(whole.done), 11):
+            place = f"killed-{stop}"
+            with pytest.raises(Killed):
+                prepared_in(sources, "tfidf", place, Elsewhere(stop))
+            prepared_in(sources, "tfidf", place, Elsewhere())
+            assert left_in(sources, place) == left_in(sources, "whole")
+
+
+def test_a_scan_that_one_process_began_is_finished_by_others(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from secateur.pipelines.data import scan
+
+    write, writes = scan.write_bytes, 0
+
+    def killing(*arguments: Any, **named: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 3:
+            raise Killed
+        write(*arguments, **named)
+
+    with small_shards():
+        prepared_in(sources, "tokens", "once", None)
+        with monkeypatch.context() as patch:
+            patch.setattr(scan, "write_bytes", killing)
+            with pytest.raises(Killed):
+                prepared_in(sources, "tokens", "begun", None)
+        others = Elsewhere()
+        prepared_in(sources, "tokens", "begun", others)
+    assert 0 < others.done.count("sizes_of") < 6, "files that were read whole are not read again"
+    assert left_in(sources, "begun") == left_in(sources, "once")
+
+
+def test_faults_name_the_rows_that_one_process_names(tmp_path: Path) -> None:
+    for name, values in (("a", range(50)), ("b", [*range(20), float("inf"), *range(29)])):
+        pl.DataFrame({"x": list(map(float, values))}).write_ipc(
+            tmp_path / f"{name}.arrow", compat_level=pl.CompatLevel.oldest()
+        )
+    rows = SplitRows((tmp_path / "a.arrow", tmp_path / "b.arrow"))
+    encoder = TableEncoder((Number("x", 0.0, 1.0, False),), [], "codes")
+    for number, spread in enumerate((None, Elsewhere())):
+        with pytest.raises(RowFault, match="is infinite") as found:
+            write_inputs(tmp_path / f"{number}.npy", encoder, rows, spread)
+        np.testing.assert_array_equal(found.value.rows, [70])
+    assert SpreadRows(rows.shards, Elsewhere()).firsts == [0, 50]
+    assert list(SpreadRows(rows.shards, Elsewhere()).each(["x"], lambda table, first: [first])) == [0, 50]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"text": 5, "label": "u"}, r"column 'text' holds whole numbers in .*f\.jsonl"),
+        ({"txt": "a", "label": "u"}, "there is no column 'text'; did you mean 'txt'"),
+        ({"text": " ", "label": "u"}, r"text is empty at row 1 of rows/f\.jsonl"),
+    ],
+)
+def test_bad_files_are_refused_with_the_same_words(line: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    good = dict.fromkeys(line, "good")
+    pl.DataFrame([good if said.startswith("text") else line, line]).write_ndjson(tmp_path / "rows" / "f.jsonl")
+    words = []
+    with small_shards():
+        for spread in (None, Elsewhere()):
+            with pytest.raises(SourceError, match=said) as found:
+                prepared_in(tmp_path, "tfidf", f"{spread is None}", spread)
+            words.append(str(found.value))
+    assert words[0] == words[1]
+
+
+def test_shards_begin_where_limits_say_and_runs_fill_the_room() -> None:
+    sizes = [[(0, 0, 10, 5), (0, 10, 10, 5), (0, 20, 3, 9)], [(1, 0, 4, 1)], [(2, 0, 30, 1), (2, 30, 1, 1)]]
+    starts = shard_starts(sizes, 7, (20, 1000))
+    assert starts == [Start(7, 0, 0), Start(8, 0, 20), Start(9, 2, 30)]
+    assert shard_starts(sizes, 0, (1000, 9)) == [Start(0, 0, 0), Start(1, 0, 20), Start(2, 1, 0)]
+    assert in_runs(starts, 1) == [starts[:2], starts[2:]]
+    assert in_runs(starts, 4) == [[start] for start in starts]
+    assert in_runs([], 4) == []
