@@ -181,7 +181,7 @@ def prepared(
     names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
         encoder = encodings.fit_encoder(study.resolved_encoding, divided(loaded.rows["train"], spread), columns.inputs)
-    inputs: dict[str, Path] = {}
+    inputs, wherever = dict[str, Path](), Places(loaded.rows, loaded.files)
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
         if columns.id:
