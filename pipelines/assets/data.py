@@ -181,7 +181,7 @@ def prepared(
     names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
         encoder = encodings.fit_encoder(study.resolved_encoding, divided(loaded.rows["train"], spread), columns.inputs)
-    inputs, wherever = dict[str, Path](), Places(loaded.rows, loaded.files)
+    inputs: dict[str, Path] = {}
     for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
         rows = loaded.rows[split]
         if columns.id:
@@ -190,9 +190,7 @@ def prepared(
         with loaded.placing(split):
             there = known.of(encoder, split, rows) if known else None
             inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread, there)
-        counts = token_counts(np.load(inputs[split], mmap_mode="r")) if study.modality == "sequence" else None
-        if counts is not None and split == "train":
-            check_tokens(study, besides, counts)
+        counts = checked_tokens(study, besides, inputs[split], split) if study.modality == "sequence" else None
         strata = task.strata(targets)
         write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
         link_shards(rows, folder / "rows" / split)
@@ -226,6 +224,14 @@ def check_own_ids(loaded: Loaded, split: str, name: str) -> None:
     """Raise SourceError where the column of ids has gaps, or an id twice, in a split."""
     say = partial(Places(loaded.rows, loaded.files).text, split)
     check_ids(loaded.rows[split].column(name), say, f"columns.id, {split} split")
+
+
+def checked_tokens(study: Study, besides: pl.DataFrame, inputs: Path, split: Split) -> Int64[np.ndarray, " n"]:
+    """Completion tokens of each row of a split; SourceError for budgets of them that the training rows cannot meet."""
+    counts = token_counts(np.load(inputs, mmap_mode="r"))
+    if split == "train":
+        check_tokens(study, besides, counts)
+    return counts
 
 
 def version_of(study: Study, revision: str) -> str:
