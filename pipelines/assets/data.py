@@ -22,7 +22,7 @@ from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.unit_columns import check_columns, check_tokens
+from secateur.pipelines.assets.unit_columns import check_columns, checked_tokens
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
@@ -56,7 +56,6 @@ from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.sparse_rows import inputs_at, open_inputs
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Split
-from secateur.trainers.tasks.token_roles import token_counts
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
@@ -224,14 +223,6 @@ def check_own_ids(loaded: Loaded, split: str, name: str) -> None:
     """Raise SourceError where the column of ids has gaps, or an id twice, in a split."""
     say = partial(Places(loaded.rows, loaded.files).text, split)
     check_ids(loaded.rows[split].column(name), say, f"columns.id, {split} split")
-
-
-def checked_tokens(study: Study, besides: pl.DataFrame, inputs: Path, split: Split) -> Int64[np.ndarray, " n"]:
-    """Completion tokens of each row of a split; SourceError for budgets of them that the training rows cannot meet."""
-    counts = token_counts(np.load(inputs, mmap_mode="r"))
-    if split == "train":
-        check_tokens(study, besides, counts)
-    return counts
 
 
 def version_of(study: Study, revision: str) -> str:

@@ -19,6 +19,7 @@ from secateur.pipelines.data.whole import counts_of, files_as_read
 from secateur.pipelines.runs.kept_rows import Quotas
 from secateur.pipelines.runs.units_of_rows import amount_faults, grouped
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.tasks.token_roles import token_counts
 
 
 def columns_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -75,7 +76,7 @@ def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> pl.D
     """The columns that the study reads besides its samples, of each training row; none where it reads none.
 
     Raises SourceError for columns, budgets and shares that the data cannot meet, before anything is made of them.
-    Completion tokens are counted later: `check_tokens` looks at budgets of these.
+    Completion tokens are counted later: `checked_tokens` looks at budgets of these.
     """
     if not study.read_besides:
         return pl.DataFrame()
@@ -86,12 +87,17 @@ def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> pl.D
     return table
 
 
-def check_tokens(study: Study, table: pl.DataFrame, tokens: Int64[np.ndarray, " n"]) -> None:
-    """Raise SourceError for budgets of completion tokens that the rows cannot meet; `table` is of `check_columns`."""
-    if study.cost_column == COMPLETION_TOKENS:
+def checked_tokens(study: Study, table: pl.DataFrame, inputs: Path, split: str) -> Int64[np.ndarray, " n"]:
+    """Completion tokens of each row of a split; `table` is of `check_columns`.
+
+    Raises SourceError for budgets of them that the training rows cannot meet.
+    """
+    tokens = token_counts(np.load(inputs, mmap_mode="r"))
+    if split == "train" and study.cost_column == COMPLETION_TOKENS:
         units = grouped(study, pl.DataFrame(table.to_dict() | {COMPLETION_TOKENS: tokens}), None)
         if faults := list(amount_faults(study, units)):
             raise SourceError(f"{study.name}: {'; '.join(faults)}")
+    return tokens
 
 
 def column_faults(study: Study, table: pl.DataFrame) -> Iterator[str]:
