@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 import xxhash
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from secateur.pipelines.assets.asset import key_of
 from secateur.pipelines.assets.facts import tidy, told_of
@@ -22,10 +22,9 @@ from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.unit_columns import check_columns, checked_tokens
+from secateur.pipelines.assets.unit_columns import check_columns, check_tokens
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
-from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
 from secateur.pipelines.data.known_rows import EncodedBefore, remember
 from secateur.pipelines.data.own_samples import inspect_own, own_findings, own_groups, revision_of
@@ -40,7 +39,7 @@ from secateur.pipelines.data.preparation import (
 from secateur.pipelines.data.scan import rows_in
 from secateur.pipelines.data.sources import FORMAT, Loaded, Places, load
 from secateur.pipelines.data.spread import Spread, divided
-from secateur.pipelines.data.stored_targets import strata_in, targets_in
+from secateur.pipelines.data.stored_targets import strata_in
 from secateur.pipelines.files.partial_names import resumable_folder
 from secateur.pipelines.files.shown_text import in_markdown
 from secateur.pipelines.pages.previews import PREVIEW, Previews, previews_in
@@ -56,6 +55,7 @@ from secateur.trainers.modalities import encoding as encodings
 from secateur.trainers.sparse_rows import inputs_at, open_inputs
 from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Split
+from secateur.trainers.tasks.token_roles import token_counts
 
 NAMES = {
     "source": "Where the data came from: revision, task, class names, numbers of samples.",
@@ -71,22 +71,6 @@ NAMES = {
 def strata_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"]:
     """Stratum of each sample: its class, where targets are classes."""
     return strata_in(samples.select(cs.by_name("label", "stratum", require_all=False)).collect())
-
-
-def memberships_of(
-    samples: pl.LazyFrame, source: dict[str, Any]
-) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n labels"]:
-    """Which groups each sample is in: its stratum, or all its labels where it may have several."""
-    if samples.collect_schema().get("target") != pl.List(pl.Int64):
-        return strata_of(samples)
-    return targets_in(samples.select("target").collect(), source["label_names"])
-
-
-def tokens_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"] | None:
-    """Completion tokens of each sample; None of samples that have none."""
-    if COMPLETION_TOKENS not in samples.collect_schema():
-        return None
-    return samples.select(COMPLETION_TOKENS).collect()[COMPLETION_TOKENS].to_numpy()
 
 
 def previews_of(study: Study, store: Store, longest: int = PREVIEW, split: Split = "train") -> Previews | None:
@@ -180,19 +164,11 @@ def prepared(
     names, counted = task.stratum_names(), task.strata(loaded.targets)
     with loaded.placing("train"):
         encoder = encodings.fit_encoder(study.resolved_encoding, divided(loaded.rows["train"], spread), columns.inputs)
-    inputs: dict[str, Path] = {}
-    for split, prefix, targets in (("train", "", loaded.targets), ("test", "test_", loaded.test_targets)):
-        rows = loaded.rows[split]
-        if columns.id:
-            check_own_ids(loaded, split, columns.id)
-        pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
-        with loaded.placing(split):
-            there = known.of(encoder, split, rows) if known else None
-            inputs[split] = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread, there)
-        counts = checked_tokens(study, besides, inputs[split], split) if study.modality == "sequence" else None
-        strata = task.strata(targets)
-        write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
-        link_shards(rows, folder / "rows" / split)
+    inputs = {
+        split: write_split(study, base, loaded, split, folder, encoder, task, spread, known)
+        for split in ("train", "test")
+    }
+    check_tokens(study, besides, inputs["train"])
     if APART in loaded.rows:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
     facts = encoding_facts(encoder, loaded, inputs, spread)
@@ -217,6 +193,33 @@ def prepared(
         judging=judging,
         read=read_facts(loaded, study),
     )
+
+
+def write_split(
+    study: Study,
+    base: Path,
+    loaded: Loaded,
+    split: str,
+    folder: Path,
+    encoder: encodings.Encoder,
+    task: Task,
+    spread: Spread | None,
+    known: EncodedBefore | None,
+) -> Path:
+    """Write arrays, samples and shards of a split below the folder of a preparation; returns the path of the arrays."""
+    columns, rows = study.read_columns, loaded.rows[split]
+    prefix, targets = ("", loaded.targets) if split == "train" else ("test_", loaded.test_targets)
+    if columns.id:
+        check_own_ids(loaded, split, columns.id)
+    pictures = (columns.image, study.read_source.picture_folder(base, split)) if columns.image else None
+    with loaded.placing(split):
+        there = known.of(encoder, split, rows) if known else None
+        inputs = write_inputs(folder / f"{prefix}inputs.npy", encoder, rows, spread, there)
+    counts = token_counts(np.load(inputs, mmap_mode="r")) if study.modality == "sequence" else None
+    strata = task.strata(targets)
+    write_samples(folder / f"{prefix}samples.parquet", rows, targets, strata, pictures, columns.id, tokens=counts)
+    link_shards(rows, folder / "rows" / split)
+    return inputs
 
 
 def check_own_ids(loaded: Loaded, split: str, name: str) -> None:

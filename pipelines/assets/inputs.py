@@ -5,10 +5,13 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import polars as pl
+from jaxtyping import Bool, Int64
 
 from secateur.pipelines.assets.asset import key_of
-from secateur.pipelines.assets.data import memberships_of, strata_of, tokens_of
+from secateur.pipelines.assets.data import strata_of
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
+from secateur.pipelines.data.stored_targets import targets_in
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.signals import of_origin
 
@@ -33,6 +36,22 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
     tokens = tokens_of(loaded["samples"])
     counted = {} if tokens is None else {COMPLETION_TOKENS: tokens}
     return {"labels": strata, **groups, "null_log_probabilities": null} | counted | named
+
+
+def memberships_of(
+    samples: pl.LazyFrame, source: dict[str, Any]
+) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n labels"]:
+    """Which groups each sample is in: its stratum, or all its labels where it may have several."""
+    if samples.collect_schema().get("target") != pl.List(pl.Int64):
+        return strata_of(samples)
+    return targets_in(samples.select("target").collect(), source["label_names"])
+
+
+def tokens_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"] | None:
+    """Completion tokens of each sample; None of samples that have none."""
+    if COMPLETION_TOKENS not in samples.collect_schema():
+        return None
+    return samples.select(COMPLETION_TOKENS).collect()[COMPLETION_TOKENS].to_numpy()
 
 
 def besides_of(study: Study) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.data.codes import codes_of
@@ -76,7 +75,7 @@ def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> pl.D
     """The columns that the study reads besides its samples, of each training row; none where it reads none.
 
     Raises SourceError for columns, budgets and shares that the data cannot meet, before anything is made of them.
-    Completion tokens are counted later: `checked_tokens` looks at budgets of these.
+    Completion tokens are counted later: `check_tokens` looks at budgets of these.
     """
     if not study.read_besides:
         return pl.DataFrame()
@@ -87,17 +86,17 @@ def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> pl.D
     return table
 
 
-def checked_tokens(study: Study, table: pl.DataFrame, inputs: Path, split: str) -> Int64[np.ndarray, " n"]:
-    """Completion tokens of each row of a split; `table` is of `check_columns`.
+def check_tokens(study: Study, table: pl.DataFrame, inputs: Path) -> None:
+    """Raise SourceError for budgets of completion tokens that the training rows cannot meet.
 
-    Raises SourceError for budgets of them that the training rows cannot meet.
+    `table` is of `check_columns`; `inputs` is the array of the training rows.
     """
+    if study.cost_column != COMPLETION_TOKENS:
+        return
     tokens = token_counts(np.load(inputs, mmap_mode="r"))
-    if split == "train" and study.cost_column == COMPLETION_TOKENS:
-        units = grouped(study, pl.DataFrame(table.to_dict() | {COMPLETION_TOKENS: tokens}), None)
-        if faults := list(amount_faults(study, units)):
-            raise SourceError(f"{study.name}: {'; '.join(faults)}")
-    return tokens
+    units = grouped(study, pl.DataFrame(table.to_dict() | {COMPLETION_TOKENS: tokens}), None)
+    if faults := list(amount_faults(study, units)):
+        raise SourceError(f"{study.name}: {'; '.join(faults)}")
 
 
 def column_faults(study: Study, table: pl.DataFrame) -> Iterator[str]:
