@@ -22,7 +22,7 @@ from secateur.pipelines.assets.own_inputs import check_brought
 from secateur.pipelines.assets.resources import IO_MANAGER
 from secateur.pipelines.assets.sample_target import check_target
 from secateur.pipelines.assets.sentences import told_in_a_sentence
-from secateur.pipelines.assets.unit_columns import check_columns
+from secateur.pipelines.assets.unit_columns import check_columns, check_tokens
 from secateur.pipelines.data.apart import APART
 from secateur.pipelines.data.check import DataReport, Finding, check_data, report_of, text_findings
 from secateur.pipelines.data.fingerprints import FINGERPRINT, fingerprint
@@ -157,7 +157,7 @@ def prepared(
     columns = study.read_columns
     loaded = load(study.read_source, columns, base, cache, study.data, apart=apart_of(study), spread=spread)
     check_target(study, loaded, base, cache)
-    check_columns(study, loaded, base, cache)
+    besides = check_columns(study, loaded, base, cache)
     begin(folder, f"{FORMAT} {version_of(study, loaded.revision)}")
     report = check_data(loaded)
     task, judging = fitted_task(study, loaded)
@@ -168,6 +168,7 @@ def prepared(
         split: write_split(study, base, loaded, split, folder, encoder, task, spread, known)
         for split in ("train", "test")
     }
+    check_tokens(study, besides, inputs["train"])
     if APART in loaded.rows:
         link_shards(loaded.rows[APART], folder / "rows" / APART)
     facts = encoding_facts(encoder, loaded, inputs, spread)

@@ -10,13 +10,15 @@ import polars as pl
 
 from secateur.pipelines.assets.asset import key_of, study_asset
 from secateur.pipelines.data.codes import codes_of
+from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Loaded
 from secateur.pipelines.data.target_rows import column_at, places_in, places_of
 from secateur.pipelines.data.whole import counts_of, files_as_read
 from secateur.pipelines.runs.kept_rows import Quotas
-from secateur.pipelines.runs.units_of_rows import grouped
+from secateur.pipelines.runs.units_of_rows import amount_faults, grouped
 from secateur.pipelines.studies.samples import Study
+from secateur.trainers.tasks.token_roles import token_counts
 
 
 def columns_asset(study: Study, base: Path) -> dg.AssetsDefinition:
@@ -69,13 +71,31 @@ def refuse_no_costs(values: pl.Series, what: str) -> None:
         )
 
 
-def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
-    """Raise SourceError for columns, budgets and shares that the data cannot meet, before anything is made of them."""
+def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> pl.DataFrame:
+    """The columns that the study reads besides its samples, of each training row; none where it reads none.
+
+    Raises SourceError for columns, budgets and shares that the data cannot meet, before anything is made of them.
+    Completion tokens are counted later: `check_tokens` looks at budgets of these.
+    """
     if not study.read_besides:
-        return
+        return pl.DataFrame()
     places = places_of(loaded.rows["train"], counts_of(loaded.scanned.values(), len(loaded.files)))
     table = columns_of_rows(study, base, cache, loaded.revision, places)
     if faults := list(column_faults(study, table)):
+        raise SourceError(f"{study.name}: {'; '.join(faults)}")
+    return table
+
+
+def check_tokens(study: Study, table: pl.DataFrame, inputs: Path) -> None:
+    """Raise SourceError for budgets of completion tokens that the training rows cannot meet.
+
+    `table` is of `check_columns`; `inputs` is the array of the training rows.
+    """
+    if study.cost_column != COMPLETION_TOKENS:
+        return
+    tokens = token_counts(np.load(inputs, mmap_mode="r"))
+    units = grouped(study, pl.DataFrame(table.to_dict() | {COMPLETION_TOKENS: tokens}), None)
+    if faults := list(amount_faults(study, units)):
         raise SourceError(f"{study.name}: {'; '.join(faults)}")
 
 
@@ -87,13 +107,5 @@ def column_faults(study: Study, table: pl.DataFrame) -> Iterator[str]:
                 Quotas.of(selection.by, codes_of(table[selection.by]), selection.share)
             except ValueError as error:
                 yield f"selections.{name}.{error}"
-    if study.group is None and study.cost_column not in table.columns:
-        return
-    units, unit = grouped(study, table, None), study.budget_of
-    whole, least = float(units.costs.sum()), float(units.costs.min())
-    for keep in study.budgets:
-        limit = study.limit(keep, len(table), whole)
-        if limit > whole:
-            yield f"keep: {keep:,} {unit} are more than the {whole:,.15g} of all training rows"
-        elif limit < least:
-            yield f"keep: {keep:g} comes to {limit:,.15g} {unit}, and the smallest that stays whole has {least:,.15g}"
+    if study.cost_column != COMPLETION_TOKENS and (study.group is not None or study.cost_column in table.columns):
+        yield from amount_faults(study, grouped(study, table, None))

@@ -80,14 +80,14 @@ def looked_at(
         memory_of,
         peak_memory,
         probed_rate,
-        refuse_too_small,
+        refuse_amounts,
         why_unknown,
     )
 
     libraries, base = peak_memory(), file.path.parent
     if (data := data_at_hand(study, base, store)) is None:
         return rate, None, [why_unknown(study, base)]
-    refuse_too_small(study, data)
+    refuse_amounts(study, data)
     unknown = []
     taught = study.distillation
     if taught and taught.teacher and (getattr(taught.teacher, "model", study.training.model) != study.training.model):

@@ -18,6 +18,7 @@ from secateur.pipelines.runs.arrays import data_of
 from secateur.pipelines.runs.deciding import fitted_task
 from secateur.pipelines.runs.outcomes import outcomes_in
 from secateur.pipelines.runs.possible import learned_from
+from secateur.pipelines.runs.units_of_rows import amount_faults
 from secateur.pipelines.storage.records import records_below
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.studies.grid import Trial
@@ -26,6 +27,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.signals import EPOCH_MANIFEST
 from secateur.pipelines.studies.study import AnyStudy
 from secateur.selectors.contract import nearest
+from secateur.selectors.whole_units import Units
 from secateur.trainers.contract import Data, TrainingConfig
 from secateur.trainers.distillation.tuning import students_of_tuning
 from secateur.trainers.loop.train import Trained, fresh_model, train
@@ -115,17 +117,13 @@ def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
         return Data(inputs, loaded.targets, task, encoder.model_settings)
 
 
-def refuse_too_small(study: Study, data: Data) -> None:
-    """Raise ValueError for a budget of completion tokens that is less than each of the samples has."""
+def refuse_amounts(study: Study, data: Data) -> None:
+    """Raise ValueError for budgets of completion tokens that the samples, each by itself, cannot meet."""
     if study.cost_column != COMPLETION_TOKENS:
         return
-    fewest = int(token_counts(data.inputs).min())
-    for keep in study.keep:
-        if isinstance(keep, int) and keep < fewest:
-            raise ValueError(
-                f"keep: nothing fits a budget of {keep:,} {study.budget_of}: the shortest completion has {fewest:,}; "
-                "raise it, or write a share of all tokens such as 0.5"
-            )
+    counts = token_counts(data.inputs)
+    if faults := list(amount_faults(study, Units.made_of(len(counts), None, counts))):
+        raise ValueError("; ".join(faults))
 
 
 def why_unknown(study: Study, base: Path) -> str:

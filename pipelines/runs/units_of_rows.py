@@ -1,6 +1,6 @@
 """Whole groups, budgets of a column and quotas of a study that trains: what stays whole, and what a budget comes to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,18 @@ def grouped(study: Study, table: pl.DataFrame, rows: np.ndarray | None) -> Units
     """What stays whole of the given rows, or of all, and what it costs; `table` has the columns of all rows."""
     own = table if rows is None else table[rows]
     return Units.made_of(len(own), groups_of(study, own), costs_of_rows(study, own))
+
+
+def amount_faults(study: Study, units: Units) -> Iterator[str]:
+    """Budgets that are more than all rows have, or less than the smallest group or row."""
+    unit, whole, least = study.budget_of, float(units.costs.sum()), float(units.costs.min())
+    for keep in study.budgets:
+        limit = study.limit(keep, len(units.of), whole)
+        if limit > whole:
+            yield f"keep: {keep:,} {unit} are more than the {whole:,.15g} of all training rows"
+        elif limit < least:
+            smallest = f"the smallest that stays whole has {least:,.15g}; raise it"
+            yield f"keep: {keep:g} comes to {limit:,.15g} {unit}, and {smallest}"
 
 
 def groups_of(study: Study, table: pl.DataFrame) -> np.ndarray | None:

@@ -1,13 +1,16 @@
 """What a first study of fine-tuning data meets: relative paths, rows at fault, and what `init` writes."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 import yaml
-from transformers import AutoConfig
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoConfig, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from secateur.pipelines.assets.data import prepared
@@ -21,7 +24,7 @@ from secateur.pipelines.studies.grid import Trial
 from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import TrainingConfig
 from secateur.trainers.modalities.encoding import encoding_of, facts_of, fit_encoder
-from secateur.trainers.modalities.rendering import CHATML
+from secateur.trainers.modalities.rendering import CHATML, Rendering, Unfit
 from secateur.trainers.modalities.sequences import trained
 from secateur.trainers.models.transformer import load_pretrained
 
@@ -208,7 +211,11 @@ def test_a_metric_is_the_same_for_all_where_no_seed_and_no_selection_differs() -
 
 @pytest.mark.parametrize(
     ("keep", "fault"),
-    [({"tokens": 0}, "keep: tokens needs a whole amount above 0"), ({"tokens": [1]}, "the shortest completion has")],
+    [
+        ({"tokens": 0}, "keep: tokens needs a whole amount above 0"),
+        ({"tokens": [1]}, "keep: 1 comes to 1 tokens, and the smallest that stays whole has"),
+        ({"tokens": [10**6]}, "keep: 1,000,000 tokens are more than the"),
+    ],
 )
 def test_a_budget_of_tokens_that_nothing_fits_is_refused_before_a_run(
     keep: Any, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +223,49 @@ def test_a_budget_of_tokens_that_nothing_fits_is_refused_before_a_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
     assert fault in said("run", str(written(tmp_path, keep=keep)), "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("keep", "grouped", "fault"),
+    [
+        ([1], False, r"keep: 1 comes to 1 tokens, and the smallest that stays whole has 3"),
+        ([10**6], False, r"keep: 1,000,000 tokens are more than the \d+ of all training rows"),
+        ([5], True, r"keep: 5 comes to 5 tokens, and the smallest that stays whole has 6"),
+        ([6], True, ""),
+        ([0.5], True, ""),
+    ],
+)
+def test_budgets_of_tokens_are_held_against_the_rows_and_groups_before_anything_is_trained(
+    keep: list[Any], grouped: bool, fault: str, tmp_path: Path
+) -> None:
+    # Each completion is two words and the token that ends it; a group is two rows.
+    columns = {"prompt": "prompt", "completion": "completion"} | ({"group": "pair"} if grouped else {})
+    study = load_study(written(tmp_path, keep={"tokens": keep}, columns=columns))
+    assert isinstance(study, Study)
+    rows = [{"prompt": f"say {row}", "completion": f"word {row % 7}", "pair": row // 2} for row in range(40)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "made").mkdir()
+    with pytest.raises(SourceError, match=fault) if fault else nullcontext():
+        prepared(study, tmp_path, tmp_path / "cache", tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "fault"),
+    [
+        (CHATML, "a", "nothing precedes the answer.* no empty conversation: write a prompt, or remove the row"),
+        ("{% for m in messages %}{{ m", "ua", "chat template is no Jinja .*: correct the template"),
+        ("{{ raise_exception('user first') }}", "au", "refuses the conversation .*user first.*: correct its roles"),
+    ],
+)
+def test_a_template_that_refuses_a_conversation_says_what_to_correct(template: str, turns: str, fault: str) -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel()), chat_template=template)
+
+    def rendered(messages: Any, prompt: bool) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+
+    names = {"u": "user", "a": "assistant"}
+    with pytest.raises(Unfit, match=fault):
+        Rendering(rendered, "", ()).conversed([{"role": names[turn], "content": "hello"} for turn in turns])
 
 
 def test_a_source_of_one_row_is_told_that_it_needs_two(tmp_path: Path) -> None:

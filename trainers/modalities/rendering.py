@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from jinja2 import TemplateSyntaxError
+
 from secateur.trainers.tasks.token_roles import CONTEXT, HEADER, SCORED
 
 CHATML = (
@@ -126,7 +128,12 @@ class Rendering:
         try:
             return self.template(messages, prompt)
         except Exception as error:  # a template may raise anything
+            if not messages:  # what precedes an answer that is the first turn
+                fault = "nothing precedes the answer, and the chat template renders no empty conversation"
+                raise Unfit(fault, "write a prompt, or remove the row") from error
             reason = " ".join(str(error).split())
+            if isinstance(error, TemplateSyntaxError):
+                raise Unfit(f"the tokenizer's chat template is no Jinja ({reason})", "correct the template") from error
             raise Unfit(f"the chat template refuses the conversation ({reason})", "correct its roles") from error
 
 
