@@ -148,7 +148,8 @@ def tables(runs: Runs) -> str:
             f"{number(peak_of(ours[most]) / 1e6)} MB of its own memory, {number(ours[most]['whole'] / 1e6)} MB with "
             "the pages of mapped files that the system may take back."
         )
-        parts += [f"### {kind.capitalize()}", of_time(runs, kind), of_memory(runs, kind), said]
+        command = f"Command: `python benchmarks/scale.py {kind}`"
+        parts += [f"### {kind.capitalize()}", of_time(runs, kind), of_memory(runs, kind), said, command]
     return "\n\n".join(parts)
 
 

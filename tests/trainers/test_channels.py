@@ -141,7 +141,7 @@ def changed(kept: Kept, groups: dict[str, np.ndarray]) -> Kept:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda kept: Kept("weight", kept.groups, kept.made_for), "kept are weights"),
+        (lambda kept: Kept("weight", kept.groups, kept.made_for), "kept units are weights"),
         (lambda kept: changed(kept, {"1.2": np.ones(5, np.bool_)}), r"5 channels .*'1.2', which has 16"),
         (lambda kept: changed(kept, {"1.7": np.ones(10, np.bool_)}), "'1.7', which is none whose channels"),
         (lambda kept: changed(kept, {"1.2": np.zeros(16, np.bool_)}), "'1.2' would keep no channel"),
