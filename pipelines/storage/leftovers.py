@@ -4,6 +4,7 @@ Only what secateur has written is ever listed: values by their records, and fold
 a record stay where they are.
 """
 
+import json
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -108,10 +109,24 @@ def leftovers_of_none(root: Path, studies: Collection[str], rows: Collection[Pat
             yield Leftover(path.name, "digests of the files that it named", (path,), bytes_at([path]))
     if rows is None:
         return
+    there = set()
     for path in inner(root / CACHE, "rows"):
         # Shards that a study still has are further names of these: nothing would be free without them.
         if path not in rows and not any(each.stat().st_nlink > 1 for each in path.rglob("*") if each.is_file()):
             yield of_folder("", "rows that no study reads", path)
+        else:
+            there.add(path.name)
+    for path in sorted((root / CACHE / "rows").glob("[!.]*.json")):
+        if scan_of(path) not in there:
+            yield Leftover("", "the record of rows that are gone", (path,), bytes_at([path]))
+
+
+def scan_of(record: Path) -> str:
+    """The folder of the scan that a record is of, see `data.earlier`; empty of a damaged one."""
+    try:
+        return str(json.loads(record.read_text())["folder"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def gone_studies(root: Path, studies: Collection[str]) -> Iterator[Leftover]:

@@ -142,7 +142,7 @@ def test_a_target_is_compared_with_training_and_test_and_the_test_with_a_benchma
     ]
     assert answer["leaks_by_part"] == {"test": 2, "target": 1, bench: 0}
     shown = "".join(printed.split()).replace(" ", "")
-    assert "1targetrowof40alsointest:whatischosentobelikethetargetcannotbejudgedbythesetestrows" in shown
+    assert "1targetrowof40alsointest:thesetestrowscannotjudgerowschosenbytheirlikenesstothetarget" in shown
     page = html.unescape((tmp_path / "audit/audit.html").read_text())
     assert f"Rows that two parts beside training have ({bench})" in page
     assert f"1 {bench} row of 50 nearly the same as a row of test" in page
