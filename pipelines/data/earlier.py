@@ -21,7 +21,7 @@ from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types
 from secateur.pipelines.files.contents import content_of
-from secateur.pipelines.files.whole_files import write_bytes
+from secateur.pipelines.files.whole_files import new_file, write_bytes
 
 FILES = "files.json"
 """In the folder of a scan: what its shards are made of besides the rows, digest and bytes of each file."""
@@ -152,10 +152,13 @@ def shards_kept(starts: Sequence[Sequence[int]], same: int, extended: bool) -> i
 
 def link(path: Path, target: Path) -> None:
     """A further name of a file, or a copy where the file system has no such names."""
+    # One that was killed before it said so has left some.
+    target.unlink(missing_ok=True)
     try:
         target.hardlink_to(path)
     except OSError:
-        shutil.copyfile(path, target)
+        with new_file(target, overwrite=True) as partial:
+            shutil.copyfile(path, partial)
 
 
 def begun(earlier: Earlier, read: Callable[[Scan], Mapping[str, SplitRows]], scan: Scan) -> dict[str, SplitRows]:

@@ -107,6 +107,33 @@ def test_rows_that_were_appended_to_a_file_are_read_alone(kind: str, tmp_path: P
     assert grown == read(tmp_path, kind, "fresh")
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["links", "copies"])
+def test_a_scan_that_was_killed_while_it_took_earlier_shards_goes_on(
+    links: bool, tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.csv", rows_of(0, 400))
+    read(tmp_path, "csv", "cache")
+    write(tmp_path / "b.csv", rows_of(400, 6))
+
+    def killed(path: Path, *_: Any, **__: Any) -> None:
+        if path.name == "progress.json":
+            raise KeyboardInterrupt
+
+    def no_links(*_: Any) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        if not links:
+            patch.setattr(Path, "hardlink_to", no_links)
+        with patch.context() as within:
+            within.setattr("secateur.pipelines.data.earlier.write_bytes", killed)
+            with pytest.raises(KeyboardInterrupt):
+                read(tmp_path, "csv", "cache")
+        grown = read(tmp_path, "csv", "cache")
+    assert grown == read(tmp_path, "csv", "fresh")
+    assert {path.name for path in tmp_path.rglob("*.partial")} == set()
+
+
 @pytest.mark.parametrize(
     ("change", "again"),
     [

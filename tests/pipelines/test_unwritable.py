@@ -159,7 +159,7 @@ ROUND: dict[str, tuple[str, ...]] = {
         "trainers/sparse_rows.py", "trainers/passes/layer_inputs.py", "audits/argilla.py", "audits/fiftyone.py",
         "audits/label_studio.py",
     ),
-    "an ExitStack holds the block": ("data/scan.py scanned",),
+    "an ExitStack holds the block": ("data/scan.py write_shard",),
     "written into memory": (
         "manifests/readings.py", "pages/extremes.py", "audits/sheets.py picture", "copies/thumbnails.py",
         "audits/of_own_task.py cell_of",
@@ -171,7 +171,7 @@ ROUND: dict[str, tuple[str, ...]] = {
     "`InPlace.save` opens the file": ("in_place/kept.py written",),
     "in a folder that is gone when the call ends": (
         "front_door/proxies.py", "front_door/read_whole.py", "front_door/as_tables.py",
-        "audits/of_own_task.py written", "audits/spoken.py with_texts",
+        "audits/of_own_task.py written", "audits/spoken.py with_texts", "data/known_rows.py digest_of",
     ),
     "in a folder of unfinished work, written again by the run that goes on": ("trainers/loop/checkpoints.py",),
 }  # fmt: skip
