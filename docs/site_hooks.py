@@ -20,6 +20,8 @@ TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 ROW = re.compile(r"<tr>(.*?)</tr>", re.DOTALL)
 CELL = re.compile(r"<t[hd][^>]*>(.*?)</t[hd]>", re.DOTALL)
 TAG = re.compile(r"<[^>]+>")
+OBJECT = re.compile(r'(?<=class="doc doc-object-name )([\w-]+">)([\w.]+)(?=</span>)')
+"""Names with points in headings of the reference."""
 CODE = re.compile(r"(?<!<span></span>)<code>([^<\n]+)</code>")
 LONG, MEDIUM = 60, 24
 """Characters of a column's longer cells from which it is wide, or middling."""
@@ -64,7 +66,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> None:
 
 def on_page_content(html: str, **_: Any) -> str:
     """Mark tables and names, of which the style sheet then decides how they scroll and break."""
-    return CODE.sub(lambda found: unbroken(found[1]), TABLE.sub(lambda found: boxed(found[0]), html))
+    named = OBJECT.sub(lambda found: found[1] + found[2].replace(".", ".<wbr>"), html)
+    return CODE.sub(lambda found: unbroken(found[1]), TABLE.sub(lambda found: boxed(found[0]), named))
 
 
 def on_post_page(output: str, **_: Any) -> str:

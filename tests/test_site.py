@@ -145,6 +145,8 @@ def test_without_an_address_there_is_no_empty_sitemap(tmp_path: Path) -> None:
 
 def test_the_reference_has_fields_and_parameters(site: Path) -> None:
     """Pydantic classes have a signature and their fields, functions and samplers a table with words for each."""
+    headings = (site / "reference" / "samplers.html").read_text()
+    assert ">secateur.<wbr>selectors.<wbr>samplers.<wbr>contract</span>" in headings, "a long name breaks at its points"
     training = (site / "reference" / "training.md").read_text()
     assert "\\|" not in training, "a bar in code shows its backslash"
     for name in ("TrainingConfig", "Augmentation", "Distillation"):
