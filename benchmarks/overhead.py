@@ -152,10 +152,9 @@ class Counting(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             module.told_in_a_sentence = lambda step: told(self.clock.counted(step, f"step {step.__name__}"))
 
 
-def child(arguments: Sequence[str]) -> None:
-    """Run the command, then write what was counted."""
-    started, clock = time.process_time(), Clock()
-    sys.meta_path.insert(0, Counting(clock, PARTS))
+def run_counted(clock: Clock, parts: Mapping[str, Mapping[str, str]], arguments: Sequence[str]) -> None:
+    """Run the command with a clock that counts its parts, up to its end or error."""
+    sys.meta_path.insert(0, Counting(clock, parts))
     sys.argv = ["secateur", *arguments]
     try:
         from secateur.pipelines.commands.entry import main
@@ -163,6 +162,14 @@ def child(arguments: Sequence[str]) -> None:
         main()
     finally:
         clock.turn()
+
+
+def child(arguments: Sequence[str]) -> None:
+    """Run the command, then write what was counted."""
+    started, clock = time.process_time(), Clock()
+    try:
+        run_counted(clock, PARTS, arguments)
+    finally:
         spent = dict(clock.spent) | {"start of Python": [started, 0.0]}
         Path(os.environ[ASKED]).write_text(json.dumps({"spent": spent, "calls": clock.calls}), encoding="utf-8")
 

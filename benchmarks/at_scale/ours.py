@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from overhead import DAGSTER, IMPORTS, TRAININGS, Clock, Counting
+from overhead import DAGSTER, IMPORTS, TRAININGS, Clock, run_counted
 
 NOTES = "SECATEUR_SCALE_NOTES"
 """Environment variable with the file for the notes."""
@@ -74,14 +74,9 @@ class Stages(Clock):
 def main(arguments: list[str]) -> None:
     """Run the command, then write the notes."""
     clock = Stages()
-    sys.meta_path.insert(0, Counting(clock, PARTS))
-    sys.argv = ["secateur", *arguments]
     try:
-        from secateur.pipelines.commands.entry import main as run
-
-        run()
+        run_counted(clock, PARTS, arguments)
     finally:
-        clock.turn()
         processor, moment = clock.last
         Path(os.environ[NOTES]).write_text(json.dumps([*clock.events, (moment, processor, "")]))
 
