@@ -50,27 +50,26 @@ class Array:
         """Whole lines, one per object, about `size` bytes of them at once."""
         lines: list[str] = []
         held = 0
-        sign = self._sign()
-        while sign != "]":
-            if sign != "{":
-                raise self._fault(f"not a JSON object, but {self.text[self.at : self.at + 20]!r}" if sign else None)
-            lines.append(self._object().translate(BREAKS) + "\n")
+        for each in self._objects():
+            lines.append(each.translate(BREAKS) + "\n")
             held += len(lines[-1])
             if held >= self.size:
                 yield "".join(lines).encode()
                 lines, held = [], 0
-            self.row += 1
-            sign = self._sign()
-            if sign == ",":
+        yield "".join(lines).encode()
+
+    def _objects(self) -> Iterator[str]:
+        """The characters of each object, up to the end of the array and of the file."""
+        if (sign := self._sign()) != "]":
+            yield self._object()
+            while (sign := self._sign()) == ",":
                 self.at += 1
-                # A comma before the end is none of JSON.
-                sign = self._sign() if self._sign() != "]" else ","
-            elif sign != "]":
-                raise self._fault("a comma is missing before it" if sign else None)
+                yield self._object()
+        if sign != "]":
+            raise self._fault("a comma is missing before it" if sign else None)
         self.at += 1
         if self._sign():
             raise SourceError(f"{self.path}: something follows the end of the array, after row {self.row - 1}")
-        yield "".join(lines).encode()
 
     def _sign(self) -> str:
         """The next character that is no space; none at the end of the file."""
@@ -84,6 +83,8 @@ class Array:
 
     def _object(self) -> str:
         """The characters of the object that begins here."""
+        if (sign := self._sign()) != "{":
+            raise self._fault(f"not a JSON object, but {self.text[self.at : self.at + 20]!r}" if sign else None)
         while True:
             try:
                 end = self.parse(self.text, self.at)[1]
@@ -96,7 +97,7 @@ class Array:
             except RecursionError as error:
                 raise self._fault("a value is nested too deeply to be read") from error
             else:
-                found, self.at = self.text[self.at : end], end
+                found, self.at, self.row = self.text[self.at : end], end, self.row + 1
                 return found
 
     def _more(self) -> bool:
