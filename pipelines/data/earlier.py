@@ -5,7 +5,6 @@ CSV or JSON lines to which rows were appended. A shard that ended behind so many
 """
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile, Types
 from secateur.pipelines.files.contents import content_of
-from secateur.pipelines.files.whole_files import new_file, write_bytes
+from secateur.pipelines.files.whole_files import link_or_copy, write_bytes
 
 FILES = "files.json"
 """In the folder of a scan: what its shards are made of besides the rows, digest and bytes of each file."""
@@ -78,7 +77,7 @@ class Earlier:
         count = shards_kept(starts, *files_kept(scan.files, marks, then["files"]))
         for path in sorted(before.glob("*-*.arrow")) if count else ():
             if int(path.stem.rpartition("-")[2]) < count:
-                link(path, scan.folder / path.name)
+                link_or_copy(path, scan.folder / path.name)
         if count:
             file, row = starts[count]
             kept = {"shards": count, "file": file, "row": row, "starts": starts[:count]}
@@ -148,17 +147,6 @@ def shards_kept(starts: Sequence[Sequence[int]], same: int, extended: bool) -> i
     """How many shards end in rows that are the same; `starts` are file and row that each begins with."""
     ends = [(file < same) or (file == same and (row == 0 or extended)) for file, row in starts[1:]]
     return next((count for count, kept in enumerate(ends) if not kept), len(ends))
-
-
-def link(path: Path, target: Path) -> None:
-    """A further name of a file, or a copy where the file system has no such names."""
-    # One that was killed before it said so has left some.
-    target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(path)
-    except OSError:
-        with new_file(target, overwrite=True) as partial:
-            shutil.copyfile(path, partial)
 
 
 def begun(earlier: Earlier, read: Callable[[Scan], Mapping[str, SplitRows]], scan: Scan) -> dict[str, SplitRows]:

@@ -31,7 +31,7 @@ from secateur.pipelines.data.sources import Loaded
 from secateur.pipelines.data.spread import Spread, SpreadRows, divided, in_order
 from secateur.pipelines.data.stored_targets import as_columns
 from secateur.pipelines.data.types import TEXT, series_of
-from secateur.pipelines.files.whole_files import new_file, new_folder, write_bytes
+from secateur.pipelines.files.whole_files import link_or_copy, new_file, new_folder, write_bytes
 from secateur.trainers.modalities.encoding import BLOCK, Encoder, blocks_of, facts_of
 from secateur.trainers.modalities.rows import RowFault
 from secateur.trainers.sparse_rows import ENDING, Inputs, SparseRows, inputs_at, open_inputs, write_rows
@@ -260,8 +260,4 @@ def link_shards(rows: SplitRows, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # of a preparation that was killed
     folder.mkdir(parents=True)
     for place, shard in enumerate(rows.shards):
-        target = folder / f"{place:05}.arrow"
-        try:
-            target.hardlink_to(shard)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(shard, target)
+        link_or_copy(shard, folder / f"{place:05}.arrow")

@@ -4,7 +4,6 @@ What is encoded stays as it is, byte for byte; what is an array becomes a PNG.
 """
 
 import io
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from secateur.pipelines.exports.selected import Selected
+from secateur.pipelines.files.whole_files import link_or_copy
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.storage.folder_names import is_safe
 from secateur.trainers.modalities.decoding import DECODING_FAILS
@@ -56,10 +56,7 @@ class Picture:
             path.write_bytes(self.content)
             return
         if link:
-            try:
-                os.link(self.content.resolve(), path)
-            except OSError:  # another file system, or one without hard links
-                shutil.copyfile(self.content, path)
+            link_or_copy(self.content.resolve(), path)
             return
         shutil.copyfile(self.content, path)
 

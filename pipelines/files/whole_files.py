@@ -95,6 +95,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def link_or_copy(path: Path, target: Path) -> None:
+    """A further name of a file, or a whole copy where the file system has no such names; replaces a file there."""
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(path)
+    except OSError:  # another file system, or one without hard links
+        with new_file(target, overwrite=True) as partial:
+            shutil.copyfile(path, partial)
+
+
 def _place(partial: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
         os.replace(partial, path)

@@ -148,7 +148,6 @@ ROUND: dict[str, tuple[str, ...]] = {
     ),
     "`prepared` opens the folder that a preparation fills, and locks it": (
         "assets/data.py prepared_by", "data/preparation.py write_samples", "data/preparation.py write_inputs",
-        "data/preparation.py link_shards",
     ),
     "the caller opens the folder of an asset or a manifest": (
         "assets/teacher.py copy_teacher", "assets/teacher.py write_logits", "audits/memory.py",
