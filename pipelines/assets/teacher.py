@@ -3,7 +3,7 @@
 They read `study.distillation`, a `Distillation`; a study without one has none of them. In the asset of students:
 
     ins |= teacher_inputs(study)                                  # in the asset's `ins`
-        def trained_model(..., **taught): ...                         # their values, by the same names
+    def trained_model(..., **taught): ...                         # their values, by the same names
     objective = objective_for(study, training, taught, kept=budget, samples=len(data))
     train(data, training, seed=trial.seed, keep=keep, objective=objective)
 
