@@ -337,7 +337,7 @@ def place_of(report: Report, row: Row) -> float:
 def curves_of(report: Report, place: Callable[[Row], float], *, chosen: bool = False) -> list[Curve]:
     """One curve per arm and twin, by the place of each of its rows.
 
-    With `chosen`, only baselines keep rows of all samples: selecting nothing costs others the same.
+    With `chosen`, only baselines keep rows with all samples: other arms select nothing there and cost the same.
     """
     study, drawn = report.study, []
     baselines = (study.baseline, study.second_baseline)
