@@ -88,7 +88,7 @@ class Places:
         raise ManifestError(f"{self.origin.shown(file, row)} {self._why_absent}")
 
     def _of_id(self, text: str) -> int | None:
-        """The sample with an id of the user's, None if there is none; raises ManifestError for `id:` and an unknown id."""
+        """The sample with a user's id, None if there is none; raises ManifestError for `id:` and an unknown id."""
         name = text.removeprefix("id:")
         if "id" not in self.table.columns or (name == text and re.fullmatch(r"-?[0-9]{1,18}", text)):
             return None
