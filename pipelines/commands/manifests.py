@@ -43,7 +43,7 @@ def verify(
 ) -> None:
     """Check a manifest's structure, checksums and counts, or with --home all stored files of all studies.
 
-    Ends with exit code 1 and the faults if there are any. For a home it lists files that were changed, are missing
+    Prints the faults, if there are any, and ends with exit code 1. For a home it lists files that were changed, are missing
     or were added since secateur wrote them, and arrays of rows that are older than the samples.
     """
     if (path is None) != home or (study is not None and not home):

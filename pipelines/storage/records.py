@@ -108,7 +108,7 @@ class Record:
         return faults, replace(self, files=files)
 
     def others(self, study: Path) -> Iterator[Path]:
-        """Files in the value's folder, if it is one, that do not belong to it; ignores hidden ones, which tools write."""
+        """Files in the value's folder, if it is one, that do not belong to it, except hidden ones of other tools."""
         place = place_of(study.parent, self.names, self.trial)
         for path in sorted(place.rglob("*")) if place.is_dir() else ():
             inner = path.relative_to(place).parts
