@@ -25,8 +25,9 @@ def refuse(
     overwrite: bool,
 ) -> None:
     """Raise ValueError or FileExistsError, before any file is read, for files that cannot be written."""
+    from secateur.pipelines.files.unwritable import refuse_unwritable
     from secateur.pipelines.pages.audit_folder import refuse_other
-    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table, refuse_unwritable
+    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table
 
     every = [*inputs, *([marks] if marks else [])]
     if page is not None:

@@ -127,6 +127,8 @@ def check_options(
     mask: list[int] | None,
 ) -> None:
     """Raise ValueError for options that do not go together, before anything is loaded."""
+    from secateur.pipelines.files.unwritable import refuse_unwritable
+
     if len(needle or ()) != len(question or ()):
         raise ValueError("--needle and --question go together: give both equally often, or none for ours")
     if how not in ("zero", "uniform"):
@@ -135,6 +137,7 @@ def check_options(
         raise ValueError(f"--count {count}: there are once and steps")
     if target is not None and target.suffix != ".json":
         raise ValueError(f"--out {target}: the scores are JSON, name a file that ends in .json")
+    refuse_unwritable({"--out": target})
     if manifest is not None and len(mask or ()) != 1:
         raise ValueError("--manifest goes with one --mask, which says how many heads go")
     if not haystack.is_file():

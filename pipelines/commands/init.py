@@ -157,6 +157,7 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
 
     import yaml
 
+    from secateur.pipelines.files.unwritable import refuse_unwritable
     from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.studies import draft as init_study
@@ -173,6 +174,7 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
     chosen = init_study.free_name(wanted, taken)
     path = target or own_folder() / f"{chosen}.yaml"
     refuse_existing(path, overwrite=overwrite)
+    refuse_unwritable({"--out": path})
     base, draft = Path(os.path.abspath(path.parent)), init_study.draft_columns(place, wish)
     if chosen in (f"{wish.name or ''}_2", f"{init_study.name_of(place)}_2"):
         draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")

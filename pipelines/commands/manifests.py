@@ -43,8 +43,8 @@ def verify(
 ) -> None:
     """Check a manifest's structure, checksums and counts, or with --home all stored files of all studies.
 
-    Prints the faults, if there are any, and ends with exit code 1. For a home it lists files that were changed, are missing
-    or were added since secateur wrote them, and arrays of rows that are older than the samples.
+    Ends with exit code 1 if there are faults, and lists them: for a home, files that were changed, are missing or were
+    added since secateur wrote them, and arrays of rows that are older than the samples.
     """
     if (path is None) != home or (study is not None and not home):
         raise ValueError("verify takes the PATH of a manifest, or --home, with --study for one study of it")

@@ -87,6 +87,7 @@ class Output:
         """The file and its format; raises ValueError for a format without tables, for an existing file, and for a file
         that is, or would become, a part of the data."""
         from secateur.pipelines.data.profile import find_data
+        from secateur.pipelines.files.unwritable import refuse_unwritable
         from secateur.pipelines.files.whole_files import refuse_existing
         from secateur.pipelines.front_door.written import KINDS, format_of, kind_of, refuse_ending
 
@@ -103,6 +104,7 @@ class Output:
         if written.resolve() == path.resolve() or written.resolve().is_relative_to(path.resolve()):
             raise ValueError(f"{written} is the data itself, which nothing here changes: name another file")
         refuse_existing(written, overwrite=self.overwrite)
+        refuse_unwritable({"--out": written})
         return written, said
 
 

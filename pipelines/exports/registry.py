@@ -22,6 +22,7 @@ from secateur.pipelines.files.addresses import is_url, refuse_secret, shown
 from secateur.pipelines.files.objects import RECEIPT as RECEIPT
 from secateur.pipelines.files.objects import Upload
 from secateur.pipelines.files.partial_names import remove_leftovers
+from secateur.pipelines.files.unwritable import refuse_unwritable
 from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing, write_bytes
 from secateur.pipelines.manifests.document import ManifestError, explained, shortened
 from secateur.pipelines.manifests.manifest import Manifest
@@ -152,6 +153,7 @@ def refuse_unsafe(
 ) -> None:
     """Raise ManifestError where writing to a path would replace the manifest, the data or other files than ours."""
     refuse_existing(path, overwrite=overwrite)
+    refuse_unwritable({"--out": path})
     place, folder = path.resolve(), manifest.path.resolve()
     if place.is_relative_to(folder):
         raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds its sealed files alone")

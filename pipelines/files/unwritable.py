@@ -4,9 +4,10 @@ Libraries report them in many ways: with the system's number, with a text of the
 """
 
 import errno
+import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,3 +119,21 @@ def refusal_at(folder: Path) -> int | None:
     except OSError as error:
         return error.errno if error.errno in REASONS else None
     return None
+
+
+def refuse_unwritable(paths: Mapping[str, Path | None]) -> None:
+    """Raise ValueError that names the option of a path whose parent is not a folder, or not writable."""
+    for option, path in paths.items():
+        if path is None:
+            continue
+        above = next(one for one in path.expanduser().absolute().parents if os.path.lexists(one))
+        if not above.is_dir():
+            raise ValueError(f"{option} {path}: {above} is no folder; name another path")
+        try:
+            with tempfile.TemporaryFile(dir=above):
+                pass
+        except OSError as error:
+            why = error.strerror or error
+            raise ValueError(
+                f"{option} {path}: nothing can be written in {above} ({why}); name another path"
+            ) from error
