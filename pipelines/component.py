@@ -1,7 +1,7 @@
 """Studies as components of a Dagster project of your own: the keys of a study's file are a component's attributes.
 
-Resources, jobs, schedules and sensors have names of their own, so several components stand beside each other and beside
-whatever else the project defines. Runs take the project's executor.
+Resources, jobs, schedules and sensors have names of their own, so several components fit together and with the rest of
+the project. Runs take the project's executor.
 """
 
 import re
@@ -41,9 +41,9 @@ class Example(Scaffolder[BaseModel]):
 
 
 class ByModel:
-    """What makes a component of one of our models; relative paths start at the folder of its file.
+    """Base of components with one of our models; relative paths start at the folder of its file.
 
-    No component itself, as Dagster lists those that it finds.
+    It is not a component itself, as Dagster lists every component that it finds.
     """
 
     model: ClassVar[type[AnyStudy]]
@@ -58,13 +58,13 @@ class ByModel:
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Fill in templates such as `{{ env.DATA }}` and check again what comes out."""
-        assert attributes is not None  # Dagster checks them by the model, which has keys that must be given
+        """Fill in templates such as `{{ env.DATA }}` and validate the result again."""
+        assert attributes is not None  # Dagster checks them by the model, which has required keys
         written = attributes.model_dump(mode="json", exclude_unset=True)
         return cls(cls.model.model_validate(context.resolution_context.resolve_value(written)))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Assets, jobs, schedules and sensors of the study; what they make is below SECATEUR_HOME."""
+        """Assets, jobs, schedules and sensors of the study; their results are below SECATEUR_HOME."""
         root = marked_home() / "assets"
         searches = [each.content.name for each in context.component_tree.get_all_components(SearchComponent)]
         file = StudyFile(context.path / "defs.yaml", self.content)

@@ -1,6 +1,6 @@
-"""The code location that Dagster loads: the studies of the user's folder, and those that ship and were run here.
+"""The code location that Dagster loads: the studies of the user's folder, and shipped ones that ran here.
 
-With SECATEUR_EXAMPLES all that ship, which `secateur ui --examples` sets.
+With SECATEUR_EXAMPLES, which `secateur ui --examples` sets, it has all shipped studies.
 """
 
 import os
@@ -32,11 +32,11 @@ BUILDERS: Mapping[str, Callable[[Any, Path], dg.Definitions]] = {
     "search": search_definitions,
     "pruning": unit_definitions,
 }
-"""What Dagster gets of a study and the folder where its relative paths start, by kind."""
+"""Builders of Dagster's definitions from a study and the folder of its relative paths, by kind."""
 
 
 def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
-    """Stands for a study that could not be read, shows why and fails when materialised."""
+    """A placeholder for an unreadable study: it shows the reason and fails when materialised."""
     shown = visible(file.error).replace("```", "'''")
 
     @dg.asset(
@@ -54,7 +54,7 @@ def broken_asset(file: StudyFile) -> dg.AssetsDefinition:
 
 
 def resources_of(root: Path, progress: ProgressDisplay | None = None) -> dict[str, Any]:
-    """What assets ask Dagster for, by key: the files below `root`, and who shows progress."""
+    """Resources of the assets by key: the files below `root`, and the display of progress."""
     store = Store(root)
     return {
         IO_MANAGER: StoreIOManager(store, progress),
@@ -75,12 +75,12 @@ def build(
 ) -> dg.Definitions:
     """Definitions of these studies with their files below `root`; `overrides` replace resources by name.
 
-    `searches` are defined beside these; `export` is the name of the job that hands selections over. Runs take our
+    `searches` are defined beside these; `export` is the name of the job that exports selections. Runs take our
     executor, which keeps two of them from making one study at once, or else that of the project.
     """
     studies = [file.study for file in files if isinstance(file.study, Study)]
     searched = {study.proxy_from for study in studies if study.proxy_from}
-    # A search that is nowhere now was run before: its result is in the store.
+    # A search without a file ran before: its result is in the store.
     before = sorted(searched - {file.name for file in files if file.study} - set(searches))
     keys = [dg.AssetKey([name, "best_architecture"]) for name in before]
     return dg.Definitions.merge(
@@ -95,7 +95,7 @@ def build(
 
 
 def definitions_of(file: StudyFile) -> dg.Definitions:
-    """What Dagster gets of one file, readable or not."""
+    """Dagster's definitions of one file, readable or not."""
     if file.study is None:
         return dg.Definitions([broken_asset(file)])
     return BUILDERS[file.study.kind](file.study, file.path.parent)

@@ -1,4 +1,4 @@
-"""Materialise a study or parts of it in this process: what the shell and the tests do, and the UI does by clicking."""
+"""Materialise a study or parts of it in this process, for the shell and the tests; the UI does the same on a click."""
 
 import contextlib
 import itertools
@@ -36,28 +36,28 @@ from secateur.pipelines.studies.study import AnyStudy
 
 MULTI = dg.MultiPartitionsDefinition
 Part = Literal["scores", "subsets", "everything", "audit", "audit_inputs"]
-"""`audit_inputs` are what an audit reads, without the audit."""
+"""`audit_inputs` are the inputs of an audit, without the audit."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """How many assets and trials of assets were made, and how many were fresh already."""
+    """The number of assets and trials of assets that were made, and of those that were fresh already."""
 
     made: int
     fresh: int
     trials: list[Trial] = field(default_factory=list, compare=False)
-    """Of which trials, in the order of the study."""
+    """The trials, in the order of the study."""
 
     def __add__(self, other: "Made") -> "Made":
         return Made(self.made + other.made, self.fresh + other.fresh)
 
     def counts(self) -> dict[str, int]:
-        """The numbers, as JSON has them."""
+        """The numbers for JSON."""
         return {"made": self.made, "fresh": self.fresh}
 
 
 def prepare_instance(home: Path) -> Path:
-    """Dagster's folder below `home`, made with our settings where there is none."""
+    """Dagster's folder below `home`, created with our settings if it does not exist."""
     config = home / "dagster" / "dagster.yaml"
     if not config.exists():
         write_bytes(config, Path(__file__).with_name("dagster.yaml").read_bytes(), overwrite=True)
@@ -66,15 +66,15 @@ def prepare_instance(home: Path) -> Path:
 
 @contextmanager
 def instance_at(home: Path, told: Callable[[str], None] = lambda _: None) -> Iterator[dg.DagsterInstance]:
-    """Dagster's own records below `home`, so that the UI shows what was run from the shell.
+    """Dagster's own records below `home`, so that the UI shows runs of the shell.
 
-    Runs whose process was killed are marked as failed first; `told` gets a sentence about each.
+    First marks runs whose process was killed as failed; `told` gets a sentence about each.
     """
     before = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(prepare_instance(home))
     try:
         with quick_records():
-            with gate(home / "dagster" / RUNS):  # two processes that make its tables at once fail
+            with gate(home / "dagster" / RUNS):  # two processes that create its tables at once fail
                 instance = dg.DagsterInstance.get()
             with instance:
                 for text in mark_dead(instance):
@@ -88,9 +88,9 @@ def instance_at(home: Path, told: Callable[[str], None] = lambda _: None) -> Ite
 
 
 def set_pools(instance: dg.DagsterInstance) -> None:
-    """Give the pool of the accelerator its default limit, where it has none yet.
+    """Give the pool of the accelerator its default limit, unless it has one.
 
-    The queue only knows pools that have one: without it the first two runs in the queue would start together.
+    The queue only knows pools with a limit: without it the first two runs in the queue would start together.
     """
     instance.event_log_storage.initialize_concurrency_limit_to_default(ACCELERATOR)
 
@@ -107,14 +107,14 @@ def run_study(
     waits: Callable[[str], None] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> Made:
-    """Make a study of any kind, or a part of it; what is fresh is left alone unless `again`.
+    """Make a study of any kind, or a part of it; fresh results are skipped unless `again`.
 
-    `told` gets a sentence about each stored file that somebody changed, and whose asset is made again.
+    `told` gets a sentence about each stored file that was changed, and whose asset is made again.
 
-    `trials` are those that are made, by default all that the study needs, which outcomes decide where its seeds come in
-    stages or its budgets are refined; with some of them what compares trials is not made, and `again`
-    makes those trials anew and nothing that they share with others. Where another process makes the study, `waits` gets
-    a sentence about it, and this call goes on when that one has ended.
+    `trials` are the trials to make, by default all that the study needs; outcomes decide these where its seeds come in
+    stages or its budgets are refined. With some of them, assets that compare trials are not made, and `again` makes
+    those trials anew but nothing that they share with others. Where another process makes the study, `waits` gets a
+    sentence about it, and this call continues when that one has ended.
 
     Raises the first error of a step, StudyError for a broken study, and, without `waits`, Held where another process
     makes it.
@@ -136,17 +136,17 @@ def run_study(
 
 
 def seeds_of(trials: Iterable[Trial]) -> list[Trial]:
-    """The seeds of some trials, each as a trial of no selection."""
+    """The seeds of some trials, each as a trial without a selection."""
     return [Trial("", seed) for seed in sorted({trial.seed for trial in trials})]
 
 
 def to_make(
     file: StudyFile, root: Path, trials: Sequence[Trial], *, again: bool = False
 ) -> tuple[dict[str, list[Trial | None]], int]:
-    """What `run_study` would make now, trials by asset without the study's name, and how many are fresh.
+    """The work of `run_study` now, as trials by asset without the study's name, and the number of fresh ones.
 
-    Nothing is made, noted or locked. What stands behind an asset that is made again counts as made again, though it
-    stays fresh where that comes out the same.
+    Nothing is made, recorded or locked. Assets downstream of one to be made count as work, though they stay fresh if
+    its result does not change.
     """
     if file.study is None:
         raise StudyError(file.error)
@@ -166,7 +166,7 @@ def to_make(
 
 
 class Work:
-    """The graph of one study in the order of work, and what a part of it needs."""
+    """The graph of one study in the order of work, and the assets of a part of it."""
 
     def __init__(
         self,
@@ -208,18 +208,18 @@ class Work:
         self.freshness = Freshness(self.store, study, self.graph, named, told)
 
     def stages(self, trials: Sequence[Trial]) -> Iterator[tuple[list[dg.AssetKey], Sequence[Trial | None]]]:
-        """Assets in the order of work, each time with what they are made for: None, seeds, these trials, None."""
+        """Assets in the order of work, each with its cells: None, seeds, these trials, None."""
         yield self.fixed, [None]
         yield self.of_seeds, seeds_of(trials)
         yield self.of_trials, trials
         yield self.after, [None]
 
     def above(self, key: dg.AssetKey) -> set[dg.AssetKey]:
-        """Everything that an asset is made of."""
+        """An asset and everything upstream of it."""
         return set(dg.AssetSelection.assets(key).upstream().resolve(self.graph))
 
     def with_neighbours(self, keys: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
-        """Assets with what they are made of, and with what is made in the same steps."""
+        """Assets with everything upstream of them, and with assets that are made in the same steps."""
         reached: set[dg.AssetKey] = set()
         wanted = set(keys)
         while wanted != reached:
@@ -229,17 +229,17 @@ class Work:
         return reached
 
     def make_trials(self, trials: Sequence[Trial], *, again: bool) -> Made:
-        """Make what trials need of their seeds, then the trials."""
+        """Make the assets of the trials' seeds, then those of the trials."""
         made = self.make(self.of_seeds, seeds_of(trials), again=again and not self.some)
         return made + self.make(self.of_trials, trials, again=again)
 
     def next_stage(self, done: Sequence[Trial]) -> list[Trial]:
-        """Trials that the outcomes of those before call for.
+        """Trials that the outcomes of earlier ones require.
 
-        What the store holds of others for other samples than now goes: the report reads what there is, and not that.
+        Outcomes of other trials for former samples are removed from the store: the report would read them.
         """
         study = self.study
-        if not study.outcome_asset:  # nothing is measured, so nothing more is called for
+        if not study.outcome_asset:  # without outcomes no further trial is required
             return []
         source = (study.name, "source")
         known = self.store.load(source) if self.store.find(source) else None
@@ -252,7 +252,7 @@ class Work:
         return more
 
     def make(self, keys: Sequence[dg.AssetKey], cells: Sequence[Trial | None], *, again: bool) -> Made:
-        """Materialise what is stale of some assets, or all of it, for each trial; None stands for no trial."""
+        """Materialise the stale ones of some assets, or all with `again`, for each trial; None stands for no trial."""
         made, todo = 0, dict[tuple[dg.AssetKey, ...], list[Trial | None]]()
         for cell in cells if keys else ():
             todo.setdefault(tuple(keys if again else self.stale(keys, cell)), []).append(cell)
@@ -271,7 +271,7 @@ class Work:
     def results(
         self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial | None]
     ) -> dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]]:
-        """Entries of each asset's results and when they were noted, in ns: a step that takes these changes none."""
+        """Entries of each asset's results and their times, in ns: a step that reuses its results changes none."""
         entered: dict[tuple[dg.AssetKey, Trial | None], set[tuple[Path, int]]] = {}
         for key, trial in itertools.product(keys, trials):
             place = Ledger(self.store).place(key, trial)
@@ -280,7 +280,7 @@ class Work:
         return entered
 
     def stale(self, keys: Sequence[dg.AssetKey], trial: Trial | None = None) -> list[dg.AssetKey]:
-        """Those of the keys to be made again: not fresh, made of such, or made in one step with such."""
+        """The keys to make again: stale ones, those downstream of stale ones, and those in one step with them."""
         stale = {key for key in keys if not self.freshness.is_fresh(key, trial)}
         while stale:
             below = {key for key in keys if stale & set(self.graph.get(key).parent_keys)}
@@ -292,10 +292,10 @@ class Work:
         return sorted(stale)
 
     def forget(self, keys: Sequence[dg.AssetKey], trials: Iterable[Trial | None]) -> None:
-        """Drop what is noted of results, so that no step takes an earlier one for its own.
+        """Drop the entries of results, so that no step reuses an earlier one.
 
-        What a step keeps besides, such as each evaluation of a search, stands under its asset's name after a dot. The
-        trials of a study share it, so it stays where only some of them are made anew.
+        Further results of a step, such as each evaluation of a search, stand under its asset's name after a dot. The
+        trials of a study share them, so they stay if only some trials are made anew.
         """
         for key in keys:
             for trial in trials:
@@ -304,7 +304,7 @@ class Work:
                 Ledger(self.store).forget((self.study.name, f".{key.path[1]}"))
 
     def run(self, keys: Sequence[dg.AssetKey], trials: Sequence[Trial] = ()) -> None:
-        """Materialise assets, or a block of their trials, in this process, and note them as made."""
+        """Materialise assets, or a block of their trials, in this process, and record them as made."""
         if not keys:
             return
         assert self.instance is not None
@@ -316,7 +316,7 @@ class Work:
             with contextlib.redirect_stdout(sys.stderr), alive(self.instance, run_id):
                 run_here(self.job, self.instance, keys, run_id=run_id, tags=tags)
         except dg.DagsterExecutionInterruptedError as error:
-            raise KeyboardInterrupt from error  # what Ctrl-C means to everyone who calls this
+            raise KeyboardInterrupt from error  # the error of Ctrl-C for all callers
         self.freshness.note(keys, trials or (None,))
 
 

@@ -1,4 +1,4 @@
-"""An audit for Argilla: two folders that `rg.Dataset.from_disk` reads, of suspicious labels and of pairs.
+"""Write an audit for Argilla: two folders for `rg.Dataset.from_disk`, of suspicious labels and of pairs.
 
 A folder holds `.argilla/dataset.json`, `.argilla/settings.json` and `records.json`, as argilla 2.8 writes them
 (https://docs.argilla.io/latest/how_to_guides/import_export, read 2026-11). Pictures are in the records, as data URIs.
@@ -22,7 +22,7 @@ ASK = {
 
 
 def write_argilla(sheets: Sheets, folder: Path) -> None:
-    """Fill an empty folder with the folders `labels` and `pairs`, those that have rows."""
+    """Fill an empty folder with the folders `labels` and `pairs`, unless they would have no rows."""
     for name, listed in (("labels", sheets.suspects), ("pairs", sheets.pairs)):
         if listed:
             (folder / name / ".argilla").mkdir(parents=True)
@@ -37,7 +37,7 @@ def write_argilla(sheets: Sheets, folder: Path) -> None:
 
 
 def dataset_of(name: str, sheets: Sheets) -> dict[str, Any]:
-    """What the data set is called."""
+    """The data set's identity and status."""
     return {
         "id": None, "inserted_at": None, "updated_at": None, "name": f"audit-{name}", "status": "draft",
         "guidelines": ASK[name], "allow_extra_metadata": True, "workspace_id": None, "last_activity_at": None,
@@ -46,7 +46,7 @@ def dataset_of(name: str, sheets: Sheets) -> dict[str, Any]:
 
 
 def settings_of(name: str, sheets: Sheets) -> dict[str, Any]:
-    """Fields, the question, and facts to filter by."""
+    """Fields, the question, and metadata to filter by."""
     shown = {"type": "image"} if sheets.kind == "image" else {"type": "text", "use_markdown": False}
     fields = [titled(key, shown, required=key == "sample") for key in fields_of(name)]
     return {
@@ -66,7 +66,7 @@ def settings_of(name: str, sheets: Sheets) -> dict[str, Any]:
 
 
 def fields_of(name: str) -> Sequence[str]:
-    """What is shown."""
+    """Fields to show."""
     return ("sample", "other") if name == "pairs" else ("sample",)
 
 
@@ -79,7 +79,7 @@ def titled(name: str, settings: dict[str, Any], *, required: bool) -> dict[str, 
 
 
 def question_of(name: str, sheets: Sheets) -> dict[str, Any]:
-    """What is asked; a number is written as a text."""
+    """The question to the annotator; a number is entered as text."""
     asked = (COPY, OTHER) if name == "pairs" else sheets.labels
     if len(asked) < 2:
         return {"type": "text", "use_markdown": False}
@@ -91,7 +91,7 @@ def question_of(name: str, sheets: Sheets) -> dict[str, Any]:
 
 
 def record_of(name: str, sheets: Sheets, item: Item) -> dict[str, Any]:
-    """A row or a pair, with what the audit suggests."""
+    """A row or a pair, with the audit's suggestion."""
     fields = {"sample": shown(item.held, sheets), "given": ", ".join(item.given)}
     if name == "pairs":
         fields["other"] = shown(item.other or Held(), sheets)
@@ -112,11 +112,11 @@ def record_of(name: str, sheets: Sheets, item: Item) -> dict[str, Any]:
 
 
 def share_in(item: Item) -> float | None:
-    """How sure the suggestion is where that is a share, which Argilla asks for."""
+    """The suggestion's score where it is a share, as Argilla requires."""
     alike = item.facts.get("similarity")
     return float(alike) if alike is not None and 0 <= alike <= 1 else None
 
 
 def shown(held: Held, sheets: Sheets) -> str:
-    """A text, or a picture as an address that is the picture itself."""
+    """A text, or a picture as a data URI."""
     return data_uri(held.picture) if sheets.kind == "image" and held.picture else held.text

@@ -1,4 +1,4 @@
-"""An audit: every check over the rows, and what they come to."""
+"""An audit: run every check over the rows, and collect and summarise the findings."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from secateur.pipelines.audits.suspects import (
 from secateur.pipelines.audits.wrongly_labelled import wrongly_labelled
 
 Say = Callable[[str], None]
-"""Told what is being done."""
+"""Receives a message about the current step."""
 
 
 @dataclass(frozen=True)
 class How:
-    """What an audit looks at, and the training that duplicates would cost.
+    """Settings of an audit, and of the training whose cost duplicates increase.
 
     `own` are predictions of the training rows by a model of the user's, or of a study, that did not learn from their
     labels: see `read_predictions` and `StudyModels`.
@@ -49,15 +49,15 @@ class How:
     near: bool = True
     labels: bool = True
     by: str | None = None
-    """Who judges labels by predictions, as `check_judge` has it."""
+    """Judge of labels by predictions, an argument of `check_judge`."""
     seed: int = 0
     batch_size: int = BATCH
     epochs: int = 1
     own: Float64[np.ndarray, "n width"] | None = field(default=None, compare=False)
     tested: Sequence[Float64[np.ndarray, "m width"]] = field(default=(), compare=False)
-    """What models of a study say of the test rows; they learned from all training rows."""
+    """Outputs of a study's models for the test rows; the models learned from all training rows."""
     tested_by: str = ""
-    """Which models these are, in words."""
+    """The names of these models, in words."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,16 @@ class Audited:
     how: How = How()
     suspects: Mapping[int, Suspects] = field(default_factory=dict)
     unlooked: str = ""
-    """Why labels were not looked at; empty where they were."""
+    """Reason why labels were not checked; empty if they were."""
     resting: Resting | None = None
     samples: bool = True
-    """Whether tables may show what rows hold."""
+    """Whether tables may show the rows' contents."""
     contamination: Mapping[str, Any] = field(default_factory=dict)
-    """How much of texts of other parts stands in training, by the part's name."""
+    """Contamination of other parts: the share of their texts that is in training, by the part's name."""
 
     @cached_property
     def findings(self) -> list[dict[str, Any]]:
-        """Findings, the gravest first."""
+        """Findings, the most severe first."""
         return as_findings(self.found, self.rows)
 
     @cached_property
@@ -94,51 +94,51 @@ class Audited:
 
     @property
     def leaks(self) -> int:
-        """Rows of other parts that training has, exactly or nearly."""
+        """Number of rows of other parts that are also in training, exactly or nearly."""
         return sum(self.leaks_by_part.values())
 
     @cached_property
     def leaks_by_part(self) -> dict[str, int]:
-        """The same of each part beside training, by its name."""
+        """`leaks` of each part beside training, by its name."""
         leaked = self.copies.leaked(self.rows.part)
         beside = [part for part in self.rows.splits if part != TRAIN]
         return {self.rows.names[part]: int(leaked[self.rows.span(part)].sum()) for part in beside}
 
     @property
     def duplicates(self) -> int:
-        """Training rows more than needed: all but one of each group of copies."""
+        """Surplus training rows: all but one of each group of copies."""
         return len(self.rows.splits[TRAIN]) - int(self.copies.kept(self.rows.part).sum())
 
     @property
     def conflicts(self) -> int:
-        """Training rows whose input another one labels differently."""
+        """Number of training rows with the input of another one and a different label."""
         return sum(len(one.rows) for one in self.found if one.kind == "conflicts")
 
     @property
     def wrong_labels(self) -> float | None:
-        """How many training labels are estimated to be wrong; None where nobody can say."""
+        """Estimated number of wrong training labels; None where no model can estimate it."""
         return None if self.uncounted else float(self.suspects[TRAIN].wrong.count)
 
     @property
     def uncounted(self) -> str:
-        """Why nobody can say how many training labels are wrong; empty where a model counts them."""
+        """Reason why the number of wrong training labels is unknown; empty where a model estimates it."""
         return self.suspects[TRAIN].uncounted if TRAIN in self.suspects else self.unlooked or "there are none"
 
     @property
     def saving(self) -> Saving | None:
-        """What training without copies would save; None where there are none."""
+        """The saving of a training without copies; None without copies."""
         train = len(self.rows.splits[TRAIN])
         how = Saving(self.duplicates, train, self.how.batch_size, self.how.epochs)
         return how if self.duplicates else None
 
     @property
     def meaning(self) -> list[str]:
-        """What the findings mean, in sentences without a full stop."""
+        """Consequences of the findings, in sentences without a full stop."""
         told = [one["sentence"] for one in self.contamination.values()]
         return [*(one.sentence for one in (self.resting, self.saving) if one), *told]
 
     def content(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The audit as JSON-able data."""
         return {
             "data": self.rows.name,
             "rows": self.sizes,
@@ -159,14 +159,14 @@ class Audited:
 
     @property
     def notes(self) -> list[str]:
-        """What was guessed, and which vectors could not be compared, in words."""
+        """Guesses of the reader, and vectors that could not be compared, in words."""
         vectors = (one for one in self.copies.measures if one.measure == EMBEDDINGS and one.threshold > 1)
         return [*self.rows.notes, *(f"near copies by embeddings: {one.reason}" for one in vectors)]
 
     @property
     def measures(self) -> list[dict[str, Any]]:
-        """By which measures rows are copies, from which similarity and why, and the `leaks` and `duplicates` that each
-        finds and none before it."""
+        """Measures of copies with their thresholds, the reasons for these, and the `leaks` and `duplicates` that each
+        finds beyond the measures before it."""
         part = self.rows.part
         kept = [int(self.copies.kept(part, level=place).sum()) for place in range(len(self.copies.levels))]
         before = [len(self.rows.splits[TRAIN]), *kept]
@@ -183,8 +183,8 @@ class Audited:
 
     @property
     def shared(self) -> list[dict[str, Any]]:
-        """Of each two `parts` beside training that share rows, how many `rows` of the later one the other has, by the
-        measure that finds them first."""
+        """For each two `parts` beside training that share rows, the number of `rows` of the later one in the other, by
+        the first measure that finds them."""
         pairs, part, names = self.copies.between, self.rows.part, self.rows.names
         beside = [number for number in self.rows.splits if number != TRAIN]
         found = []
@@ -196,11 +196,11 @@ class Audited:
         return found
 
     def knows(self, name: str) -> bool:
-        """Whether `mask` has an answer for the name."""
+        """Whether `mask` accepts the name."""
         return name != "without_suspects" or not self.uncounted
 
     def mask(self, name: str) -> Bool[np.ndarray, " rows"]:
-        """Training rows that stay: `deduplicated`, `without_leaks` or `without_suspects`."""
+        """Training rows to keep: `deduplicated`, `without_leaks` or `without_suspects`."""
         train = self.rows.part == TRAIN
         masks: dict[str, Callable[[], np.ndarray]] = {
             "deduplicated": lambda: self.copies.kept(self.rows.part),
@@ -220,7 +220,7 @@ def audited(rows: AuditRows, how: How | None = None, *, samples: bool = True, sa
     if how.own is not None:
         fit_to(how.own, rows)
     if rows.task is not None:
-        judge_of(rows, how.by)  # which may refuse
+        judge_of(rows, how.by)  # raises for an unusable judge before the work starts
     if rows.vectors and how.near and not rows.vectors.held:
         say(f"asking {rows.vectors.name} for vectors")
         rows.vectors.of_sound(rows)
@@ -249,7 +249,7 @@ def checked(
     suspects: Mapping[int, Suspects],
     oddities: Callable[[], Iterator[Found]] | None = None,
 ) -> Iterator[Found]:
-    """Every finding, in no order; `oddities` say what checks find where they do not look at all rows."""
+    """Every finding, in no order; `oddities` replaces the checks where they read only some rows."""
     yield from unreadable(rows)
     yield from copied(rows, copies)
     for one in odd(rows) if oddities is None else oddities():

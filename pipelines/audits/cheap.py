@@ -1,4 +1,4 @@
-"""The cheap model of an audit: what rows are to it, what it says of labels, and how well it does on the test."""
+"""The cheap model of an audit: its inputs from the rows, and the score of its predictions."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from jaxtyping import Float, Float32, Float64
 from secateur.pipelines.audits.contract import AuditRows
 
 MOST_CATEGORIES = 250
-"""Values of a column of texts that are told apart, the commonest."""
+"""Most values of a text column with a code of their own, the commonest; the others share one code."""
 NAMES = {
     "text": "logistic regression of TF-IDF",
     "image": "ridge regression of edges and pixels",
     "features": "gradient boosting of the columns",
 }
-"""What the model is, by what it reads; of texts ridge regression where targets are numbers."""
+"""Description of the model by the kind of rows; for targets that are numbers, ridge replaces logistic regression."""
 
 
 @dataclass(frozen=True)
 class Cheap:
-    """Values of rows, and the model that reads them."""
+    """The cheap model's inputs, made from rows, and its description."""
 
     rows: AuditRows
 
     @property
     def name(self) -> str:
-        """What it is, in words."""
+        """The model, in words."""
         name = NAMES[self.rows.kind]
         numbers = self.rows.task is not None and self.rows.task.target == "numbers"
         return name.replace("logistic", "ridge") if numbers else name
 
     @property
     def kind(self) -> Literal["text", "vectors", "features"]:
-        """As `cross_fitted` has it."""
+        """The kind of inputs for `cross_fitted`."""
         return {"text": "text", "image": "vectors", "features": "features"}[self.rows.kind]  # type: ignore[return-value]
 
     @cached_property
     def values(self) -> Any:
-        """`[n, columns]`, sparse of texts, float32 otherwise."""
+        """Inputs `[n, columns]`, sparse for texts, float32 otherwise."""
         from secateur.trainers.judging.cheap_values import picture_values, text_values
 
         if self.rows.kind == "text":
@@ -53,12 +53,12 @@ class Cheap:
 
     @cached_property
     def columns(self) -> tuple[Float32[np.ndarray, "n d"], list[int]]:
-        """Feature columns as numbers, NaN where there is none, and which of them are codes."""
+        """Feature columns as numbers, NaN for missing values, and the places of columns of codes."""
         return coded(self.rows.features)
 
     @property
     def categories(self) -> list[int]:
-        """Columns that are codes."""
+        """Places of columns of codes."""
         return self.columns[1] if self.rows.kind == "features" else []
 
 
@@ -79,8 +79,9 @@ def coded(features: pl.DataFrame) -> tuple[Float32[np.ndarray, "n d"], list[int]
 def right(
     predicted: Float[np.ndarray, "m width"], targets: np.ndarray, target: str
 ) -> tuple[Float64[np.ndarray, " m"], str]:
-    """What each row scores, and what that is: whether its class is right, the share of its labels that is, or how far
-    numbers are off."""
+    """The score of each row, and its name: whether the class is right, the share of right labels, or the absolute error
+    of numbers.
+    """
     if target == "class":
         return (predicted.argmax(axis=1) == targets).astype(np.float64), "accuracy"
     if target == "labels":

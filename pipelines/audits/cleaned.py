@@ -1,4 +1,4 @@
-"""What to train on instead: manifests of the training rows that stay, each beside as many at random."""
+"""Write manifests of cleaned training rows, each beside a random selection of equal size."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from secateur.pipelines.manifests.provenance import Provenance
 from secateur.pipelines.manifests.rows import Rows
 
 NAMES = ("deduplicated", "without_leaks", "without_suspects")
-"""What may be left out: copies of other training rows, copies of rows of other parts, rows whose label may be wrong."""
+"""Cleaned sets: without copies of training rows, without copies of other parts, without rows of suspicious labels."""
 RANDOM = "_random"
 VERSION = "1"
-"""Changes whenever the same findings would leave other rows."""
+"""Changes whenever the same findings would remove other rows."""
 UNLABELLED = "no label"
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Training rows that a study would have: those whose input can be read; all that a manifest says of them."""
+    """Training rows of a study, those with a readable input, and their data for a manifest."""
 
     table: pl.DataFrame
     rows: Int64[np.ndarray, " n"]
@@ -76,7 +76,7 @@ def samples_of(rows: AuditRows) -> Samples:
 
 
 def strata_of(rows: AuditRows, mine: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
-    """The stratum of each of these rows, one of its own for those without a label, and names."""
+    """The stratum of each of these rows, an extra one for rows without a label, and the names."""
     if rows.targets is None or rows.task is None or not rows.labelled[mine].any():
         return np.zeros(len(mine), np.int64), ("all rows",)
     names = tuple(rows.task.stratum_names())
@@ -87,9 +87,9 @@ def strata_of(rows: AuditRows, mine: Int64[np.ndarray, " n"]) -> tuple[Int64[np.
 
 
 def write_cleaned(audit: Audited, folder: Path, *, seed: int = 0, samples: Samples | None = None) -> dict[str, Path]:
-    """Write the manifests into an empty folder, by name; those that would keep everything are left out.
+    """Write the manifests into an empty folder, by name, except those that would keep every row.
 
-    `samples` are the training rows of a study, whose manifests name these.
+    `samples` are the training rows of a study, whose numbers the manifests use.
     """
     samples = samples or samples_of(audit.rows)
     written = {}
@@ -101,7 +101,7 @@ def write_cleaned(audit: Audited, folder: Path, *, seed: int = 0, samples: Sampl
 
 
 def cleaned(audit: Audited, samples: Samples) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
-    """Which of the samples stay, for each name that leaves some out and keeps some."""
+    """The mask of kept samples for each name that removes some and keeps some."""
     for name in NAMES:
         if audit.knows(name):
             keep = audit.mask(name)[samples.rows - audit.rows.starts[TRAIN]]
@@ -110,7 +110,7 @@ def cleaned(audit: Audited, samples: Samples) -> Iterator[tuple[str, Bool[np.nda
 
 
 def random_rows(samples: Samples, count: int, seed: int) -> Bool[np.ndarray, " n"]:
-    """As many at random."""
+    """A random mask of `count` samples."""
     from secateur.selectors.static.uniform_random import uniform_random
 
     return np.asarray(uniform_random(np.arange(len(samples.rows)), count, seed=seed))
@@ -119,7 +119,7 @@ def random_rows(samples: Samples, count: int, seed: int) -> Bool[np.ndarray, " n
 def write_one(
     audit: Audited, samples: Samples, name: str, keep: Bool[np.ndarray, " n"], how: str, folder: Path, seed: int
 ) -> Path:
-    """One manifest."""
+    """Write one manifest."""
     rows = Rows.chosen(samples.table, keep, label_names=list(samples.strata), origin=samples.origin)
     provenance = Provenance(
         dataset=audit.rows.name,

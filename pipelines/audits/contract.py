@@ -1,4 +1,4 @@
-"""What an audit reads: rows of training, test, target and benchmarks in one numbering, each where the user has it."""
+"""The input of an audit: rows of training, test, target and benchmarks in one numbering, with their places in files."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from secateur.pipelines.files.shown_text import visible
 from secateur.trainers.tasks.contract import Task
 
 TRAIN, TEST, TARGET, BENCHMARK = range(4)
-"""Numbers of the parts; those of benchmarks count on from there."""
+"""Numbers of the parts; benchmarks follow."""
 WHOLE = "whole"
-"""The kind of rows of which nothing but equality is known."""
+"""The kind of rows that are compared for equality alone."""
 SHOWN = 5
-"""Rows that a message names."""
+"""Rows that a message lists."""
 NEARLY_ALL, SEVERAL = 0.9, 10
-"""Share of the different rows of a part whose vectors are not all equal, and rows from which on that says something."""
+"""Largest share of a part's distinct rows with one vector, and the least number of rows for that check."""
 BLOCK = 1024
-"""Vectors that are looked at, or made, at once."""
+"""Vectors per block of work."""
 Made = tuple[Float32[np.ndarray, "q d"], Bool[np.ndarray, " q"]]
-"""Vectors of rows, and which of these have one."""
+"""Vectors of rows, and a mask of the rows that have one."""
 
 
 @dataclass(frozen=True)
 class AuditRows:
-    """Rows of several parts, one behind the other by the parts' numbers; `n` of them.
+    """Rows of several parts, concatenated in the order of the parts' numbers; `n` of them.
 
-    `splits` are their shards, `names` what people call a part, both by its number. `columns` say what each part's input
-    is, for a benchmark may call it otherwise, and may lack labels. `files` are those of all parts by the numbers in the
-    shards. `targets` are those of the `task` as `data.targets` has them, `[n, …]`, and hold nothing where a row is not
-    `labelled`. Memory holds hashes, places and targets of all rows; texts, columns and thumbnails of pictures are read
-    when somebody first asks, and kept.
+    `splits` are their shards, `names` the parts' names, both by the part's number. `columns` name each part's columns,
+    as a benchmark may have other names, and no labels. `files` are those of all parts by the numbers in the shards.
+    `targets` are those of the `task` as in `data.targets`, `[n, …]`, undefined where a row is not `labelled`. Memory
+    holds hashes, places and targets of all rows; texts, columns and thumbnails of pictures are read on first access,
+    and kept.
     """
 
     name: str
@@ -57,31 +57,31 @@ class AuditRows:
     targets: Shaped[np.ndarray, "n ..."] | None = None
     label_names: tuple[str, ...] = ()
     unlabelled: str = ""
-    """Why no labels are known, where more is to be said of it."""
+    """Reason why no labels are known, if it needs an explanation."""
     pictures: Path | None = None
-    """The folder that paths of pictures are said from, where pictures are files."""
+    """The folder to which paths of pictures are relative in messages, where pictures are files."""
     bases: Mapping[int, Path] = field(default_factory=dict)
-    """The same of parts whose pictures lie elsewhere."""
+    """The same for parts whose pictures lie elsewhere."""
     notes: tuple[str, ...] = ()
-    """What was guessed, in words."""
+    """Guesses of the reader, in words."""
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
-    """Types that columns of training rows were read as."""
+    """Types of the columns of training rows on reading."""
     separator: str = ","
     charset: str = "utf-8"
     chat: str | None = None
     """The column of training rows that holds conversations, which are read as texts."""
     offsets: Mapping[int, int] = field(default_factory=dict)
-    """Place among `files` of the first file of a part, where its shards count their files by themselves."""
+    """Place among `files` of a part's first file, where its shards count their files by themselves."""
     known: Bool[np.ndarray, " n"] | None = None
-    """Rows that an earlier audit has seen: what it found among them is not told again."""
+    """Rows of an earlier audit; its findings about them are not repeated."""
     whole: bool = False
-    """Whether rows are compared for equality alone; the text of each is what people are shown of it."""
+    """Whether rows are compared for equality alone; people see the text of each instead of its contents."""
     besides: pl.DataFrame | None = field(default=None, repr=False)
-    """Columns of the training rows that could be features and were guessed to be none, in their order."""
+    """Columns of the training rows that could be features and that the reader excluded, in their order."""
     vectors: Vectors | None = field(default=None, repr=False)
-    """Of the rows, where somebody names what makes them."""
+    """Vectors of the rows, where the user or a study names their source."""
     alive: Any = field(default=None, repr=False)
-    """Keeps a temporary folder of the shards."""
+    """Keeps a reference to the temporary folder of the shards."""
 
     def __len__(self) -> int:
         return len(self.part)
@@ -107,7 +107,7 @@ class AuditRows:
 
     @cached_property
     def fresh(self) -> Bool[np.ndarray, " n"]:
-        """Rows that no earlier audit has seen; all of them where there was none."""
+        """Rows that no earlier audit has seen; all of them without an earlier audit."""
         return np.ones(len(self), np.bool_) if self.known is None else np.asarray(~self.known)
 
     def span(self, part: int) -> slice:
@@ -130,7 +130,7 @@ class AuditRows:
 
     @cached_property
     def faults(self) -> pl.Series:
-        """Why a row has no input that a model could be shown, or null, String `[n]`."""
+        """Reason why a row's input is unusable for a model, or null, String `[n]`."""
         return self._column([FAULT] * len(self.splits))
 
     @cached_property
@@ -152,7 +152,7 @@ class AuditRows:
         return self._column([ROW] * len(self.splits)).to_numpy().astype(np.int64)
 
     def _column(self, names: Sequence[str]) -> pl.Series:
-        """One column of all rows, called otherwise in each part."""
+        """One column of all rows, by its name in each part."""
         parts = [
             series_of(table[name]).rename("")
             for name, rows in zip(names, self.splits.values(), strict=True)
@@ -166,13 +166,13 @@ class AuditRows:
         return self._column([self.columns[part].inputs[0] for part in self.splits]).fill_null("")
 
     def texts_at(self, rows: Int64[np.ndarray, " m"]) -> pl.Series:
-        """Texts of some rows, in their order, without those of others where nobody has read all."""
+        """Texts of some rows, in their order; reads only these unless all texts are in memory."""
         if "texts" in self.__dict__:
             return self.texts.gather(rows)
         return pl.Series(self.held(rows), dtype=pl.String).fill_null("")
 
     def cells(self) -> Iterator[tuple[int, list[Any]]]:
-        """Pictures as cells of `data.types.PICTURE`, undecoded, in batches behind the number of their first row."""
+        """Pictures as undecoded cells of `data.types.PICTURE`, in batches with the number of their first row."""
         start = 0
         for part, rows in self.splits.items():
             name = self.columns[part].inputs[0]
@@ -182,19 +182,18 @@ class AuditRows:
 
     @cached_property
     def seen(self) -> Seen:
-        """What is kept of pictures."""
+        """Thumbnails and measures of the pictures."""
         return seen(self.cells(), self.sound)
 
     @cached_property
     def features(self) -> pl.DataFrame:
-        """Feature columns of all rows, `[n]`, typed as they were read."""
+        """Feature columns of all rows, `[n]`, in their types."""
         names = self.columns[TRAIN].inputs
         tables = [pl.DataFrame(table) for rows in self.splits.values() for table in rows.batches(list(names))]
         return pl.concat(tables, how="vertical_relaxed")
 
     def column(self, role: str) -> pl.Series | None:
-        """The `group` or `id` of all rows as texts, null where a part has no such column; None where training lacks
-        it."""
+        """The `group` or `id` of all rows as texts, null where a part has no such column; None if training lacks it."""
         if getattr(self.columns[TRAIN], role) is None:
             return None
         parts = []
@@ -207,7 +206,7 @@ class AuditRows:
         return pl.concat(parts)
 
     def at(self, rows: Int64[np.ndarray, " m"]) -> pl.DataFrame:
-        """Where rows are, in their order: `part` by name, `file`, `row` in it, `path` of a picture that is a file."""
+        """Places of rows, in their order: `part` by name, `file`, `row` in it, `path` of a picture that is a file."""
         files = pl.Series([visible(name) for name in self.files], dtype=pl.String)
         places = {
             "part": pl.Series([self.names[part] for part in self.part[rows].tolist()], dtype=pl.String),
@@ -225,7 +224,7 @@ class AuditRows:
         return pl.DataFrame(places)
 
     def held(self, rows: Int64[np.ndarray, " m"]) -> list[Any]:
-        """What rows hold, in their order: a text, a picture's cell, or features by name."""
+        """Contents of rows, in their order: a text, a picture's cell, or features by name."""
         found: list[Any] = [None] * len(rows)
         for part in np.unique(self.part[rows]).tolist():
             wanted, names = np.flatnonzero(self.part[rows] == part), self.columns[part].inputs
@@ -236,7 +235,7 @@ class AuditRows:
         return found
 
     def given(self, rows: Int64[np.ndarray, " m"]) -> list[str]:
-        """The targets of rows as people read them, empty where there is none."""
+        """The targets of rows for people, empty where there is none."""
         if self.targets is None or self.task is None:
             return [""] * len(rows)
         return [self.task.shown(self.targets[row]) if self.labelled[row] else "" for row in rows.tolist()]
@@ -244,21 +243,22 @@ class AuditRows:
 
 @dataclass(frozen=True)
 class Vectors:
-    """One vector for each row, read or made when somebody first asks."""
+    """One vector for each row, read or computed on first access."""
 
     name: str
-    """Where they come from, for people."""
+    """Their source, for people."""
     made_of: str
-    """Equal of what makes equal vectors, as far as that is known without the vectors."""
+    """A key that is equal for equal vectors, as far as it is known without computing them."""
     make: Callable[[AuditRows, Int64[np.ndarray, " q"]], Made] = field(repr=False)
     counts: Mapping[int, tuple[int, str]] = field(default_factory=dict)
-    """Of vectors that are there already, how many there are of each part, and how a message calls them; nothing where
-    a network makes them."""
+    """For existing vectors, their number in each part and their name in messages; empty for vectors that a network
+    computes."""
     kept: dict[str, Made] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, rows: AuditRows, asked: Int64[np.ndarray, " q"]) -> Made:
-        """Of some rows whose input can be read; raises SourceError that counts and names rows for what is no number,
-        and for zeros throughout, which have no direction."""
+        """Vectors of some rows with readable inputs; raises SourceError that counts and names rows with values that are
+        not finite, and rows of zeros, which have no direction.
+        """
         if not len(asked):
             return np.empty((0, 0), np.float32), np.empty(0, np.bool_)
         values, given = self.make(rows, asked)
@@ -272,11 +272,11 @@ class Vectors:
 
     @property
     def held(self) -> bool:
-        """Whether they are there already, and no network is asked for them."""
+        """Whether the vectors exist already, so that no network computes them."""
         return bool(self.counts)
 
     def check(self, rows: AuditRows) -> None:
-        """Raise SourceError for vectors that do not go with the rows, as far as they are there already."""
+        """Raise SourceError for existing vectors that do not match the rows."""
         for number, (count, said) in self.counts.items():
             if count != (size := len(rows.splits[number])):
                 raise SourceError(
@@ -289,7 +289,7 @@ class Vectors:
     def refuse_constant(
         self, rows: AuditRows, values: Float32[np.ndarray, "q d"], given: Bool[np.ndarray, " q"]
     ) -> None:
-        """Raise SourceError where nearly all vectors of a part are equal, of rows whose inputs are not."""
+        """Raise SourceError where nearly all vectors of a part are equal though its inputs differ."""
         from secateur.scorers.copies.points import row_keys
 
         part, inputs = rows.part[rows.sound], rows.inputs[rows.sound, 1]
@@ -304,7 +304,7 @@ class Vectors:
                 )
 
     def of_sound(self, rows: AuditRows) -> Made:
-        """Of all rows whose input can be read, in their order; kept for whoever asks again."""
+        """Vectors of all rows with readable inputs, in their order; cached."""
         if "sound" not in self.kept:
             self.kept["sound"] = self.of(rows, np.flatnonzero(rows.sound))
         return self.kept["sound"]

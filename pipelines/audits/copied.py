@@ -1,5 +1,5 @@
-"""Findings about copies: rows that training has of other parts, copies within a part and between parts beside training,
-and copies of other labels."""
+"""Findings about copies: rows of other parts in training, copies within a part and between parts beside training,
+and copies with different labels."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ def copied(rows: AuditRows, copies: Joined) -> Iterator[Found]:
 
 
 def kind_of(name: str, near: str, copies: Joined, place: int) -> str:
-    """The kind of a finding of the measure at a place: vectors have findings of their own, beside those of words,
-    looks and columns."""
+    """The kind of a finding of the measure at a place; vectors have kinds of their own."""
     if place == 0:
         return name
     return near if copies.measures[place].measure != EMBEDDINGS else f"{near}{BY_EMBEDDINGS}"
 
 
 def leaks(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
-    """Rows of a part that training has: of equal input, and near copies by each measure that is the first to say so."""
+    """Rows of a part that training has, too: of equal input, and near copies by the first measure that finds them."""
     name, size = rows.names[part], len(rows.splits[part])
     for place in range(len(copies.measures)):
         told_of = rows.fresh | rows.fresh[copies.across]
@@ -63,12 +62,12 @@ def leaks(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
 
 
 def in_words(copies: Joined, place: int) -> str:
-    """By what near copies are told, of vectors, which find what nothing else did."""
+    """The end of "near copies" for vectors, whose copies no other measure finds."""
     return " by embeddings alone" if copies.measures[place].measure == EMBEDDINGS else ""
 
 
 def shared(rows: AuditRows, copies: Joined) -> Iterator[Found]:
-    """Rows that two parts beside training have, of equal input and nearly: those of the later part, by the other."""
+    """Rows that two parts beside training share, equal or near copies: those of the later part, with the other's."""
     pairs, measures = copies.between, range(len(copies.measures))
     beside = [part for part in rows.splits if part != TRAIN]
     told_of = rows.fresh[pairs.rows] | rows.fresh[pairs.other]
@@ -91,7 +90,7 @@ def shared(rows: AuditRows, copies: Joined) -> Iterator[Found]:
 
 
 def meaning(first: int, later: int) -> str:
-    """Why it matters that two parts beside training share rows, of which `later` has the larger number."""
+    """The harm of rows shared by two parts beside training; `later` has the larger number."""
     if later == TARGET:
         return "these test rows cannot judge rows chosen by their likeness to the target"
     if first == TARGET:
@@ -115,7 +114,7 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
     for place in range(1, len(copies.measures)):
         before, after = copies.levels[place - 1], copies.levels[place]
         near = np.flatnonzero(mine & (after >= 0))
-        # Groups that hold more than one input, or group of the measures before.
+        # Groups of more than one input, or of more than one group of the measures before.
         inputs = np.where(before[near] >= 0, before[near], near)
         distinct = pl.DataFrame({"group": after[near], "input": inputs}).select(
             pl.col("input").n_unique().over("group")
@@ -137,13 +136,13 @@ def repeats(rows: AuditRows, copies: Joined, part: int) -> Iterator[Found]:
 def paired(
     copies: Joined, place: int, found: Int64[np.ndarray, " m"]
 ) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
-    """Those rows that a measure is the first to find a near copy of, and these others."""
+    """Rows whose first near copy comes from this measure, and these copies."""
     near = found[copies.partner_by[found] == place]
     return near, copies.partner[near]
 
 
 def parts_in(rows: AuditRows, left: Int64[np.ndarray, " m"], right: Int64[np.ndarray, " m"]) -> str:
-    """Of texts, in how many pairs one is a part of the other, as the end of a sentence; empty where none is."""
+    """The number of pairs of texts where one contains the other, as the end of a sentence; empty where none does."""
     if rows.kind != "text":
         return ""
     count = int(part_of_other(rows.texts_at(left), rows.texts_at(right)).sum())
@@ -153,7 +152,7 @@ def parts_in(rows: AuditRows, left: Int64[np.ndarray, " m"], right: Int64[np.nda
 
 
 def part_of_other(left: pl.Series, right: pl.Series) -> Bool[np.ndarray, " m"]:
-    """Pairs of texts of which the words of one stand in the other one behind the other; case and punctuation aside."""
+    """Pairs where the words of one text appear in the other as one run; ignores case and punctuation."""
     from secateur.scorers.copies.word_sets import spelled
 
     pairs = pl.DataFrame({"left": spelled(left), "right": spelled(right)}).select(
@@ -171,7 +170,7 @@ def fresh_groups(
 
 
 def within(group: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-    """Numbers of groups from 0, and how many of these rows are in each row's."""
+    """Groups renumbered from 0, and the size of each row's group among these rows."""
     _, place, counts = np.unique(group, return_inverse=True, return_counts=True)
     return place.astype(np.int64), counts[place].astype(np.int64) if len(group) else np.zeros(0, np.int64)
 
@@ -179,8 +178,9 @@ def within(group: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " m"], Int
 def group_of(
     rows: AuditRows, copies: Joined, place: int, found: Int64[np.ndarray, " m"], kind: str, name: str, text: str
 ) -> Found:
-    """A finding of rows in groups of a level, group by group, the row that stays ahead; each is compared with that row,
-    or, of near copies, with the most similar one, which a chain may lead away from it."""
+    """A finding of rows in groups of a level, group by group, with the kept row first. Each row is compared with that
+    row or, for near copies, with its most similar row, which may be another one in a chain of copies.
+    """
     group, measure = copies.levels[place], copies.measures[place]
     found = found[np.lexsort((found, group[found]))]
     places, size = within(group[found])
@@ -202,7 +202,7 @@ def group_of(
 
 
 def told(copies: Joined, place: int, similarity: Float64[np.ndarray, " m"]) -> dict[str, pl.Series]:
-    """By which measure rows are copies, and how similar they are; nothing of pairs that it did not compare, NaN."""
+    """Columns for the measure of the copies and their similarity, null for pairs that it did not compare (NaN)."""
     known = pl.Series(similarity).fill_nan(None)
     name = copies.measures[place].measure
     return {"measure": known.is_not_null().replace_strict({True: name, False: None}, return_dtype=pl.String),

@@ -1,8 +1,8 @@
-"""An audit of pictures for FiftyOne: a folder that it reads as FiftyOneImageClassificationDataset.
+"""Write an audit of pictures for FiftyOne: a folder in its format FiftyOneImageClassificationDataset.
 
 `data/` holds the pictures, `labels.json` their labels by the name of their file without its ending, and `classes` is
 null, so that labels are texts (https://docs.voxel51.com/user_guide/import_datasets.html, read 2026-11). A sample with
-several labels, as here what is given and what is suggested, has a list of classifications; attributes say the rest.
+several labels, here the given and the suggested one, has a list of classifications; attributes hold the rest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def write_fiftyone(sheets: Sheets, folder: Path) -> None:
 
 
 def labels_of(item: Item, facts: dict[str, Any], *, other: bool) -> list[dict[str, Any]]:
-    """Classifications of a picture: what is given, what is suggested, and the finding."""
+    """Classifications of a picture: the given and the suggested label, and the finding."""
     own = [] if other else [("given", one) for one in item.given] + [("suggested", one) for one in item.suggested]
     return [
         {"label": label, "confidence": None, "attributes": {**facts, "is": what}}

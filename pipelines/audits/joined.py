@@ -1,4 +1,4 @@
-"""Copies of several measures together: who is in a group with whom, and which row of another part is whose copy."""
+"""Combine copies of several measures: groups over all of them, and the copied row of another part for each row."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from secateur.scorers.copies.found import Found, components, contents_of
 
 @dataclass(frozen=True)
 class Between:
-    """Pairs of a row of a part beside training and a row of another such part that it copies, one for each row and
-    other part: `rows` and `other` int64 `[k]`, `by` the place of the first measure that says so, and `similarity`."""
+    """Pairs of a row of a part beside training and its copy in another such part, one for each row and other part:
+    `rows` and `other` int64 `[k]`, `by` the place of the first measure that finds the pair, and `similarity`.
+    """
 
     rows: Int64[np.ndarray, " k"]
     other: Int64[np.ndarray, " k"]
@@ -27,13 +28,13 @@ class Between:
 
 @dataclass(frozen=True)
 class Joined:
-    """All copies: the exact ones, and behind them those of each further measure.
+    """All copies: the exact ones, then those of each further measure.
 
-    `levels` has for each measure the groups, int64 `[n]`, of rows that it or one before it joins, each called by its
-    first row, -1 for rows without a copy. `across` is a row of the other side (of training rows one of any other part,
-    of other rows a training row) that a row copies, -1 without one, `across_by` the place of the first measure that
-    says so, exact ones first, and `across_similarity` that of the pair; `partner`, `partner_by` and `similarity` are
-    the same of any row, and `between` of rows of two parts beside training.
+    `levels` has for each measure the groups, int64 `[n]`, of rows that it or an earlier one joins, each named by its
+    first row, -1 for rows without a copy. `across` is each row's copy on the other side (for a training row in any
+    other part, for another row in training), -1 without one; `across_by` is the place of the first measure that finds
+    it, exact copies first, and `across_similarity` the similarity. `partner`, `partner_by` and `similarity` are the
+    same for copies in any part, and `between` for two parts beside training.
     """
 
     measures: tuple[Copies, ...]
@@ -57,12 +58,12 @@ class Joined:
         return self.levels[-1]
 
     def leaked(self, part: Int16[np.ndarray, " n"], *, by: int | None = None) -> Bool[np.ndarray, " n"]:
-        """Rows of other parts that training has: all of them, or those that a measure is the first to find."""
+        """Rows of other parts with a copy in training: all of them, or those that a measure is the first to find."""
         of = (part != TRAIN) & (self.across >= 0)
         return np.asarray(of if by is None else of & (self.across_by == by))
 
     def kept(self, part: Int16[np.ndarray, " n"], of: int = TRAIN, *, level: int = -1) -> Bool[np.ndarray, " n"]:
-        """Rows of a part less all but the first of each group of a level; false of other parts."""
+        """Rows of a part without a copy, and the first of each group of a level; false for other parts."""
         mine, group = part == of, self.levels[level]
         rows = np.flatnonzero(mine & (group >= 0))
         kept = mine & (group < 0)
@@ -71,18 +72,18 @@ class Joined:
 
 
 def exact_copies(rows: AuditRows) -> Copies:
-    """Rows of equal input, whatever their targets; rows without a usable input are no copies."""
+    """Rows of equal input, whatever their targets; rows without a usable input have no copies."""
     found = Found(contents_of(rows.inputs[:, 1], rows.part, rows.sound))
     return found.copies(rows.part, "equal input", 1.0, "rows are copies where a model is shown the same", equal)
 
 
 def equal(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
-    """Contents that differ are not alike at all."""
+    """Similarity 0 for different contents."""
     return np.asarray(left == right, np.float32)
 
 
 def joined(measures: Sequence[Copies], part: Int16[np.ndarray, " n"]) -> Joined:
-    """Copies of several measures, the exact ones first."""
+    """Combine copies of several measures, the exact ones first."""
     across = firsts([each.across for each in measures], [each.across_similarity for each in measures])
     partner = firsts([each.partner for each in measures], [each.similarity for each in measures])
     levels = [together(measures[: place + 1]) for place in range(len(measures))]
@@ -90,7 +91,7 @@ def joined(measures: Sequence[Copies], part: Int16[np.ndarray, " n"]) -> Joined:
 
 
 def together(measures: Sequence[Copies]) -> Int64[np.ndarray, " n"]:
-    """The first row of the group that any of the measures puts each row into, -1 without one."""
+    """The first row of each row's group over all measures, -1 without one."""
     left = [np.flatnonzero(each.group >= 0) for each in measures]
     right = [each.group[rows] for each, rows in zip(measures, left, strict=True)]
     component = components(np.concatenate(left), np.concatenate(right), len(measures[0].group))
@@ -103,7 +104,7 @@ def together(measures: Sequence[Copies]) -> Int64[np.ndarray, " n"]:
 def firsts(
     rows: Sequence[Int64[np.ndarray, " n"]], similarities: Sequence[Float32[np.ndarray, " n"]]
 ) -> tuple[Int64[np.ndarray, " n"], Int8[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """The row that the first measure with any names, the place of that measure (-1 for none), and its similarity."""
+    """Each row's copy by the first measure that has one, that measure's place (-1 for none), and its similarity."""
     found, by = np.full(len(rows[0]), -1, np.int64), np.full(len(rows[0]), -1, np.int8)
     alike = np.full(len(rows[0]), np.nan, np.float32)
     for place, (each, similarity) in enumerate(zip(rows, similarities, strict=True)):
@@ -113,7 +114,7 @@ def firsts(
 
 
 def between_of(measures: Sequence[Copies], part: Int16[np.ndarray, " n"]) -> Between:
-    """For each row and other part the pair of the first measure that has one."""
+    """For each row and other part, the pair of the first measure that has one."""
     each = [
         pl.DataFrame(
             {

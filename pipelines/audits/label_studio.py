@@ -1,7 +1,7 @@
-"""An audit for Label Studio: tasks with predictions, and the labelling interface of each list.
+"""Write an audit for Label Studio: tasks with predictions, and the labelling interface of each list.
 
-Tasks are JSON as "Import pre-annotated data" has them, https://labelstud.io/guide/predictions (read 2026-11): `data`
-with what the interface names, and `predictions` with `result`, each of `from_name`, `to_name`, `type` and `value`.
+Tasks are JSON as in "Import pre-annotated data", https://labelstud.io/guide/predictions (read 2026-11): `data` with the
+fields of the interface, and `predictions` with `result`, each of `from_name`, `to_name`, `type` and `value`.
 Pictures lie beside them, and tasks name them as local files: LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT is this folder.
 """
 
@@ -33,7 +33,7 @@ def write_label_studio(sheets: Sheets, folder: Path) -> None:
 
 
 def task_of(sheets: Sheets, item: Item, name: str, folder: Path) -> dict[str, Any]:
-    """A row or a pair, with what the audit suggests."""
+    """A row or a pair, with the audit's suggestion."""
     data: dict[str, Any] = {"finding": item.finding, "drawn": item.drawn, **item.facts}
     data["given"] = ", ".join(item.given)
     shown: list[tuple[str, Held | None]] = [
@@ -59,7 +59,7 @@ def task_of(sheets: Sheets, item: Item, name: str, folder: Path) -> dict[str, An
 
 
 def up_to_one(score: float, *, distance: bool) -> float:
-    """A score in its order between 0 and 1, as Label Studio wants it: log odds as a probability, or a distance d as
+    """A score mapped monotonically to 0 … 1, as Label Studio requires: log odds to a probability, a distance d to
     d / (1 + d)."""
     if distance:
         return score / (1 + score)
@@ -67,7 +67,7 @@ def up_to_one(score: float, *, distance: bool) -> float:
 
 
 def address_of(held: Held, name: str, folder: Path) -> str:
-    """Write a picture, and how Label Studio is told where it is."""
+    """Write a picture, and return its address for Label Studio."""
     if not held.picture:
         return ""
     file = f"{name}.{held.ending}"
@@ -76,7 +76,7 @@ def address_of(held: Held, name: str, folder: Path) -> str:
 
 
 def write_interface(sheets: Sheets, name: str, path: Path) -> None:
-    """The labelling interface: what is shown, and what is asked."""
+    """Write the labelling interface: the fields to show and the question."""
     view = Element("View")
     tag = "Image" if sheets.kind == "image" else "Text"
     for key in ("sample", "other") if name == "pairs" else ("sample",):

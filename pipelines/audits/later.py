@@ -1,7 +1,7 @@
-"""An audit of rows of which an earlier audit knew most: new rows are compared with all, and nothing else is done again.
+"""An audit of rows most of which an earlier audit knows: compare new rows with all, and reuse the rest.
 
-Thresholds are those of before. Texts of known rows are not read, nor their pictures decoded, but for a sample of them:
-beside these the checks say what is odd, and from them a small model learns to judge new labels.
+Thresholds are those of the earlier audit. Texts and pictures of known rows are not read again, but for a sample of
+them: the checks judge new rows beside this sample, and a small model for new labels learns from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from secateur.pipelines.audits.suspects import JUDGES, Suspects, held_out
 from secateur.pipelines.data.sources import part_of
 
 SAMPLE = 5000
-"""Known training rows that are read again."""
+"""Known training rows to read again."""
 NOTE = "{new} rows are new since the last audit; accuracy that rests on leaks and contamination are of the rows before"
 
 
@@ -35,8 +35,9 @@ def audited_later(
     rows: AuditRows, memory: Memory, places: Int64[np.ndarray, " known"], how: How, folder: Path, *,
     samples: bool = True, say: Say = lambda _: None,
 ) -> tuple[Audited, dict[str, np.ndarray]]:  # fmt: skip
-    """The audit, and what its rows look like, by a memory whose rows are at these `places`; shards of what is read
-    again are written below `folder`."""
+    """The audit, and the arrays of `looks_of`, from a memory whose rows are at these `places`; shards of reread rows
+    are written below `folder`.
+    """
     known = np.zeros(len(rows), np.bool_)
     known[places] = True
     told = NOTE.format(new=f"{int((~known).sum()):,}")
@@ -62,7 +63,7 @@ def audited_later(
 def beside_some(
     rows: AuditRows, known: Bool[np.ndarray, " n"], folder: Path, *, seed: int
 ) -> tuple[AuditRows, Int64[np.ndarray, " few"]]:
-    """New rows and a sample of the known training rows, as rows of an audit of their own, and which rows these are."""
+    """New rows and a sample of the known training rows, as `AuditRows` of their own, and the numbers of these rows."""
     able = np.flatnonzero(known & (rows.part == TRAIN))
     drawn = np.random.default_rng(seed).permutation(able)[:SAMPLE]
     mask = ~known
@@ -85,13 +86,13 @@ def beside_some(
 
 
 def odd_among(rows: AuditRows, few: AuditRows, own: Int64[np.ndarray, " few"]) -> Iterator[Found]:
-    """What the checks find among new rows beside a sample of the others."""
+    """Findings of the checks among new rows, beside a sample of the others."""
     from secateur.pipelines.audits.checks.contract import checks
 
     for kinds, one in checks().values():
         for found in one(few) if rows.kind in kinds else ():
             if found.rows is None:
-                continue  # a sentence about all rows, which an audit of all rows says
+                continue  # a sentence about all rows is for a full audit
             places = own[found.rows]
             yield from findings_of(rows, replace(found, rows=places[rows.fresh[places]]))
 
@@ -100,7 +101,7 @@ def judged(
     rows: AuditRows, before: Float32[np.ndarray, "known width"], places: Int64[np.ndarray, " known"], few: AuditRows,
     own: Int64[np.ndarray, " few"], how: How,
 ) -> dict[int, Suspects]:  # fmt: skip
-    """Suspects of all rows: known ones by what was said of them, new ones by a model that learned from a sample."""
+    """Suspects of all rows: known ones by the stored predictions, new ones by a model that learned from a sample."""
     assert rows.task is not None
     assert rows.targets is not None
     predicted = np.full((len(rows), rows.task.width), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""Limits of an audit, for jobs that fail where data have become worse."""
+"""Limits of an audit, for jobs that should fail when the data get worse."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SHARE = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<share>\d*\.\d+)")
 
 @dataclass(frozen=True)
 class Limit:
-    """How much may be found: a number of rows, or a share of those that are looked at; of rows with several labels the
-    same of entries, a row's label that is there or not."""
+    """The largest allowed number of rows, or share of the audited rows; for rows with several labels, of entries, which
+    are a row's labels, there or not there."""
 
     rows: int | None = None
     share: float | None = None
@@ -30,34 +30,34 @@ class Limit:
         return cls(share=share)
 
     def allows(self, count: float, of: int) -> bool:
-        """Whether so many of so many rows may be."""
+        """Whether `count` of `of` rows is within the limit."""
         return count <= self.rows if self.rows is not None else count <= (self.share or 0.0) * of
 
     def said(self, one: str, several: str) -> str:
-        """In words, of rows or of whatever else is counted, called `one` and `several`."""
+        """The limit in words, for rows or another unit, called `one` and `several`."""
         if self.rows is None:
             return f"{self.share:.2%} of the {several}"
         return f"{self.rows:,} {one if self.rows == 1 else several}"
 
 
 BESIDE = ("test", "target")
-"""Parts beside training that are no benchmarks."""
+"""Parts beside training that are not benchmarks."""
 WORDS = {
     "leaks": "leak", "overlap": "overlapping text", "duplicates": "duplicate", "conflicts": "conflicting row",
     "wrong_labels": "wrong label",
 }  # fmt: skip
-"""What each limit counts, in the singular."""
+"""The unit of each limit, in the singular."""
 LACKING = {
     "leaks": "nothing stands beside the training rows that they could leak into (--test, --target or --against)",
     "overlap": "there is no benchmark that training could overlap (--against)",
     "conflicts": "no column of labels is known that could conflict (--label)",
     "wrong_labels": "no column of labels is known that could be wrong (--label)",
 }
-"""Why a limit has nothing to count, by its name."""
+"""Reason why a limit has nothing to count, by its name."""
 
 
 def refuse_unmet(limits: Mapping[str, Limit], parts: Iterable[str], *, labelled: bool) -> None:
-    """Raise ValueError for a limit of something that an audit of these parts, named, cannot compare."""
+    """Raise ValueError for a limit that an audit of these parts, by name, cannot check."""
     beside = [name for name in parts if name != "train"]
     met = {
         "leaks": bool(beside), "overlap": any(name not in BESIDE for name in beside), "conflicts": labelled,
@@ -74,10 +74,10 @@ def option_of(name: str) -> str:
 
 
 def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str]:
-    """A sentence for each limit, by `leaks`, `overlap`, `duplicates`, `conflicts` or `wrong_labels`, that an audit
-    exceeds, or whose number it does not know; `answer` is the audit's `content`.
+    """A sentence for each limit (`leaks`, `overlap`, `duplicates`, `conflicts` or `wrong_labels`) that an audit
+    exceeds, or whose number is unknown; `answer` is the audit's `content`.
 
-    A share holds for each part by itself: many clean rows of one benchmark excuse no leaks of another.
+    A share holds for each part by itself: clean rows of one benchmark do not offset leaks of another.
     """
     told = []
     for name, limit in limits.items():
@@ -98,7 +98,7 @@ def exceeded(answer: Mapping[str, Any], limits: Mapping[str, Limit]) -> list[str
 
 
 def over(name: str, part: str, count: float, of: int, limit: Limit, *, entries: bool = False) -> str:
-    """The sentence of a limit that a part exceeds, or all of them."""
+    """The sentence for a limit that a part, or all parts together, exceed."""
     one = f"{count:,.0f}" == "1"
     found = f"1 {WORDS[name]}" if one else f"{count:,.0f} {WORDS[name]}s"
     units = ("entry", "entries") if entries else ("row", "rows")
@@ -106,19 +106,19 @@ def over(name: str, part: str, count: float, of: int, limit: Limit, *, entries: 
 
 
 def entries_in(answer: Mapping[str, Any]) -> int | None:
-    """How many entries wrong labels are counted in; None where they are counted in rows."""
+    """Number of entries that wrong labels are counted in; None where they are counted in rows."""
     found: int | None = (answer["wrong_labels"].get("train") or {}).get("entries")
     return found
 
 
 def counted(answer: Mapping[str, Any], name: str) -> dict[str, tuple[float, int]] | None:
-    """How much was found in how many rows, or entries, of each part; None where nobody knows."""
+    """The count and the number of rows, or entries, of each part; None if unknown."""
     sizes = dict(answer["rows"])
     train, beside = sizes["train"], [part for part in sizes if part != "train"]
     if name == "leaks":
         return {part: (answer["leaks_by_part"][part], sizes[part]) for part in beside}
     if name == "overlap":
-        # Not of test rows and targets: short ones of one subject share half their words for no reason.
+        # Not of test rows and targets: short texts of one subject share half their words by chance.
         known = answer["contamination"]
         rows = [part for part in beside if part not in BESIDE]
         return {part: (known[part]["overlap_13"], sizes[part]) for part in rows} if known else None

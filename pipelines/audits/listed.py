@@ -1,4 +1,4 @@
-"""What an audit has found, each with its rows: sentences for people, and a table of all rows for everything else."""
+"""Findings of an audit, each with its rows: sentences for people, and a table of all rows for programs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from secateur.pipelines.data.check import LISTED, Finding, view_of
 from secateur.pipelines.files.shown_text import one_line, visible
 
 MOST = 100_000
-"""Rows of a finding in the table, beside those drawn to be marked; a finding counts all of its rows."""
+"""Most rows of a finding in the table, beside those drawn for marking; a finding counts all of its rows."""
 LONGEST = 300
-"""Characters of a row that the table shows."""
+"""Most characters of a row in the table."""
 BY_EMBEDDINGS = " by embeddings"
-"""Behind a kind of finding: what vectors say and no other measure does."""
+"""Suffix of the kind of a finding that only vectors make."""
 ORDER = (
     "leaked",
     "near leaked",
@@ -37,7 +37,7 @@ ORDER = (
     "wrong labels",
     "unreadable",
 )
-"""Kinds of findings from the gravest on; those of further checks follow in the order of their names."""
+"""Kinds of findings, the most severe first; those of further checks follow in the order of their names."""
 SCHEMA = {
     "finding": pl.String, "importance": pl.Int64, "count": pl.Int64, "group": pl.Int64, "group_rows": pl.Int64,
     "stays": pl.Boolean, "split": pl.String, "file": pl.String, "row": pl.Int64, "path": pl.String, "id": pl.String,
@@ -52,9 +52,10 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Found:
-    """A finding, its rows int64 `[m]` in the order that people look at them, and further columns of the table.
+    """A finding, its rows int64 `[m]` in the order in which people should look at them, and further columns of the
+    table.
 
-    `other` is the row that each is compared with, -1 where none is.
+    `other` is the row that each is compared with, -1 for none.
     """
 
     kind: str
@@ -62,7 +63,7 @@ class Found:
     text: str
     rows: Int64[np.ndarray, " m"]
     count: int | None = None
-    """Where it is no number of rows."""
+    """The count, where it is not the number of rows."""
     groups: int = 0
     other: Int64[np.ndarray, " m"] | None = None
     more: Mapping[str, pl.Series] = field(default_factory=dict)
@@ -70,13 +71,13 @@ class Found:
 
     @property
     def listed(self) -> Int64[np.ndarray, " k"]:
-        """Places of its rows that tables have, ascending."""
+        """Places of its rows in the table, ascending."""
         marked = self.more.get("to_mark")
         drawn = np.empty(0, np.int64) if marked is None else marked.arg_true().to_numpy().astype(np.int64)
         return np.union1d(np.arange(min(MOST, len(self.rows)), dtype=np.int64), drawn)
 
     def finding(self, audited: AuditRows) -> Finding:
-        """As the data check of a study has findings."""
+        """The finding as the data check of a study stores it."""
         rows = self.rows[:LISTED]
         places = audited.at(rows)
         paths = tuple(filter(None, places["path"])) if "path" in places.columns else ()
@@ -86,22 +87,21 @@ class Found:
 
 
 def in_order(found: Sequence[Found]) -> list[Found]:
-    """The gravest first."""
+    """Findings, the most severe first."""
     return sorted(found, key=lambda one: (ORDER.index(one.kind) if one.kind in ORDER else len(ORDER), one.kind))
 
 
 def as_findings(found: Sequence[Found], audited: AuditRows) -> list[dict[str, Any]]:
-    """Findings as `runs.findings` has them: `kind`, `split`, `importance`, `count`, `text`, `rows`, `paths`, …"""
+    """Findings as in `runs.findings`: `kind`, `split`, `importance`, `count`, `text`, `rows`, `paths`, …"""
     every = [replace(one.finding(audited), importance=place) for place, one in enumerate(found)]
     told = [asdict(one) for one in every]
     return [one | {"rows": [list(pair) for pair in one["rows"]], "view": view_of(one)} for one in told]
 
 
 def table_of(found: Sequence[Found], audited: AuditRows, *, samples: bool = True) -> pl.DataFrame:
-    """A line for each row of each finding, of one the first `MOST` and those to be marked, with the columns of
-    `SCHEMA`.
+    """A line for each row of each finding, at most the first `MOST` and the drawn ones, with the columns of `SCHEMA`.
 
-    Without `samples` nothing of what rows hold is in it.
+    Without `samples` the table has no contents of rows.
     """
     ids = audited.column("id")
     parts = [pl.DataFrame(schema=SCHEMA)]
@@ -133,7 +133,7 @@ def table_of(found: Sequence[Found], audited: AuditRows, *, samples: bool = True
 def described(
     audited: AuditRows, rows: Int64[np.ndarray, " m"], ids: pl.Series | None, *, samples: bool
 ) -> pl.DataFrame:
-    """Where rows are, their targets, and what they hold."""
+    """Places of rows, their targets, and their contents."""
     places = audited.at(rows).rename({"part": "split"})
     more = {"at": pl.Series(rows), "given": pl.Series(map(one_line, audited.given(rows)), dtype=pl.String)}
     if ids is not None:
@@ -144,7 +144,7 @@ def described(
 
 
 def views(audited: AuditRows, rows: Int64[np.ndarray, " m"]) -> list[str]:
-    """What rows hold, in a line: a text, features with their names, nothing of pictures."""
+    """Contents of rows, in a line each: a text, features with their names, nothing for pictures."""
     if audited.kind == "image":
         return [""] * len(rows)
     held = audited.held(rows)

@@ -1,8 +1,8 @@
-"""How many of an audit's findings are right, from a few that a person has marked.
+"""Estimate the share of an audit's findings that are right, from a few that a person has marked.
 
-Of each kind that may be wrong twenty rows are drawn at random. Who marks all of these, on the page or in a CSV, gets
-the share that is right with an exact binomial interval (Clopper and Pearson, 1934). Marks of other rows do not count:
-what somebody chose to look at says nothing of the rest.
+Of each kind that may be wrong, twenty rows are drawn at random. A person who marks all of these, on the page or in a
+CSV, gets the share of right ones with an exact binomial interval (Clopper and Pearson, 1934). Marks of other rows do
+not count, as a person's own choice of rows is not a random sample.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ NEAR = ("near leaked", "near duplicates", "near shared")
 MARKED = (*NEAR, *(f"{kind}{BY_EMBEDDINGS}" for kind in NEAR), "wrong labels")
 """Kinds of findings that may be wrong."""
 DRAWN = 20
-"""Rows of each."""
+"""Rows to draw of each kind."""
 LEVEL = 0.95
 YES, NO = ("yes", "y", "true", "1", "right"), ("no", "n", "false", "0", "wrong")
 KEYS = ("finding", "split", "file", "row", "other_file", "other_row")
-"""Columns of a CSV of marks that say which row is meant; `mark` says whether the finding is right."""
+"""Columns of a CSV of marks that identify the row; `mark` says whether the finding is right."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Of so many `marked` rows of a finding, drawn at random, `right` are what it says."""
+    """Of the `marked` rows of a finding, drawn at random, `right` confirm it."""
 
     finding: str
     split: str
@@ -42,29 +42,29 @@ class Precision:
 
     @property
     def share(self) -> float:
-        """The estimate."""
+        """The estimated share of right rows."""
         return self.right / self.marked
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """The estimate in a sentence."""
         return (
             f"{self.finding.capitalize()} of {self.split}: {self.right} of {self.marked} marked are right, "
             f"{self.share:.0%} ({self.low:.0%} to {self.high:.0%})"
         )
 
     def content(self) -> dict[str, object]:
-        """JSON-able."""
+        """The estimate as JSON-able data."""
         return vars(self) | {"share": self.share, "sentence": self.sentence}
 
 
 def with_draws(found: Sequence[Found], seed: int) -> list[Found]:
-    """Findings whose rows to be marked are drawn, in the column `to_mark`."""
+    """Findings with a random draw of rows to mark, in the column `to_mark`."""
     return [drawn(one, seed) if one.kind in MARKED else one for one in found]
 
 
 def drawn(one: Found, seed: int) -> Found:
-    """A finding with up to `DRAWN` of all its rows drawn; of pairs those that have both rows."""
+    """A finding with up to `DRAWN` of its rows drawn; of pairs only those with both rows."""
     able = np.flatnonzero(one.other >= 0) if one.other is not None else np.arange(len(one.rows))
     chosen = np.random.default_rng(seed).permutation(able)[:DRAWN]
     mask = np.zeros(len(one.rows), np.bool_)
@@ -75,8 +75,8 @@ def drawn(one: Found, seed: int) -> Found:
 def read_marks(path: Path) -> pl.DataFrame:
     """Marks of a CSV: the columns of `KEYS` and `mark`, bool. Rows without a mark are left out.
 
-    Raises ValueError that names the file, and row and column, for a file that is none, a missing column, a mark that
-    is neither yes nor no, an unknown finding, a row that is no number, and a finding that is marked yes and no.
+    Raises ValueError that names the file, and row and column, for a file that is not a CSV, a missing column, a mark
+    other than yes and no, an unknown finding, a row that is not a number, and a finding that is marked yes and no.
     """
     if not path.is_file():
         raise ValueError(f"--marks {path}: there is no such file; the page of an audit saves marks.csv")
@@ -107,8 +107,8 @@ def read_marks(path: Path) -> pl.DataFrame:
 
 
 def refuse_unknown(path: Path, marks: pl.DataFrame, written: pl.DataFrame) -> None:
-    """Raise ValueError that names row and column for a mark of a finding that there is not, or whose row is no number;
-    `written` is the table as the file has it."""
+    """Raise ValueError that names row and column for a mark of an unknown finding, or with a row that is not a number;
+    `written` is the table with the file's own texts."""
     strange = {
         "finding": (~pl.col("finding").is_in(ORDER).fill_null(False), f"marks are of: {', '.join(MARKED)}"),
         "row": (pl.col("row").is_null(), "write the number of a row"),
@@ -122,13 +122,13 @@ def refuse_unknown(path: Path, marks: pl.DataFrame, written: pl.DataFrame) -> No
 
 
 def row_number(name: str) -> pl.Expr:
-    """Row numbers of a column of texts, int64, null where none is given; pandas writes `12.0` where others are null."""
+    """Row numbers from a column of texts, int64, null where empty; pandas writes `12.0` where others are null."""
     number = pl.col(name).str.strip_chars().cast(pl.Float64, strict=False)
     return pl.when(number == number.floor()).then(number).cast(pl.Int64, strict=False)
 
 
 def precisions(lines: pl.DataFrame, marks: pl.DataFrame) -> tuple[list[Precision], int]:
-    """What marks say of each finding in the table of findings, and how many of them are of no row that was drawn."""
+    """The precision of each finding in the table of findings, and the number of marks on rows outside the draw."""
     from scipy.stats import binomtest
 
     own = [key_of(name) for name in KEYS]
@@ -144,11 +144,11 @@ def precisions(lines: pl.DataFrame, marks: pl.DataFrame) -> tuple[list[Precision
 
 
 def key_of(name: str) -> pl.Expr:
-    """A column of `KEYS` as texts that compare; paths whole, however they are spelled from the working folder."""
+    """A column of `KEYS` as comparable texts; paths are resolved from the working folder."""
     text = pl.col(name).cast(pl.String).fill_null("")
     return text.map_elements(whole_path, pl.String) if name in ("split", "file", "other_file") else text
 
 
 def whole_path(name: str) -> str:
-    """Where a name of a file leads from the working folder; an empty name stays empty."""
+    """A file name resolved from the working folder; an empty name stays empty."""
     return name and os.path.abspath(name)

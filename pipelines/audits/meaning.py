@@ -1,4 +1,4 @@
-"""What copies mean: how much of the accuracy on the test rests on leaked rows, and what copies in training cost."""
+"""The effect of copies: the share of the test accuracy that rests on leaked rows; the cost of copies in training."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from jaxtyping import Bool, Float64
 
 LEVEL = 0.95
 BATCH = 32
-"""Samples of an optimiser step where nobody says."""
+"""Default number of samples per optimiser step."""
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Resting:
-    """How well a model does on test rows, with and without those that training has too.
+    """A model's score on test rows, with and without those that are also in training.
 
-    Values are means over rows of what `measure` says; of accuracy larger is better, of an error smaller. `whole` is of
-    all rows, `clean` of those that training does not have, `leaked` of the others; `rests` is `whole` less `clean`,
-    with an interval of 95%, None where either holds a single row and values are no shares. `refitted` is of all rows by
-    a model that learned from nothing that leaked, None where none did.
+    Values are means over rows of `measure`; larger is better for an accuracy, smaller for an error. `whole` is the mean
+    over all rows, `clean` over rows that are not in training, `leaked` over the others. `rests` is `whole` minus
+    `clean`, with a 95% interval, None where either has a single row and values are not shares. `refitted` is the mean
+    over all rows for a model that learned from no leaked row, None without such a model.
     """
 
     model: str
@@ -39,12 +39,12 @@ class Resting:
 
     @property
     def share(self) -> float | None:
-        """Share of the accuracy that rests on leaked rows; None of an error."""
+        """Share of the accuracy that rests on leaked rows; None for an error."""
         return self.rests / self.whole if self.measure == "accuracy" and self.whole else None
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """The result in a sentence."""
         whole, clean, refitted = (self.shown(each) for each in (self.whole, self.clean, self.refitted))
         first = f"{self.model[0].upper()}{self.model[1:]} gets {self.measure} {whole} on {self.rows:,} test rows"
         scale, unit = (100.0, " points") if self.measure == "accuracy" else (1.0, "")
@@ -58,13 +58,13 @@ class Resting:
         return f"{first} and {clean} without the {self.leaked_rows:,} that training has: {rests}{again}"
 
     def shown(self, value: float | None) -> str:
-        """A value of the measure; empty where there is none."""
+        """A value of the measure; empty for None."""
         if value is None:
             return ""
         return f"{100 * value:.1f}%" if self.measure == "accuracy" else f"{value:.4g}"
 
     def content(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The result as JSON-able data."""
         return vars(self) | {"share": self.share, "sentence": self.sentence}
 
 
@@ -72,10 +72,10 @@ def resting(
     scores: Float64[np.ndarray, " m"], leaked: Bool[np.ndarray, " m"], *, model: str, measure: str,
     refitted: float | None = None,
 ) -> Resting | None:  # fmt: skip
-    """From what each test row scores; None where no row leaked, or all did.
+    """The result from the score of each test row; None where no row leaked, or all did.
 
-    The difference is the share of leaked rows times that of the two means, whose interval is Newcombe's (1998, method
-    10) of shares, and Welch's of other numbers.
+    The difference is the share of leaked rows times the difference of the two means, whose interval is Newcombe's
+    (1998, method 10) for shares, and Welch's for other numbers.
     """
     if not leaked.any() or leaked.all():
         return None
@@ -98,7 +98,7 @@ def resting(
 
 
 def is_share(scores: Float64[np.ndarray, " m"]) -> bool:
-    """Whether each row is right or wrong and nothing between."""
+    """Whether each row is either right or wrong."""
     return bool(np.isin(scores, (0.0, 1.0)).all())
 
 
@@ -133,7 +133,7 @@ def welch(left: Float64[np.ndarray, " a"], right: Float64[np.ndarray, " b"]) -> 
 
 @dataclass(frozen=True)
 class Saving:
-    """What training without copies of training rows would save."""
+    """The saving of a training without copies of training rows."""
 
     rows: int
     of: int
@@ -142,12 +142,12 @@ class Saving:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of so many epochs."""
+        """Saved optimiser steps over all epochs."""
         return self.epochs * (math.ceil(self.of / self.batch_size) - math.ceil((self.of - self.rows) / self.batch_size))
 
     @property
     def sentence(self) -> str:
-        """For people."""
+        """The saving in a sentence."""
         epochs = "an epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return (
             f"Without copies {self.rows:,} of {self.of:,} training rows would go ({self.rows / self.of:.1%}), "
@@ -155,5 +155,5 @@ class Saving:
         )
 
     def content(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The saving as JSON-able data."""
         return vars(self) | {"steps": self.steps, "sentence": self.sentence}

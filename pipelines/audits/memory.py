@@ -1,7 +1,7 @@
-"""What an audit keeps of its rows, so that the next one works through new rows alone.
+"""State of an audit on disk, so that the next one works on new rows alone.
 
-Of texts the hashes of their words, of pictures thumbnails, of all rows their copies and what models said of their
-labels. A memory is good as long as all of its rows are still there, with the same labels to choose from.
+It holds hashes of the words of texts, thumbnails of pictures, and for all rows their copies and the predictions of
+their labels. A memory is valid as long as all of its rows are still there, with the same set of labels.
 """
 
 from __future__ import annotations
@@ -26,30 +26,32 @@ if TYPE_CHECKING:
     from secateur.pipelines.audits.auditing import Audited
 
 VERSION = 3
-"""Of the folder; a memory of another one is not read."""
+"""Version of the folder; other versions are not read."""
 MOST_NEW = 0.5
-"""New rows, as a share of those that are known, beyond which all rows are audited again: thresholds may be others."""
+"""Largest share of new rows, of the known ones; beyond it all rows are audited again, as thresholds may change."""
 ROWS, LOOKS, PREDICTED, TOLD = "rows.parquet", "looks.npz", "predicted.npy", "told.json"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """An audit's rows in their order, `n` of them, and what it made of them."""
+    """An audit's rows in their order, `n` of them, and its results for them."""
 
     rows: pl.DataFrame
-    """`part` and `content_hash`."""
+    """Columns `part` and `content_hash`."""
     near: tuple[Copies, ...]
     looks: Mapping[str, np.ndarray]
-    """Of texts `hashes`, `starts` and `keys` of words, of pictures `pixels` and `keys` of thumbnails, and `vectors`
-    with which rows are `given` one, where there are any; of rows that could be read, in their order."""
+    """For texts `hashes`, `starts` and `keys` of words, for pictures `pixels` and `keys` of thumbnails, and where there
+    are any, `vectors` and the mask `given` of rows that have one; for readable rows, in their order.
+    """
     predicted: Float32[np.ndarray, "n width"] | None
-    """What models that did not learn from a row said of its label, NaN where nothing; None where nobody looked."""
+    """Predictions of each row's label by models that did not learn from it, NaN without one; None if not computed."""
     told: Mapping[str, Any]
-    """JSON-able: names of the labels, what leaks are worth, contamination, why labels were not looked at, and where
-    vectors come from."""
+    """JSON-able: names of the labels, the worth of leaks, contamination, the reason why labels were not checked, and
+    the source of vectors.
+    """
 
     def write(self, folder: Path) -> None:
-        """Fill an empty folder."""
+        """Write the memory into an empty folder."""
         self.rows.write_parquet(folder / ROWS)
         np.savez(folder / LOOKS, allow_pickle=False, **self.looks)
         if self.predicted is not None:
@@ -64,7 +66,7 @@ class Memory:
 
     @classmethod
     def read(cls, folder: Path) -> Memory | None:
-        """Of a folder; None of another version."""
+        """Read a folder; None for another version."""
         told = json.loads((folder / TOLD).read_text(encoding="utf-8"))
         if told.get("version") != VERSION:
             return None
@@ -75,8 +77,9 @@ class Memory:
         return cls(pl.read_parquet(folder / ROWS), near, dict(np.load(folder / LOOKS)), predicted, told)
 
     def places(self, rows: AuditRows) -> Int64[np.ndarray, " n"] | None:
-        """The place in `rows` of each remembered row, equal ones in their order; None where the memory does not do:
-        rows are gone, too many are new, or labels are others."""
+        """The place in `rows` of each remembered row, equal ones in their order; None where the memory is not valid:
+        rows are gone, too many are new, or labels have changed.
+        """
         if tuple(self.told["label_names"]) != tuple(rows.label_names) or self.told["kind"] != rows.kind:
             return None
         now, before = (numbered(table) for table in (hashes_of(rows), self.rows))
@@ -87,8 +90,9 @@ class Memory:
         return None if found.null_count() or new > MOST_NEW * len(before) else found.to_numpy().astype(np.int64)
 
     def other_vectors(self, rows: AuditRows, places: Int64[np.ndarray, " n"]) -> str:
-        """Why vectors that are remembered do not go with those of the rows now, whose remembered ones are at these
-        places; empty where they do. Of a network one new row is asked."""
+        """Reason why the remembered vectors do not match those of the rows now, with the remembered rows at these
+        places; empty where they match. A network computes one new row for the check.
+        """
         before, now = self.told["vectors"], rows.vectors
         if before is None or now is None:
             if now:
@@ -108,18 +112,18 @@ class Memory:
 
 
 def numbered(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows with their number among those of equal part and content."""
+    """Rows with a running number within equal part and content."""
     return table.with_columns(copy=pl.int_range(pl.len()).over("part", "content_hash"))
 
 
 def hashes_of(rows: AuditRows) -> pl.DataFrame:
-    """Part and content hash of every row, by which a later audit knows it."""
+    """Part and content hash of every row, its identity for a later audit."""
     hashes = series_of(hex_of(rows.contents)).cast(pl.String)
     return pl.DataFrame({"part": pl.Series(rows.part), "content_hash": hashes})
 
 
 def looks_of(audit: Audited) -> dict[str, np.ndarray]:
-    """What near copies are told by, of the rows that can be read; of tables vectors alone: columns are at hand."""
+    """Inputs of the measures of near copies, for readable rows; for tables vectors alone, as columns are reread."""
     rows = audit.rows
     sound = np.flatnonzero(rows.sound)
     found: dict[str, np.ndarray] = {}
@@ -145,7 +149,7 @@ def by_vectors(audit: Audited) -> bool:
 
 
 def memory_of(audit: Audited, looks: Mapping[str, np.ndarray]) -> Memory:
-    """What to keep of an audit whose rows look so."""
+    """The memory of an audit, with these arrays of `looks_of`."""
     rows, predicted, vectors = audit.rows, None, audit.rows.vectors
     if audit.suspects and rows.task is not None:
         predicted = np.full((len(rows), rows.task.width), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""Near copies of new rows among all, by what an earlier audit keeps of the others and at its thresholds."""
+"""Near copies of new rows among all, from an earlier audit's memory of the others and at its thresholds."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from secateur.scorers.copies.found import Contents, Found, Similarity, contents_
 from secateur.scorers.copies.near_points import Scale
 
 DECODED = 256
-"""Pictures that are read at once."""
+"""Pictures per read."""
 BLOCK = 64
-"""New contents that are compared with all at once."""
+"""New contents per block of comparisons with all."""
 HELD = 1 << 14
-"""Pairs whose differences are held at once."""
+"""Pairs whose differences memory holds at once."""
 Pairs = Callable[[Int64[np.ndarray, " q"], Found], Similarity]
-"""Offers pairs of new contents and others, and says how similar any two contents are."""
+"""Offers pairs of new and other contents, and returns a function for the similarity of any two contents."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a measure compares rows that can be read, `m` of them."""
+    """A measure's comparison of the `m` readable rows."""
 
     keys: UInt64[np.ndarray, " m"]
-    """Equal of equal content."""
+    """Keys that are equal for equal content."""
     pairs: Callable[[Contents], Pairs]
     looks: dict[str, np.ndarray]
-    """What the next audit needs of these rows."""
+    """Arrays of these rows for the next audit."""
     given: Bool[np.ndarray, " m"] | None = None
-    """Rows that have something to compare; None where all do."""
+    """Rows with something to compare; None for all."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Rows that can be read, `m` of them, those that are new among them, and what is remembered of the others."""
+    """The `m` readable rows, a mask of the new ones among them, and the memory of the others."""
 
     rows: AuditRows
     memory: Memory
     sound: Int64[np.ndarray, " m"]
     fresh: Bool[np.ndarray, " m"]
     at: Int64[np.ndarray, " known"]
-    """Place among these rows of each that is remembered, in the order of what is remembered."""
+    """Place among these rows of each remembered row, in the order of the memory."""
     seed: int
 
     @property
@@ -61,7 +61,7 @@ class Asked:
 def near_again(
     rows: AuditRows, memory: Memory, places: Int64[np.ndarray, " known"], new: Bool[np.ndarray, " n"], *, seed: int
 ) -> tuple[tuple[Copies, ...], dict[str, np.ndarray]]:
-    """Copies by each measure of before, known ones as they were, and what all rows look like, as `looks_of` has it."""
+    """Copies by each measure of the memory, unchanged for known rows, and the arrays of `looks_of` for all rows."""
     sound = np.flatnonzero(rows.sound)
     at = np.full(len(rows), -1, np.int64)
     at[sound] = np.arange(len(sound))
@@ -77,7 +77,7 @@ def near_again(
 def one_again(
     asked: Asked, measure: Copies, way: Way, places: Int64[np.ndarray, " known"], at: Int64[np.ndarray, " n"]
 ) -> Copies:
-    """Copies by one measure among rows that can be read; `at` is the place of each row among these."""
+    """Copies by one measure among readable rows; `at` is the place of each row among these."""
     part = asked.rows.part[asked.sound]
     contents = contents_of(way.keys, part, way.given)
     found = Found(contents)
@@ -92,14 +92,14 @@ def one_again(
 
 
 def without_twice(reason: str) -> str:
-    """A reason in which nothing is said twice."""
+    """A reason without repeated clauses."""
     return "; ".join(dict.fromkeys(reason.split("; ")))
 
 
 def offer_known(
     found: Found, measure: Copies, places: Int64[np.ndarray, " known"], at: Int64[np.ndarray, " n"]
 ) -> None:
-    """Pairs and groups of before; `at` is the place of each row among those that can be read."""
+    """Offer the pairs and groups of the memory; `at` is the place of each row among the readable ones."""
     of = found.contents.of
 
     def content(known: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
@@ -121,7 +121,7 @@ def offer_known(
 
 
 def by_words(asked: Asked, measure: Copies) -> Way:
-    """Texts by words and pairs of words, exactly: of each new text with every other one."""
+    """Compare each new text with every other one by words and pairs of words, exactly."""
     from scipy.sparse import csr_array
 
     from secateur.scorers.copies.texts import LEAST_WORDS
@@ -159,7 +159,7 @@ def by_words(asked: Asked, measure: Copies) -> Way:
 
 
 def by_looks(asked: Asked, measure: Copies) -> Way:
-    """Pictures by their look: views of each new one among all, whose thumbnails are remembered."""
+    """Compare views of each new picture with all others, whose thumbnails are in the memory."""
     from secateur.scorers.copies.pictures import Gallery
 
     new, remembered = asked.new, asked.memory.looks
@@ -194,7 +194,7 @@ def by_looks(asked: Asked, measure: Copies) -> Way:
 
 
 def by_columns(asked: Asked, measure: Copies) -> Way:
-    """Rows of a table by their standardised distance: of each new row to every other one."""
+    """Compare each new row of a table with every other one by their standardised distance."""
     from secateur.scorers.copies.points import row_keys, standardised
 
     numbers = numbers_of(asked.rows.features)[asked.sound]
@@ -204,7 +204,7 @@ def by_columns(asked: Asked, measure: Copies) -> Way:
 
 
 def by_vectors(asked: Asked, measure: Copies) -> Way:
-    """By the cosine of vectors, those of known rows as they are remembered: of each new row to every other one."""
+    """Compare the vector of each new row with every other one by their cosine; known rows have remembered vectors."""
     from secateur.scorers.copies.points import row_keys
 
     assert asked.rows.vectors is not None
@@ -226,7 +226,7 @@ def by_vectors(asked: Asked, measure: Copies) -> Way:
 
 
 def within_reach(distinct: Float32[np.ndarray, "m d"], scale: Scale, threshold: float) -> Pairs:
-    """Pairs of points that are as similar as the threshold or more, exactly."""
+    """Pairs of points whose similarity is at least the threshold, exactly."""
 
     def similarity(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
         parts = [
@@ -256,4 +256,4 @@ WAYS: Mapping[str, Callable[[Asked, Copies], Way]] = {
     "features": by_columns,
     EMBEDDINGS: by_vectors,
 }
-"""How rows of each kind are compared, and vectors of any."""
+"""Comparisons by kind of rows, and for vectors."""

@@ -1,4 +1,4 @@
-"""Near copies of an audit's rows, by the measures of what they hold, and by vectors of them where there are any."""
+"""Near copies of an audit's rows, by measures of their contents and by vectors where there are any."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from secateur.pipelines.audits.contract import AuditRows
 from secateur.scorers.copies.contract import Copies
 
 EMBEDDINGS = "embeddings"
-"""The measure of vectors."""
+"""Name of the measure of vectors."""
 MOST_VALUES = 30
-"""Values of a column of texts that are told apart in distances, the commonest."""
+"""Most values of a text column that distances tell apart, the commonest."""
 
 
 def near_copies(rows: AuditRows, *, seed: int = 0) -> list[Copies]:
-    """Texts by words, pictures by their look, tables by standardised distance, and all of them by vectors, where there
-    are any; none where fewer than two rows are readable."""
+    """Near copies of texts by words, of pictures by their look, of tables by standardised distance, and of all of them
+    by vectors where there are any; none for fewer than two readable rows.
+    """
     if rows.sound.sum() < 2:
         return []
     return [*by_content(rows, seed), *by_vectors(rows, seed)]
 
 
 def by_vectors(rows: AuditRows, seed: int) -> list[Copies]:
-    """By the cosine of vectors; none without vectors."""
+    """Near copies by the cosine of vectors; none without vectors."""
     if rows.vectors is None:
         return []
     from secateur.scorers.copies.points import vector_copies
@@ -36,7 +37,7 @@ def by_vectors(rows: AuditRows, seed: int) -> list[Copies]:
     few = too_few(values[given])
 
     def search(some: Int64[np.ndarray, " m"], part: Int16[np.ndarray, " m"]) -> list[Copies]:
-        if few:  # whose being equal says nothing: a network that answers alike to all would make all rows copies
+        if few:  # a network that gives all rows one vector would make all of them copies
             nobody = vector_copies(values, part, given=np.zeros_like(given), seed=seed)
             return [replace(nobody, reason=few)]
         return [vector_copies(values, part, given=given, seed=seed)]
@@ -45,7 +46,7 @@ def by_vectors(rows: AuditRows, seed: int) -> list[Copies]:
 
 
 def too_few(vectors: Float32[np.ndarray, "m d"]) -> str:
-    """Why vectors tell no copies, where fewer of them differ than a threshold follows from; empty where enough do."""
+    """Reason for no near copies by vectors, where too few of them differ to choose a threshold; else empty."""
     from secateur.scorers.copies.points import FEWEST, row_keys
 
     distinct = len(np.unique(row_keys(vectors)))
@@ -55,7 +56,7 @@ def too_few(vectors: Float32[np.ndarray, "m d"]) -> str:
 
 
 def by_content(rows: AuditRows, seed: int) -> list[Copies]:
-    """By what rows hold."""
+    """Near copies by the rows' contents."""
     if rows.kind == "text":
         from secateur.scorers.copies.texts import text_copies
 
@@ -74,13 +75,13 @@ def by_content(rows: AuditRows, seed: int) -> list[Copies]:
 def of_sound(
     rows: AuditRows, search: Callable[[Int64[np.ndarray, " m"], Int16[np.ndarray, " m"]], Sequence[Copies]]
 ) -> list[Copies]:
-    """Copies among the rows whose input can be read, in the numbering of all rows."""
+    """Copies among the rows with readable inputs, in the numbering of all rows."""
     sound = np.flatnonzero(rows.sound)
     return [among(each, sound, len(rows)) for each in search(sound, rows.part[sound])]
 
 
 def among(copies: Copies, some: Int64[np.ndarray, " m"], count: int) -> Copies:
-    """Copies of some of `count` rows as copies of all; others have none."""
+    """Copies among some of `count` rows, in the numbering of all; others have none."""
 
     def placed(values: np.ndarray, empty: float | bool) -> np.ndarray:
         whole = np.full(count, empty, values.dtype)
@@ -106,7 +107,7 @@ def among(copies: Copies, some: Int64[np.ndarray, " m"], count: int) -> Copies:
 
 
 def numbers_of(features: pl.DataFrame) -> Float32[np.ndarray, "n d"]:
-    """Columns as numbers, NaN where one is missing; of texts a column of 0 and 1 for each of the commonest values."""
+    """Columns as numbers, NaN for missing ones; a text column becomes a 0/1 column for each of its commonest values."""
     found: list[np.ndarray] = []
     for column in features.get_columns():
         if column.dtype != pl.String:

@@ -1,4 +1,4 @@
-"""What the checks of an audit find beside copies and wrong labels, as findings of each part."""
+"""Findings of an audit's checks, besides copies and wrong labels, for each part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from secateur.pipelines.data.check import many
 
 
 def odd(rows: AuditRows) -> Iterator[Found]:
-    """What every check of this kind of rows finds, in the order of the checks' names."""
+    """Findings of every check for this kind of rows, in the order of the checks' names."""
     for kinds, one in checks().values():
         if rows.kind in kinds:
             for found in one(rows):
@@ -21,7 +21,7 @@ def odd(rows: AuditRows) -> Iterator[Found]:
 
 
 def findings_of(rows: AuditRows, found: Odd) -> Iterator[Found]:
-    """A finding for each part that has such rows; of training where it is about no rows."""
+    """A finding for each part that has such rows; one for training where it concerns no rows."""
     if found.rows is None:
         yield Found(found.kind, rows.names[TRAIN], found.says, np.zeros(0, np.int64), count=1)
         return

@@ -1,7 +1,7 @@
-"""The samples of a study's own task as an audit reads them.
+"""The samples of a study's own task as audit rows.
 
-What in a sample is its input nobody says. So the first picture in the samples counts as it, else the first text, else
-all numbers where samples have as many; where they have none of these, whole samples are compared for equality alone.
+The task does not name the input within a sample. So the first picture in the samples is the input, else the first
+text, else all numbers where samples have equally many; without any of these, whole samples are compared for equality.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from secateur.pipelines.data.types import PICTURE
 from secateur.trainers.tasks.own import OwnTask, Split
 
 BATCH = 1024
-"""Samples that memory holds."""
+"""Samples in memory at once."""
 MOST_NUMBERS = 1024
-"""Numbers of a sample that are compared as those of a table."""
+"""Most numbers of a sample that are compared like a table's."""
 SMALLEST = 8
-"""Pixels of a picture's shorter side at least."""
+"""Least number of pixels of a picture's shorter side."""
 RANGED = 256
-"""Samples that say which range the values of pictures have."""
+"""Samples that determine the range of pictures' values."""
 ID = "id"
 UNLABELLED = (
     "only the study's own task can recognise a wrong target; the score `loss` ranks its samples by how hard they are"
 )
 Leaf = tuple[str, Any]
-"""A name within a sample, and what stands there: an array, a text, bytes, or None."""
+"""A name within a sample, and its value: an array, a text, bytes, or None."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What of each sample is compared: a `kind` of rows, the `leaves` that it is made of, `names` of columns (one for
-    each number, else the leaf), and of pictures the range of their values."""
+    """The compared part of each sample: a `kind` of rows, the `leaves` of its input, `names` of columns (one for each
+    number, else the leaf), and for pictures the range of their values."""
 
     kind: str
     leaves: tuple[str, ...]
@@ -54,7 +54,7 @@ class Seen:
 
     @property
     def note(self) -> str:
-        """For people."""
+        """The compared part in a sentence."""
         if self.kind == WHOLE:
             return (
                 "samples of the study's own task are compared whole: they have no picture, no text and no numbers alike"
@@ -65,10 +65,10 @@ class Seen:
 
 
 def own_task_rows(name: str, task: OwnTask, folder: Path) -> AuditRows:
-    """Training and test samples, read once each into shards below an empty `folder`; equal ones are those whose input
-    has the same bytes, and samples of equal input whose rest differs are in conflict.
+    """Training and test samples, read once each into shards below an empty `folder`. Samples are equal if their inputs
+    have the same bytes; samples of equal input whose other parts differ are in conflict.
 
-    Raises ValueError for samples that hold what has no bytes of its own.
+    Raises ValueError for samples with a value that has no bytes of its own.
     """
     seen, splits, targets = seen_in(task), {}, list[UInt64[np.ndarray, " n"]]()
     for part, split in zip((TRAIN, TEST), get_args(Split), strict=True):
@@ -91,7 +91,7 @@ def own_task_rows(name: str, task: OwnTask, folder: Path) -> AuditRows:
 
 
 def columns_of(seen: Seen, *, ids: bool) -> Columns:
-    """The columns of the shards; a whole sample is shown as a text."""
+    """The columns of the shards; a whole sample is a text column."""
     own: dict[str, Any] = {"features": list(seen.names)} if seen.kind == "features" else {}
     if seen.kind in ("image", "text", WHOLE):
         own = {"image" if seen.kind == "image" else "text": seen.names[0]}
@@ -99,7 +99,7 @@ def columns_of(seen: Seen, *, ids: bool) -> Columns:
 
 
 def seen_in(task: OwnTask) -> Seen:
-    """What may be compared, by samples of the training split that are spread over it."""
+    """The comparable part of samples, from samples spread over the training split."""
     samples = task.samples("train")
     places = np.unique(np.linspace(0, len(samples) - 1, min(RANGED, len(samples))).astype(np.int64))
     some = [dict(leaves(samples[place])) for place in places.tolist()]
@@ -120,7 +120,7 @@ def seen_in(task: OwnTask) -> Seen:
 
 
 def leaves(sample: Any, name: str = "") -> Iterator[Leaf]:
-    """All that a sample is made of, by name: keys of mappings and places of lists, with dots between."""
+    """All parts of a sample, by name: keys of mappings and places of lists, joined by dots."""
     if isinstance(sample, torch.Tensor):
         sample = sample.detach().cpu().numpy()
     if isinstance(sample, Mapping):
@@ -145,12 +145,12 @@ def is_picture(value: Any) -> bool:
 
 
 def channels_first(value: np.ndarray) -> bool:
-    """Whether the first axis is that of the channels, as torch has it."""
+    """Whether the first axis is that of the channels, as in torch."""
     return value.shape[0] in (1, 3, 4) and min(value.shape[1:]) >= SMALLEST
 
 
 def shape_of(value: Any) -> tuple[Any, ...]:
-    """The shape of an array of numbers; empty for everything else."""
+    """The shape of an array of numbers; empty for other values."""
     return ("numbers", *value.shape) if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" else ()
 
 
@@ -181,7 +181,7 @@ def written(task: OwnTask, split: Split, seen: Seen, folder: Path) -> tuple[Spli
 def table_of(
     some: Sequence[Any], task: OwnTask, split: Split, seen: Seen, start: int
 ) -> tuple[pa.Table, UInt64[np.ndarray, "b 2"]]:
-    """Samples in a row as a table with hashes and places, and the hashes of whole samples."""
+    """Consecutive samples as a table with hashes and places, and the hashes of whole samples."""
     parts = [dict(leaves(sample)) for sample in some]
     try:
         content = hashes(some)
@@ -220,7 +220,7 @@ def hashes(values: Sequence[Any]) -> UInt64[np.ndarray, "b 2"]:
 
 
 def fault_of(parts: Mapping[str, Any], seen: Seen) -> str | None:
-    """Why a network cannot be shown a sample; None where it can."""
+    """Reason why a sample is unusable for a network; None for a usable one."""
     if any(isinstance(value, np.ndarray) and not finite(value) for value in parts.values()):
         return "a number that is NaN or infinite"
     if seen.kind == "image" and not is_picture(parts.get(seen.names[0])):
@@ -231,19 +231,19 @@ def fault_of(parts: Mapping[str, Any], seen: Seen) -> str | None:
 
 
 def finite(values: np.ndarray) -> bool:
-    """Whether all numbers are; whole numbers and others are."""
+    """Whether all numbers are finite; true for other types than floats."""
     return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def flat(parts: Mapping[str, Any], seen: Seen, fault: str | None) -> Sequence[float | None]:
-    """The numbers of a sample in the order of the names; none of one that has others."""
+    """The numbers of a sample in the order of the names; None for each where their count differs."""
     arrays = [np.ravel(parts[name]) for name in seen.leaves if shape_of(parts.get(name))]
     values = np.concatenate(arrays).astype(np.float64).tolist() if arrays and not fault else []
     return values if len(values) == len(seen.names) else [None] * len(seen.names)
 
 
 def cell_of(value: np.ndarray, seen: Seen) -> dict[str, Any]:
-    """A picture as PNG; other values than bytes by the range that the data have."""
+    """A picture as PNG; values other than bytes are scaled by the data's range."""
     from PIL import Image
 
     pixels = np.moveaxis(value, 0, 2) if value.ndim == 3 and channels_first(value) else value

@@ -1,4 +1,4 @@
-"""The rows of a study as an audit reads them: those that it trains on or chooses of, its test rows, and its target."""
+"""The rows of a study as audit rows: those that it trains on or chooses from, its test rows, and its target."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from secateur.pipelines.studies.samples import Study
 
 
 def study_rows(study: Study | Choice, base: Path, cache: Path, against: Sequence[str] = ()) -> AuditRows:
-    """Rows that the policies of the study leave, read again from its source or from what `cache` has of it, and behind
-    them those of benchmarks, each a path from the working directory.
+    """Rows that remain after the policies of the study, read again from its source or from `cache`, followed by those
+    of benchmarks, each a path from the working directory.
 
-    Raises SourceError for everything that bad data can be.
+    Raises SourceError for every fault of the data.
     """
     if isinstance(study, Study) and study.task.own:
         if against:
@@ -61,7 +61,7 @@ def trained_on(study: Study, base: Path, cache: Path) -> AuditRows:
     targets: Shaped[np.ndarray, "n ..."] = np.concatenate([loaded.targets, loaded.test_targets])
     source = study.read_source
     problem = study.task
-    if not problem.declared.learns_target:  # whose labels, if any, are domains
+    if not problem.declared.learns_target:  # the target's labels, if any, are domains
         problem = Problem(kind="classification")
     labelled = bool(columns.labels)
     rows = AuditRows(
@@ -110,9 +110,9 @@ def chosen_from(study: Choice, base: Path, cache: Path) -> AuditRows:
 
 
 def with_target(rows: AuditRows, study: Study | Choice, apart: SplitRows | None, base: Path, cache: Path) -> AuditRows:
-    """The rows and behind them those of the study's target: those `apart` in its source, else of files of its own.
+    """The rows followed by those of the study's target: those `apart` in its source, else those of its own files.
 
-    Labels of a target are not looked at. Raises SourceError where it cannot be read.
+    The audit ignores labels of a target. Raises SourceError for an unreadable target.
     """
     if study.target is None:
         return rows
@@ -128,10 +128,10 @@ def with_target(rows: AuditRows, study: Study | Choice, apart: SplitRows | None,
 def with_benchmark(
     rows: AuditRows, study: Study | Choice, number: int, given: str, base: Path, cache: Path
 ) -> AuditRows:
-    """The rows and behind them those of a benchmark that has the study's columns; a note counts those that cannot be
-    read. Labels of a benchmark are not looked at.
+    """The rows followed by those of a benchmark that has the study's columns; a note counts its unreadable rows. The
+    audit ignores labels of a benchmark.
 
-    Raises SourceError, behind the path as it was given, where it cannot be read or lacks a column.
+    Raises SourceError, with the path as the user gave it, for an unreadable benchmark or a missing column.
     """
     name = given if given not in rows.names.values() else f"{given} ({number + 1})"
     keys = {study.read_columns.kind, "prompt", "missing"}
@@ -155,8 +155,9 @@ def with_benchmark(
 
 
 def benchmark_source(study: Study | Choice, base: Path, path: Path) -> SourceKind:
-    """What reads a benchmark as the study's own source would: a file, or a folder where the study's own is one of
-    pictures."""
+    """The reader of a benchmark, of the same kind as the study's source: for a file, or for a folder where the study's
+    own is one of pictures.
+    """
     source, there = study.read_source, Path(os.path.abspath(path))
     if there.is_dir() and source.kind == "imagefolder":
         undivided = {key: None for key in UNDIVIDED if key in type(source).model_fields}
@@ -168,7 +169,7 @@ def benchmark_source(study: Study | Choice, base: Path, path: Path) -> SourceKin
 
 
 def behind(rows: AuditRows, number: int, name: str, own: SplitRows, files: tuple[str, ...], offset: int) -> AuditRows:
-    """The rows and behind them a part without labels, whose first file is at `offset` among all `files`."""
+    """The rows followed by a part without labels, whose first file is at `offset` among all `files`."""
     refuse_other_types(rows.splits[TRAIN], own, rows.columns[TRAIN].inputs, name)
     targets = rows.targets
     if targets is not None:
@@ -187,7 +188,7 @@ def behind(rows: AuditRows, number: int, name: str, own: SplitRows, files: tuple
 
 
 def refuse_other_types(train: SplitRows, part: SplitRows, names: Sequence[str], called: str) -> None:
-    """Raise SourceError for an input that is a text on one side and none on the other."""
+    """Raise SourceError for an input that is a text on one side only."""
     for name in names:
         mine, own = (rows.schema.field(name).type for rows in (train, part))
         if (mine == TEXT) != (own == TEXT) and NOTHING not in (mine, own):
@@ -198,7 +199,7 @@ def refuse_other_types(train: SplitRows, part: SplitRows, names: Sequence[str], 
 
 
 def known_from(rows: AuditRows, before: pl.DataFrame) -> Bool[np.ndarray, " n"] | None:
-    """Rows that an audit before had, as often as it had them; None where it had none of them, or all."""
+    """Rows of an earlier audit, each as often as it had it; None where it had none of them, or all."""
     own = hashes_of(rows).with_columns(place=pl.int_range(pl.len()).over("part", "content_hash"))
     had = before.group_by("part", "content_hash").agg(pl.len().alias("had"))
     known = own.join(had, on=["part", "content_hash"], how="left", maintain_order="left")

@@ -1,4 +1,4 @@
-"""How much of the texts of other parts stands in training, by the two measures of contamination that people report."""
+"""Contamination: how much of other parts' texts is in training, by the two common measures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from secateur.pipelines.audits.listed import Found
 from secateur.pipelines.data.check import many
 
 WORST, SAID = 20, 3
-"""Rows of a part that JSON lists, and that the sentence names."""
+"""Most rows of a part in JSON, and in the sentence."""
 
 
 def overlaps_in(rows: AuditRows) -> dict[int, pl.DataFrame]:
-    """`contamination` of the rows of each part but training, by the part's number; none of other data than texts."""
+    """`contamination` of the rows of each part but training, by the part's number; empty for data other than texts."""
     others = [part for part in rows.splits if part != TRAIN]
     if rows.kind != "text" or not others:
         return {}
@@ -26,23 +26,23 @@ def overlaps_in(rows: AuditRows) -> dict[int, pl.DataFrame]:
 
     texts = rows.texts
     size = len(rows.splits[TRAIN])
-    # All at once: the words of training are hashed and sorted anew in each call.
+    # One call for all parts: each call hashes and sorts the words of training.
     table = contamination(texts.head(size), texts.slice(size))
     return {part: table.slice(rows.starts[part] - size, len(rows.splits[part])) for part in others}
 
 
 def worst_first(rows: AuditRows, part: int, table: pl.DataFrame) -> Int64[np.ndarray, " m"]:
-    """Places within a part of its rows with an overlap, those with the largest share of their words first; of a part
-    that an earlier audit has seen, new rows alone."""
+    """Places within a part of its overlapping rows, those with the largest share of covered words first; only rows that
+    no earlier audit has seen."""
     hit = np.flatnonzero(table["overlap_13"].to_numpy() & rows.fresh[rows.span(part)])
     return np.asarray(hit[np.argsort(-table["covered"].to_numpy()[hit], kind="stable")])
 
 
 def contaminated(rows: AuditRows, overlaps: Mapping[int, pl.DataFrame]) -> Iterator[Found]:
-    """A finding for each benchmark with a row that overlaps, the rows with the largest share of their words first.
+    """A finding for each benchmark with an overlapping row, the rows with the largest share of covered words first.
 
-    Of test rows and targets, short ones of one subject, which share half their words for no reason, `summed` says as
-    much, and no finding.
+    Test rows and targets get no finding, only their entry in `summed`: short texts of one subject share half their
+    words by chance.
     """
     for part, table in overlaps.items():
         hit = worst_first(rows, part, table)
@@ -59,8 +59,8 @@ def contaminated(rows: AuditRows, overlaps: Mapping[int, pl.DataFrame]) -> Itera
 
 
 def summed(rows: AuditRows, overlaps: Mapping[int, pl.DataFrame]) -> dict[str, Any]:
-    """JSON-able, by the part's name: `rows`, how many have an `overlap_13`, the mean share of `covered` words, the
-    `worst` rows, and a `sentence` that says so."""
+    """JSON-able, by the part's name: `rows`, the number with an `overlap_13`, the mean share of `covered` words, the
+    `worst` rows, and a `sentence` of it."""
     return {rows.names[part]: told(rows, part, table) for part, table in overlaps.items()}
 
 
@@ -82,7 +82,7 @@ def told(rows: AuditRows, part: int, table: pl.DataFrame) -> dict[str, Any]:
 
 
 def named(listed: pl.DataFrame, part: str) -> str:
-    """Rows with their share of covered tokens; their files only where the part's name does not say it."""
+    """Rows with their share of covered tokens; with their files unless the part's name is the file."""
     alone = listed["file"].n_unique() == 1
     each = [
         f"{'' if alone else one['file'] + ' '}row {one['row']} ({one['covered']:.0%})"

@@ -1,4 +1,4 @@
-"""Predictions of a model of the user's own, in the place of the cheap model's for the training rows."""
+"""Predictions of the user's own model for the training rows, in place of the cheap model's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from secateur.pipelines.data.array_files import array_at
 
 
 def read_predictions(given: Any) -> Float64[np.ndarray, "n width"]:
-    """Of an array, or of a file of NumPy (.npy); raises ValueError for what is neither."""
+    """Predictions from an array or a NumPy file (.npy); raises ValueError for anything else."""
     if isinstance(given, str | Path):
         given = array_at(given, "probabilities")
     values = np.asarray(given)
@@ -27,7 +27,7 @@ def read_predictions(given: Any) -> Float64[np.ndarray, "n width"]:
 
 
 def fit_to(values: Float64[np.ndarray, "n width"], rows: AuditRows) -> None:
-    """Raise ValueError where predictions are not of the audit's training rows and classes."""
+    """Raise ValueError for predictions whose shape does not match the audit's training rows and classes."""
     if rows.task is None or rows.targets is None:
         raise ValueError("probabilities: no labels are known that they could be compared with; name the label")
     count, width = len(rows.splits[TRAIN]), rows.task.width

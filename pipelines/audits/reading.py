@@ -1,6 +1,6 @@
-"""The rows of an audit as the readers of studies have them: hashed, with their faults, and the targets that are there.
+"""Read the rows of an audit with the readers of studies: hashes, faults, and available targets.
 
-Nothing is left out: a row that no model could be shown has a fault, and a row without a label is audited without it.
+No row is left out: a row that is unusable for a model has a fault, and a row without a label is audited without it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from secateur.pipelines.studies.problem import Problem
 
 @dataclass(frozen=True)
 class PartFiles:
-    """The files of a part, what people call it, the columns that it has, and the source that reads it."""
+    """The files of a part, its name for people, its columns, and the source that reads it."""
 
     name: str
     files: Sequence[SourceFile]
     columns: Columns
     source: Source
     base: Path
-    """Where relative paths of pictures start, and those of files that people see."""
+    """Start of relative paths of pictures, and of files in messages."""
     shown: Sequence[str] = ()
-    """Names of the files for people, where they have others."""
+    """Names of the files for people, where these differ."""
 
 
 def rows_of(
@@ -102,17 +102,17 @@ def rows_of(
 
 
 def everything(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:
-    """No row is held out."""
+    """Hold out no row."""
     return {"train": np.ones(table.num_rows, np.bool_)}
 
 
 def shown_file(file: SourceFile) -> str:
-    """A file's name as people know it: its path from the working directory where it lies there."""
+    """A file's name for people: its path from the working directory where it lies there."""
     return file.shown(Path.cwd())
 
 
 def types_of(parts: Mapping[int, PartFiles]) -> dict[int, dict[str, pa.DataType]]:
-    """One type per column and part; of features one over all parts, for they are compared as numbers."""
+    """One type per column and part; for features one over all parts, as the audit compares them as numbers."""
     found = {number: typed_columns(part.files, part.columns, part.source) for number, part in parts.items()}
     for name in parts[0].columns.features or ():
         first = parts[0].files[0].name
@@ -137,9 +137,9 @@ def targets_of(
     kinds: Mapping[int, Mapping[str, pa.DataType]],
     folder: Path,
 ) -> tuple[Bool[np.ndarray, " n"], Shaped[np.ndarray, "n ..."] | None, tuple[str, ...]]:
-    """Which rows have a label, the targets of all rows, and names of the classes, numbers or labels.
+    """A mask of labelled rows, the targets of all rows, and names of the classes, numbers or labels.
 
-    Labels of rows whose input cannot be read count as none, as in a study.
+    Rows with an unreadable input count as unlabelled, as in a study.
     """
     masks = {number: labelled_in(splits[number], part.columns) for number, part in parts.items()}
     whole = np.concatenate(list(masks.values()))
@@ -167,7 +167,7 @@ def targets_of(
 
 
 def labelled_in(rows: SplitRows, columns: Columns) -> Bool[np.ndarray, " n"]:
-    """Rows with a label whose input can be read; an infinite number, or a list that holds none or one, is no label."""
+    """Rows with a label and a readable input; an infinite number, or a list that holds none or one, is no label."""
     if not columns.labels:
         return np.zeros(len(rows), np.bool_)
     parts = [
@@ -181,7 +181,7 @@ def labelled_in(rows: SplitRows, columns: Columns) -> Bool[np.ndarray, " n"]:
 
 
 def finite(values: pl.Series) -> Bool[np.ndarray, " n"]:
-    """Numbers, or lists of them, that are finite throughout; values of other types, whose reader says more, all are."""
+    """Rows with a finite number, or a list of these; all rows of other types, as their reader checks them."""
     if isinstance(values.dtype, pl.List | pl.Array) and values.dtype.inner.is_numeric():  # type: ignore[union-attr]
         lists = values.cast(pl.List(pl.Float64)).list
         return lists.eval(pl.element().is_finite().fill_null(False)).list.all().fill_null(False).to_numpy()

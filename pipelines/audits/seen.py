@@ -1,4 +1,4 @@
-"""Pictures of an audit, decoded once: thumbnails for those that compare them, sizes and brightness for the checks."""
+"""Decode the pictures of an audit once: thumbnails for comparisons, sizes and brightness for the checks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 COLUMNS = ("width", "height", "darkest", "low", "mean", "high", "brightest", "missing")
 GREY = (127, 129)
-"""What decoders fill in for bytes that are not there."""
+"""Range of the grey that decoders fill in for missing bytes."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Of each picture, `[n]`: sides in pixels, brightness of the darkest and brightest pixel, of the mean, and where a
-    twentieth of the pixels is darker or brighter, of 255, and the share of grey rows at its lower end; NaN where it
-    cannot be read."""
+    """Measures of each picture, `[n]`: sides in pixels; brightness, of 255, of the darkest and the brightest pixel, the
+    mean, and the levels below and above which a twentieth of the pixels lies; the share of grey rows at its lower end.
+    NaN for an unreadable picture.
+    """
 
     values: Float64[np.ndarray, "n 8"]
 
@@ -34,15 +35,15 @@ class Measures:
 
 @dataclass(frozen=True)
 class Seen:
-    """What an audit keeps of pictures, in the order of its rows."""
+    """Data of pictures that an audit keeps, in the order of its rows."""
 
     thumbnails: Thumbnails
     measures: Measures
 
 
 def seen(batches: Iterator[tuple[int, list[Any]]], sound: Bool[np.ndarray, " n"]) -> Seen:
-    """Decode all pictures, cells in batches behind the number of their first row, one after another; one that is not
-    `sound` or cannot be read is black, and nothing is known of it."""
+    """Decode all pictures, one after another, from cells in batches with the number of their first row. One that is not
+    `sound` or cannot be decoded is black, with measures of NaN."""
     from PIL import Image
 
     from secateur.scorers.copies.thumbnails import thumbnails
@@ -64,7 +65,7 @@ def seen(batches: Iterator[tuple[int, list[Any]]], sound: Bool[np.ndarray, " n"]
 
 
 def scaled(picture: Image.Image) -> Image.Image:
-    """A picture of deep numbers in the range of its own values."""
+    """A deep picture scaled by the range of its own values."""
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(picture, np.float64))
@@ -73,7 +74,7 @@ def scaled(picture: Image.Image) -> Image.Image:
 
 
 def measures_of(picture: Image.Image) -> Sequence[float]:
-    """As `COLUMNS`; deep pictures, whose values have no range, by the range of their own."""
+    """The values of `COLUMNS`; deep pictures are scaled by the range of their own values."""
     from secateur.trainers.modalities.decoding import DEEP
 
     width, height = picture.size

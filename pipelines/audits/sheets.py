@@ -1,4 +1,4 @@
-"""What people look at in another program: suspicious labels, and pairs that may be copies, with what rows hold."""
+"""Rows for people to check in another program: suspicious labels, and pairs that may be copies, with their contents."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from secateur.pipelines.audits.marking import MARKED
 from secateur.pipelines.files.shown_text import visible
 
 MOST = 2000
-"""Rows of one kind that a program gets."""
+"""Most rows of one kind for a program."""
 COPY, OTHER = "copies", "not copies"
 """Answers to the question about a pair."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A row as a program shows it: a text, or the bytes of a picture with the ending of its file."""
+    """The contents of a row for a program: a text, or the bytes of a picture with the ending of its file."""
 
     text: str = ""
     picture: bytes = b""
@@ -32,7 +32,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Item:
-    """A row to look at, or a pair: where it is, what it holds, and what was given and is suggested."""
+    """A row to check, or a pair: its place, its contents, its given and its suggested label."""
 
     finding: str
     facts: dict[str, Any]
@@ -46,7 +46,7 @@ class Item:
 
     @property
     def name(self) -> str:
-        """A name for it, unique in its list, that may be one of a file: that of a benchmark is a path."""
+        """A name, unique in its list and usable for a file; `at` is a number, as a benchmark's name is a path."""
         other = self.facts.get("other_at")
         pair = "" if other is None else f"-{other}"
         words = "-".join(re.findall(r"\w+", f"{self.finding} {self.facts['split']}", re.ASCII))
@@ -55,7 +55,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Sheets:
-    """All that another program gets."""
+    """The data for another program."""
 
     name: str
     kind: str
@@ -69,7 +69,7 @@ class Sheets:
 
 
 def sheets_of(audit: Audited) -> Sheets:
-    """Rows whose label may be wrong, and pairs, those that were drawn to be marked ahead of the others."""
+    """Rows with suspicious labels, and pairs, those that were drawn for marking first."""
     rows = audit.rows
     lines = audit.lines.filter(pl.col("finding").is_in(MARKED)).with_row_index("place")
     lines = lines.sort("to_mark", "place", descending=[True, False], maintain_order=True)
@@ -107,11 +107,11 @@ def items(audit: Audited, lines: pl.DataFrame) -> Iterator[Item]:
 
 
 OWN = ("text", "other_text", "given", "suggested", "to_mark", "score", "place", "importance", "count", "finding")
-"""Columns that an item has by another name, or has no use for."""
+"""Columns that an item has by another name, or does not need."""
 
 
 def names_in(shown: str | None, labels: Sequence[str] | None) -> list[str]:
-    """A label as the table has it; of several `labels` those of the row, one by one, whose names may hold commas."""
+    """A label from the table; for several `labels` the row's own, one by one, as their names may hold commas."""
     if not shown or labels is None:
         return [shown] if shown else []
     pieces, found, start = shown.split(", "), list[str](), 0
@@ -125,7 +125,7 @@ def names_in(shown: str | None, labels: Sequence[str] | None) -> list[str]:
 
 
 def held(audit: Audited, rows: np.ndarray) -> list[Held]:
-    """What rows hold: texts whole, pictures encoded."""
+    """Contents of rows: texts whole, pictures encoded."""
     found = audit.rows.held(rows)
     if audit.rows.kind == "text":
         return [Held(text=visible(one or "")) for one in found]
@@ -135,7 +135,7 @@ def held(audit: Audited, rows: np.ndarray) -> list[Held]:
 
 
 def picture(cell: Any) -> Held:
-    """A picture as it is encoded, or as PNG where browsers do not know its format; nothing of one that is not there."""
+    """A picture in its own encoding, or as PNG where browsers do not know its format; empty for a missing one."""
     import io
 
     from secateur.trainers.modalities.decoding import decode_image, image_or_fault

@@ -1,4 +1,4 @@
-"""Rows of a study of conversations, or of prompts with completions, as the texts that they read as."""
+"""Turn rows of a study of conversations, or of prompts with completions, into texts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from secateur.trainers.modalities.rendering import Unfit, messages_in
 
 
 def spoken(rows: AuditRows) -> AuditRows:
-    """The rows with one column of texts, in shards of a temporary folder that goes with them; others as they are.
+    """The rows with one column of texts, in shards of a temporary folder that is deleted with them; other rows
+    unchanged.
 
-    One turn is a line behind who speaks, and what a completion answers stands above it. Hashes and faults stay those of
-    the study.
+    Each turn is a line that begins with its speaker, and a completion follows its prompt. Hashes and faults stay those
+    of the study.
     """
     if not any(columns.kind in ("messages", "completion") for columns in rows.columns.values()):
         return rows
@@ -35,7 +36,7 @@ def spoken(rows: AuditRows) -> AuditRows:
 
 
 def with_texts(split: SplitRows, names: Sequence[str], folder: Path) -> SplitRows:
-    """Shards in which the last of these columns is the text of all of them."""
+    """Shards in which the last of these columns holds the text of all of them."""
     folder.mkdir()
     paths = []
     for number, table in enumerate(split.batches(split.schema.names)):
@@ -49,7 +50,7 @@ def with_texts(split: SplitRows, names: Sequence[str], folder: Path) -> SplitRow
 
 
 def said(cell: str) -> str:
-    """A conversation with one turn a line; the cell itself where it is none."""
+    """A conversation with one turn a line; the cell itself where it is not a conversation."""
     try:
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages_in(cell))
     except Unfit:

@@ -1,7 +1,7 @@
-"""Models of a study that an audit can ask, where the store has them: proxies of folds, and models of everything.
+"""Models of a study that an audit uses, where the store has them: proxies of folds, and models of the whole data.
 
-A label is judged by proxies that did not learn from its row, and what leaked rows are worth by the networks that the
-study reports. Where the store lacks them, or has them of other rows, the cheap model answers, and the reason says so.
+Proxies that did not learn from a row judge its label, and the networks that the study reports measure the worth of
+leaked rows. Where the store lacks them, or has them for other rows, the cheap model replaces them, and a note says so.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ if TYPE_CHECKING:
     from secateur.trainers.contract import Data
 
 Predictions = Float64[np.ndarray, "n width"]
-"""Probabilities, and numbers in the user's units."""
+"""Probabilities, or numbers in the user's units."""
 
 
 @dataclass(frozen=True)
 class StudyModels:
-    """What models of a study say: `training` of every training row by models that did not learn from it, and `test` of
-    the test rows, by each model that was trained on everything; None and none where there are no such models."""
+    """Outputs of a study's models: `training` for every training row by models that did not learn from it, and `test`
+    for the test rows, by each model that was trained on the whole data; None and empty without such models.
+    """
 
     training: Predictions | None = None
     test: Sequence[Predictions] = ()
     notes: tuple[str, ...] = ()
-    """Which model judges, in words, and why where it is not the study's."""
+    """The name of the model that judges labels, and the reason where it is not the study's."""
 
     @property
     def name(self) -> str:
-        """The models of everything, in words."""
+        """The name of the models of the whole data."""
         return f"the study's model trained on everything{f', {len(self.test)} seeds' * (len(self.test) > 1)}"
 
 
 def models_of(study: Study, store: Store, rows: AuditRows) -> StudyModels:
-    """Ask the models of a study that are in the store and were made for these rows."""
+    """Run the models of a study that are in the store and were made for these rows."""
     if study.task.own or not study.task.declared.learns_target:
         return StudyModels()
     training, why_not = None, why_no_proxy(study, store)
@@ -77,7 +78,7 @@ def models_of(study: Study, store: Store, rows: AuditRows) -> StudyModels:
 
 
 def why_no_proxy(study: Study, store: Store) -> str:
-    """Why the study's proxies judge no label; empty where they do."""
+    """Reason why the study's proxies judge no labels; empty where they do."""
     if study.proxy is None:
         return "the study has no proxy"
     if not study.proxy.folds:
@@ -89,15 +90,16 @@ def why_no_proxy(study: Study, store: Store) -> str:
 
 
 def whole_trials(study: Study, store: Store) -> list[Trial]:
-    """Trials of everything whose model and evaluation are in the store, made for the samples that it holds now."""
+    """Trials of the whole data whose model and evaluation are in the store, made for its current samples."""
     trials = [trial for trial in study.trials if trial.selection == study.references[0]]
     named = (study.name, "trained_model"), (study.name, "evaluation")
     return [trial for trial in trials if all(store.holds(key, trial) for key in named)]
 
 
 def identity_of(study: Study, store: Store) -> str:
-    """Digest of all that `models_of` would ask, by the store's records: an audit by others is out of date. Empty of a
-    study's own task, whose models nobody asks."""
+    """Digest, from the store's records, of all models that `models_of` would use: an audit with another one is out of
+    date. Empty for a study's own task, whose models the audit does not use.
+    """
     if study.task.own:
         return ""
     proxies = [] if why_no_proxy(study, store) else [store.content((study.name, "proxy", run)) for run in study.proxies]
@@ -106,7 +108,7 @@ def identity_of(study: Study, store: Store) -> str:
 
 
 def split_in(study: Study, store: Store, rows: AuditRows, part: int) -> Data:
-    """A split as networks read it; StoredError where the store has it of other rows than the audit."""
+    """A split as networks read it; raises StoredError where the store has it for other rows than the audit."""
     from secateur.pipelines.runs.arrays import data_of
 
     prefix = "" if part == TRAIN else "test_"
@@ -120,7 +122,7 @@ def split_in(study: Study, store: Store, rows: AuditRows, part: int) -> Data:
 
 
 def by_proxies(study: Study, store: Store, rows: AuditRows) -> Predictions:
-    """What proxies of folds say of every training row."""
+    """Outputs of the proxies of folds for every training row."""
     from secateur.pipelines.runs.proxy import folds_in
     from secateur.trainers.judging.evaluation import mean_outputs
     from secateur.trainers.models import registry as models
@@ -131,7 +133,7 @@ def by_proxies(study: Study, store: Store, rows: AuditRows) -> Predictions:
 
 
 def by_whole(study: Study, store: Store, rows: AuditRows, trials: Sequence[Trial]) -> list[Predictions]:
-    """What each model that was trained on everything says of the test rows."""
+    """Outputs of each model that was trained on the whole data, for the test rows."""
     from secateur.trainers.judging.evaluation import outputs_of
     from secateur.trainers.models import registry as models
 
@@ -141,7 +143,7 @@ def by_whole(study: Study, store: Store, rows: AuditRows, trials: Sequence[Trial
 
 
 def predicted(outputs: Float[np.ndarray, "n width"], task: Task) -> Predictions:
-    """Outputs as probabilities, and of numbers in the user's units."""
+    """Outputs as probabilities, or as numbers in the user's units."""
     from scipy.special import expit, softmax
 
     wide = outputs.astype(np.float64)

@@ -1,7 +1,7 @@
-"""Vectors by which the audit of a study compares rows: those that an encoder makes for it, or that the user brings.
+"""Vectors by which the audit of a study compares rows: those of an encoder, or the user's.
 
-Of a proxy they have learned the labels, so that rows of one class come together, and of scikit-learn they are the words
-and pixels that rows are compared by anyhow: neither says which rows are copies.
+Vectors of a proxy depend on the labels, which brings rows of one class together; vectors of scikit-learn are made of
+the words and pixels that the audit compares anyhow. Neither kind identifies copies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME = "embeddings"
 
 
 def vectors_compared(study: Study | Choice) -> OwnVectors | EmbeddingSettings | None:
-    """The embeddings of a study that its audit compares: the user's, or an encoder's that something else reads, too."""
+    """The embeddings of a study that its audit compares: the user's, or an encoder's with another use in the study."""
     named = study.embeddings
     if isinstance(named, OwnVectors):
         return named if isinstance(study, Choice) or NAME in study.signals else None
@@ -33,9 +33,10 @@ def vectors_compared(study: Study | Choice) -> OwnVectors | EmbeddingSettings | 
 
 
 def study_vectors(study: Study | Choice, store: Store, rows: AuditRows) -> tuple[Vectors | None, Sequence[str]]:
-    """Vectors of these rows, and a note on what is compared by them, or why nothing is; None and none without any.
+    """Vectors of these rows, and a note on the comparison, or the reason why there is none; None and no note without
+    any.
 
-    Those of an encoder are asked for of test rows and a target, too; the user's are of the training rows alone.
+    An encoder also encodes test rows and a target; the user's vectors are of the training rows alone.
     """
     named = vectors_compared(study)
     if named is None:
@@ -61,7 +62,7 @@ def of_these(study: Study | Choice, store: Store, rows: AuditRows) -> bool:
 
 
 def with_encoder(settings: EmbeddingSettings, values: Shaped[np.ndarray, "n d"], rows: AuditRows) -> Vectors:
-    """Vectors of training rows as the study has them, and of others by its encoder, as exact as the study's are."""
+    """Vectors of training rows from the study, and of others from its encoder, in the study's precision."""
     made = of_encoder(settings, rows.kind)
 
     def make(some: AuditRows, asked: Int64[np.ndarray, " q"]) -> Made:

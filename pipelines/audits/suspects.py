@@ -1,4 +1,4 @@
-"""Labels that may be wrong, by a model that did not learn from them, and what leaked rows are worth to it."""
+"""Labels that may be wrong, by a model that did not learn from them, and the worth of leaked rows to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from secateur.trainers.judging.wrong_labels import WrongLabels, wrong_label_sets
 
 FOLDS = 5
 LEAST = 50
-"""Labelled rows from which on labels are looked at."""
+"""Least number of labelled rows for a check of labels."""
 JUDGES: Mapping[str, Callable[..., WrongLabels]] = {
     "class": wrong_labels, "labels": wrong_label_sets, "numbers": wrong_numbers,
 }  # fmt: skip
@@ -27,35 +27,35 @@ BY_CLEANLAB: Mapping[str, Callable[..., WrongLabels]] = {
 }  # fmt: skip
 CLEANLAB = "cleanlab"
 MOST_SHARE = 0.5
-"""Of the rows that may be listed."""
+"""Largest share of the rows that may be listed."""
 COUNTED = 0.5
-"""Share of the classes given that the model must predict for a count: docs/audit-labels.md measures none below."""
+"""Least accuracy at which the model counts wrong labels: docs/audit-labels.md measures none below."""
 RANKED = 100
-"""Rows that are listed at most where nothing is counted."""
+"""Most rows that are listed without a count."""
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """What a model says of the labels of a part: `rows` are its labelled rows, int64 `[m]` in the audit's numbering."""
+    """A model's findings on a part's labels: `rows` are its labelled rows, int64 `[m]` in the audit's numbering."""
 
     rows: Int64[np.ndarray, " m"]
     wrong: WrongLabels
     predicted: Float[np.ndarray, "m width"] = field(repr=False)
-    """What the model says of each."""
+    """The model's prediction for each."""
 
     @property
     def counted(self) -> int:
-        """Labels that the estimate is of: rows, or entries of rows that may have several."""
+        """Number of labels behind the estimate: rows, or entries for rows that may have several."""
         return int(self.wrong.suggested.size) if self.in_entries else len(self.rows)
 
     @property
     def cannot_say(self) -> str:
-        """Why the model is no judge of these labels; empty where it is one."""
+        """Reason why the model cannot judge these labels; empty where it can."""
         return self.wrong.reason if np.isnan(self.wrong.count) else ""
 
     @property
     def uncounted(self) -> str:
-        """Why nobody counts wrong labels by this model, which ranks them all the same; empty where it counts them."""
+        """Reason why this model only ranks labels and does not count wrong ones; empty where it counts them."""
         share = self.wrong.accuracy
         if self.wrong.suggested.dtype.kind != "i" or share >= COUNTED:
             return ""
@@ -63,14 +63,14 @@ class Suspects:
 
     @property
     def in_entries(self) -> bool:
-        """Whether rows may have several labels, whose entries, there or not there, are counted one by one."""
+        """Whether rows may have several labels; then each entry, there or not there, counts by itself."""
         return self.wrong.suggested.dtype == np.bool_
 
     @property
     def listed(self) -> Int64[np.ndarray, " k"]:
-        """The most suspicious rows, the likeliest first, as places among `rows`: as many as are estimated to be wrong,
-        as the sentence rounds it, and of entries the rows that hold so many of the likeliest; a few where nobody knows
-        how many there are."""
+        """The most suspicious rows, the likeliest first, as places among `rows`: as many as the estimate, rounded as in
+        the sentence; for entries the rows that hold that many of the likeliest; `RANKED` without an estimate.
+        """
         order, most = self.wrong.order, int(MOST_SHARE * len(self.rows))
         count = RANKED if self.uncounted else round(self.wrong.count)
         if self.in_entries and self.wrong.entries is not None:
@@ -80,7 +80,7 @@ class Suspects:
         return order[: min(most, count)]
 
     def content(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The findings as JSON-able data."""
         wrong = self.wrong
         known = {name: float(getattr(wrong, name)) for name in ("count", "low", "high")}
         told = {name: None if self.uncounted or np.isnan(value) else value for name, value in known.items()}
@@ -95,7 +95,7 @@ class Suspects:
 
 
 def check_judge(by: str | None) -> None:
-    """Raise ValueError for a judge of labels that there is not, ImportError for one that is not installed."""
+    """Raise ValueError for an unknown judge of labels, ImportError for one that is not installed."""
     if by not in (None, CLEANLAB):
         raise ValueError(f"by {by!r}: nobody of this name judges labels; write {CLEANLAB}, or leave it out")
     if by == CLEANLAB:
@@ -103,7 +103,7 @@ def check_judge(by: str | None) -> None:
 
 
 def judge_of(rows: AuditRows, by: str | None) -> Callable[..., WrongLabels]:
-    """Who judges labels by predictions; raises ValueError for numbers by cleanlab."""
+    """The judge of labels by predictions; raises ValueError for numbers by cleanlab."""
     assert rows.task is not None
     if by is None:
         return JUDGES[rows.task.target]
@@ -116,7 +116,7 @@ def judge_of(rows: AuditRows, by: str | None) -> Callable[..., WrongLabels]:
 
 
 def why_not(rows: AuditRows) -> str:
-    """Why labels are not looked at; empty where they are."""
+    """Reason why labels are not checked; empty where they are."""
     if rows.task is None or rows.targets is None:
         return rows.unlabelled or "no labels are known"
     labelled = rows.labelled & (rows.part == TRAIN)
@@ -133,8 +133,9 @@ def suspects_in(
     rows: AuditRows, copies: Joined, cheap: Cheap, own: Float64[np.ndarray, "n width"] | None = None,
     by: str | None = None, *, seed: int,
 ) -> dict[int, Suspects]:  # fmt: skip
-    """Suspects by part, of training and test rows; of training rows by the user's `own` predictions, if any. `by` is as
-    `check_judge` has it."""
+    """Suspects by part, for training and test rows; for training rows by the user's `own` predictions, if any. `by` is
+    an argument of `check_judge`.
+    """
     assert rows.task is not None
     assert rows.targets is not None
     judge, found = judge_of(rows, by), dict[int, Suspects]()
@@ -155,7 +156,7 @@ def suspects_in(
 def predictions(
     rows: AuditRows, cheap: Cheap, mine: Int64[np.ndarray, " m"], group: Int64[np.ndarray, " m"], *, seed: int
 ) -> Float32[np.ndarray, "m width"]:
-    """What models of other folds say of these rows; copies share a fold."""
+    """Out-of-fold predictions for these rows; copies share a fold."""
     from secateur.trainers.judging.cross_fitting import cross_fitted
 
     assert rows.task is not None
@@ -167,15 +168,15 @@ def predictions(
 
 
 def tested(rows: AuditRows) -> Int64[np.ndarray, " m"]:
-    """Test rows with a label, of which there may be none."""
+    """Test rows with a label, possibly none."""
     return np.flatnonzero(rows.labelled & (rows.part == TEST))
 
 
 def worth_to(
     rows: AuditRows, copies: Joined, several: Sequence[Float64[np.ndarray, "m width"]], name: str
 ) -> Resting | None:
-    """What leaked rows are worth to models that learned from all training rows, by what they say of all test rows: the
-    mean over models. None without models, and as `worth_of_leaks`."""
+    """The worth of leaked rows to models that learned from all training rows, from their outputs for all test rows: the
+    mean over models. None without models, and as in `worth_of_leaks`."""
     test = tested(rows)
     if rows.task is None or rows.targets is None or not several or not len(test):
         return None
@@ -186,7 +187,7 @@ def worth_to(
 
 
 def worth_of_leaks(rows: AuditRows, copies: Joined, cheap: Cheap, *, seed: int) -> Resting | None:
-    """What leaked rows are worth on the test to the cheap model; None without leaks or labels on both sides."""
+    """The worth of leaked rows to the cheap model, on the test; None without leaks or labels on both sides."""
     test = tested(rows)
     train = np.flatnonzero(rows.labelled & (rows.part == TRAIN))
     leaked = copies.across[test] >= 0
@@ -202,7 +203,7 @@ def worth_of_leaks(rows: AuditRows, copies: Joined, cheap: Cheap, *, seed: int) 
 
 
 def enough(rows: AuditRows, train: Int64[np.ndarray, " m"]) -> bool:
-    """Whether a model can learn from these rows."""
+    """Whether these rows suffice to fit a model."""
     assert rows.targets is not None
     return len(train) >= LEAST and (rows.targets.ndim > 1 or len(np.unique(rows.targets[train])) > 1)
 
@@ -210,7 +211,7 @@ def enough(rows: AuditRows, train: Int64[np.ndarray, " m"]) -> bool:
 def held_out(
     rows: AuditRows, cheap: Cheap, learned: Int64[np.ndarray, " l"], asked: Int64[np.ndarray, " h"], *, seed: int
 ) -> Float32[np.ndarray, "h width"]:
-    """What a model that learned from some rows says of others."""
+    """Predictions for some rows by a model that learned from others."""
     from secateur.trainers.judging.cross_fitting import MOST_ROWS, predicted, rows_learned
     from secateur.trainers.judging.fourier_ridge import ridge_of_folds
 
@@ -229,7 +230,7 @@ def held_out(
 
 
 def suspicious(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Bool[np.ndarray, " n"]:
-    """Rows that count as suspects, of parts in which a model counts them."""
+    """Rows that count as suspects, in parts for which a model counts them."""
     mask = np.zeros(len(rows), np.bool_)
     for some in (some for some in suspects.values() if not some.uncounted):
         mask[some.rows[some.listed]] = True

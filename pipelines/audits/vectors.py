@@ -1,6 +1,6 @@
-"""Vectors of an audit's rows, by which near copies are found beside words, looks and columns: of a user or an encoder.
+"""Vectors of an audit's rows, for near copies besides those by words, looks and columns: the user's or an encoder's.
 
-Of parts that nobody has vectors of, rows are compared by the other measures alone.
+Rows of parts without vectors are compared by the other measures alone.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from secateur.trainers.passes.embeddings import EmbeddingSettings
 
 LARGEST = np.float64(1e15)
-"""Beyond which, either way, the squares of the numbers of a vector may sum to more than float32 holds."""
+"""Largest absolute value in a vector, so that the sum of squares stays within float32."""
 LEAST_WIDTH = 2
-"""Numbers of a vector that has a direction."""
+"""Least number of dimensions of a vector with a direction."""
 
 
 def brought(arrays: Mapping[int, Shaped[np.ndarray, "m d"]], said: Mapping[int, str], name: str) -> Vectors:
-    """Vectors of the user's by the numbers of parts, one for each row of the part; `said` is how a message calls those
-    of each part. Raises SourceError where they do not go with each other."""
+    """The user's vectors by the numbers of parts, one for each row of the part; `said` names each part's vectors in
+    messages. Raises SourceError where the parts' vectors do not match each other."""
     widths = {number: array.shape[1] for number, array in arrays.items()}
     first = next(iter(widths))
     for number, width in widths.items():
@@ -51,7 +51,7 @@ def brought(arrays: Mapping[int, Shaped[np.ndarray, "m d"]], said: Mapping[int, 
                 some = mine[start : start + BLOCK]
                 held = array[asked[some] - rows.starts[number]]
                 large.append(some[((abs(held) > LARGEST) & np.isfinite(held)).any(axis=1)])
-                with np.errstate(over="ignore"):  # which is refused below
+                with np.errstate(over="ignore"):  # infinities are refused below
                     values[some] = held
             if len(wrong := np.concatenate([np.zeros(0, np.int64), *large])):
                 refuse(f"vectors of {said[number]}", rows, asked[wrong], len(mine), f"too large, beyond {LARGEST:g},")
@@ -62,7 +62,7 @@ def brought(arrays: Mapping[int, Shaped[np.ndarray, "m d"]], said: Mapping[int, 
 
 
 def of_encoder(settings: EmbeddingSettings, kind: str) -> Vectors:
-    """Vectors of a pretrained model, loaded at once, of texts or pictures as `kind` says.
+    """Vectors of a pretrained model, loaded at once, for texts or pictures by `kind`.
 
     Raises ValueError for a model that cannot be loaded, and SourceError for rows of a table, which no encoder reads.
     """
@@ -91,13 +91,13 @@ def of_encoder(settings: EmbeddingSettings, kind: str) -> Vectors:
 
 
 def pictures_of(rows: AuditRows, some: Int64[np.ndarray, " q"]) -> list[Shaped[np.ndarray, "_ _ 3"]]:
-    """Pictures in colour, uint8, of their own sizes; deep ones in the range of their own values."""
+    """Pictures in colour, uint8, of their own sizes; deep ones scaled by the range of their own values."""
     from secateur.trainers.modalities.decoding import DEEP, decode_image
 
     found = []
     for cell in rows.held(some):
         picture = decode_image(cell)
-        assert picture is not None  # it is sound
+        assert picture is not None  # the row is sound
         shown = scaled(picture) if picture.mode in DEEP else picture
         found.append(np.asarray(shown.convert("RGB")))
     return found

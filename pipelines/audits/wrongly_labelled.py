@@ -1,4 +1,4 @@
-"""The finding of labels that may be wrong: how many, which rows, and of rows with several labels which of them."""
+"""The finding of labels that may be wrong: their number, the rows, and for rows with several labels the labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from secateur.pipelines.audits.suspects import Suspects
 from secateur.pipelines.files.shown_text import one_line, quoted
 
 SURE = 0.8
-"""Share of the labels that the model predicts from which on the estimate is good."""
+"""Least accuracy of the model for a good estimate."""
 NAMED = 5
-"""Labels that a sentence names."""
+"""Most labels in a sentence."""
 
 
 def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Iterator[Found]:
@@ -39,7 +39,7 @@ def wrongly_labelled(rows: AuditRows, suspects: Mapping[int, Suspects]) -> Itera
 
 
 def sentence_of(rows: AuditRows, some: Suspects, name: str, listed: int) -> str:
-    """How many labels of a part are wrong, and how many rows are listed."""
+    """The number of wrong labels of a part, and of listed rows."""
     assert rows.task is not None
     wrong = some.wrong
     entries = "entries" if some.in_entries else "labels"
@@ -61,9 +61,10 @@ def sentence_of(rows: AuditRows, some: Suspects, name: str, listed: int) -> str:
 
 
 def disputed_in(rows: AuditRows, some: Suspects, place: int) -> list[str]:
-    """Of a row with several labels or numbers those that may be wrong, the likeliest first: the most suspicious label
-    and others that are not as the model predicts, or the number farthest from its prediction. None of one class or
-    number."""
+    """For a row with several labels or numbers those that may be wrong, the likeliest first: the most suspicious label
+    and others that differ from the prediction, or the number farthest from its prediction. Empty for one class or
+    number.
+    """
     assert rows.task is not None
     assert rows.targets is not None
     wrong = some.wrong
@@ -77,7 +78,7 @@ def disputed_in(rows: AuditRows, some: Suspects, place: int) -> list[str]:
 
 
 def most_disputed(disputed: Sequence[Sequence[str]]) -> str:
-    """The labels that are disputed in most of the rows, as the end of a sentence; empty where rows have one label."""
+    """The labels disputed in most of the rows, as the end of a sentence; empty where rows have one label."""
     counts = Counter(name for names in disputed for name in names).most_common()
     told = ", ".join(f"{quoted(name)} in {count:,}" for name, count in counts[:NAMED])
     more = f" and {len(counts) - NAMED:,} more" if len(counts) > NAMED else ""

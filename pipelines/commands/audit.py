@@ -155,9 +155,10 @@ def audit(
 ) -> None:
     """Look for leaks, copies, wrong labels and oddities of data.
 
-    Test rows, targets and benchmarks are compared with the training rows. A path of data is data, a name or a YAML file
-    a study, of which all that is written stands in the home; with --against its rows are audited anew beside the
-    benchmarks, files go where you say, and its own audit stays as it is.
+    Test rows, targets and benchmarks are compared with the training rows. An argument that is a path of data names
+    data; any other name, or a YAML file, names a study, whose audit is stored in the home. With --against the rows of a
+    study are audited anew beside the benchmarks; files are written only where the options say, and its stored audit is
+    not changed.
     """
     limits = limits_of(
         leaks=max_leaks, overlap=max_overlap, duplicates=max_duplicates, wrong_labels=max_wrong, conflicts=max_conflicts
@@ -181,7 +182,7 @@ def audit(
 
 
 def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked: Any) -> list[str]:
-    """Audit data, write what is asked for, and show it; the limits that they exceed."""
+    """Audit data, write the requested files, and show the result; returns the limits that it exceeds."""
     from secateur.pipelines.audits.auditing import How
     from secateur.pipelines.audits.marking import read_marks
     from secateur.pipelines.audits.own_predictions import read_predictions
@@ -210,14 +211,14 @@ def audit_data(name: str, limits: "dict[str, Limit]", *, as_json: bool, **asked:
 
 
 def limits_of(**asked: str | None) -> "dict[str, Limit]":
-    """Limits by name; raises ValueError for one that is none."""
+    """Limits by name; raises ValueError for a text that is not a limit."""
     from secateur.pipelines.audits.limits import Limit, option_of
 
     return {name: Limit.read(value, option_of(name)) for name, value in asked.items() if value is not None}
 
 
 def inputs_of(name: str, asked: dict[str, Any]) -> list[Path]:
-    """Files and folders that the audit reads, but for marks."""
+    """Files and folders that the audit reads, except marks."""
     from secateur.pipelines.front_door.audit_vectors import files_in
     from secateur.pipelines.pages.audit_paths import paths_in
 
@@ -226,7 +227,7 @@ def inputs_of(name: str, asked: dict[str, Any]) -> list[Path]:
 
 
 def look(given: "Given", how: "How", limits: "dict[str, Limit]", folder: Path, *, samples: bool) -> "Audited":
-    """Read the data, and audit them; raises ValueError for limits of what is not there."""
+    """Read the data, and audit them; raises ValueError for limits that have nothing to count in them."""
     from secateur.pipelines.audits.auditing import audited
     from secateur.pipelines.audits.limits import refuse_unmet
     from secateur.pipelines.front_door.audit_data import audit_rows

@@ -1,4 +1,4 @@
-"""What the audits of data and of studies share in the shell: files that they write, and what they show."""
+"""Files and output that the audits of data and of studies share in the shell."""
 
 import os
 from pathlib import Path
@@ -24,9 +24,10 @@ def refuse(
     marks: Path | None,
     overwrite: bool,
 ) -> None:
-    """Raise ValueError or FileExistsError, before anything is read, for files that cannot be written."""
+    """Raise ValueError or FileExistsError, before any file is read, for files that cannot be written."""
+    from secateur.pipelines.files.unwritable import refuse_unwritable
     from secateur.pipelines.pages.audit_folder import refuse_other
-    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table, refuse_unwritable
+    from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table
 
     every = [*inputs, *([marks] if marks else [])]
     if page is not None:
@@ -34,7 +35,7 @@ def refuse(
     if findings is not None:
         refuse_table(findings, every, overwrite=overwrite)
     if write is not None:
-        refuse_inputs(write, inputs)  # marks may lie in the folder that is replaced
+        refuse_inputs(write, inputs)  # marks may lie in the folder to be replaced
         if os.path.lexists(write) and not overwrite:
             raise FileExistsError(f"{write} exists already: name another path, or replace it with --overwrite")
         refuse_other(write, overwrite=overwrite)
@@ -53,7 +54,7 @@ def written(
     overwrite: bool,
     samples: "Samples | None" = None,
 ) -> dict[str, str]:
-    """Write what was asked for; the paths by what they are. Manifests of a study name its `samples`."""
+    """Write the requested files; returns their paths by their description. Manifests of a study name its `samples`."""
     from secateur.pipelines.pages.audit_folder import write_audit, write_page, write_table
 
     paths: dict[str, str] = {}
@@ -79,7 +80,7 @@ def finished(
     as_json: bool,
     samples: "Samples | None" = None,
 ) -> list[str]:
-    """Write the files that are `asked` for, and show what is found; the limits that it exceeds. `known` are marks."""
+    """Write the files in `asked`, and show the result; returns the limits that it exceeds. `known` are marks."""
     from secateur.pipelines.audits.limits import exceeded
     from secateur.pipelines.audits.marking import precisions
 
@@ -95,7 +96,7 @@ def finished(
 
 
 def show(answer: dict[str, Any]) -> None:
-    """Findings as a table, what they mean, what was guessed, and where files are."""
+    """Findings as a table, their consequences, the reader's guesses, and the paths of files."""
     lines = [(one["kind"], one["split"], f"{one['count']:,}", one["text"]) for one in answer["findings"]]
     if lines:
         out.print(table_of(("finding", "of", "rows", ""), lines, right=(2,)))
@@ -114,6 +115,6 @@ def show(answer: dict[str, Any]) -> None:
 
 
 def caution_strange(count: int) -> None:
-    """Say how many marks count nothing, where there are any."""
+    """Warn of marks that do not count, if there are any."""
     if count:
         caution(f"{count:,} mark{'s are' if count > 1 else ' is'} of rows that were not drawn, and do not count")

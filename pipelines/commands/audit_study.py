@@ -1,4 +1,4 @@
-"""`secateur audit STUDY`: the asset of a study, or its rows audited anew beside benchmarks that the command names."""
+"""`secateur audit STUDY`: the asset of a study, or a new audit of its rows beside benchmarks of the command."""
 
 import json
 import shlex
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 BESIDE_STUDY = (
     "against", "exact", "seed", "page", "findings", "write", "marks", "without-samples", "overwrite",
 )  # fmt: skip
-"""Options of data that a study has where benchmarks are named."""
+"""Options of data that also apply to a study with benchmarks."""
 
 
 def audit_of_study(
     name: str, limits: "dict[str, Limit]", options: dict[str, Any], *, again: bool, wait: bool, as_json: bool
 ) -> list[str]:
-    """Audit a study, with benchmarks anew; the limits that it exceeds. Raises ValueError for options of data alone."""
+    """Audit a study, anew with benchmarks; returns exceeded limits. Raises ValueError for options of data alone."""
     against = bool(options["against"])
     able = BESIDE_STUDY if against else ("marks",)
     if not against and (alone := next((one for one in BESIDE_STUDY if options[one] and one not in able), None)):
@@ -44,7 +44,7 @@ def audit_of_study(
 def audit_study(
     name: str, limits: "dict[str, Limit]", marks: Path | None, *, again: bool, wait: bool, as_json: bool
 ) -> list[str]:
-    """Make the audit of a study where it is not fresh, and show it; the limits that it exceeds."""
+    """Make the audit of a study unless it is fresh, and show it; returns the limits that it exceeds."""
     import polars as pl
 
     from secateur.pipelines.audits.limits import exceeded, refuse_unmet
@@ -83,7 +83,7 @@ def parts_of(study: "Study | Choice") -> list[str]:
 
 
 def by_other_models(store: "Store", study: "Study | Choice") -> bool:
-    """Whether models of the study were trained since its audit, which would ask them."""
+    """Whether models of the study were trained since its audit, which would use them."""
     from secateur.pipelines.audits.study_models import identity_of
     from secateur.pipelines.studies.choice import Choice
 
@@ -97,8 +97,8 @@ def by_other_models(store: "Store", study: "Study | Choice") -> bool:
 def audit_against(
     name: str, limits: "dict[str, Limit]", asked: dict[str, Any], *, wait: bool, as_json: bool
 ) -> list[str]:
-    """Audit the rows of a study anew beside the benchmarks that are `asked` for, and show what is found; the limits
-    that it exceeds. The study's own audit stays as it is."""
+    """Audit the rows of a study anew beside the benchmarks in `asked`, and show the result; returns the limits that it
+    exceeds. The study's own audit is not changed."""
     from secateur.pipelines.audits.limits import refuse_unmet
     from secateur.pipelines.audits.marking import read_marks
     from secateur.pipelines.audits.of_study import study_rows
@@ -123,7 +123,7 @@ def audit_against(
 def compared(
     study: "Study | Choice", store: "Store", rows: "AuditRows", asked_for: dict[str, Any]
 ) -> "tuple[Audited, Samples]":
-    """The audit of rows of a study by its models and embeddings, as its asset has it, and its training samples."""
+    """The audit of a study's rows by its models and embeddings, as in its asset, and its training samples."""
     from dataclasses import replace
 
     from secateur.pipelines.assets import choice, origin

@@ -1,4 +1,4 @@
-"""What `secateur run` prints of a study that trains nothing."""
+"""Output of `secateur run` for a study that trains nothing."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def listed(store: "Store", study: "AnyStudy", trials: "Sequence[Trial]") -> list[dict[str, Any]]:
-    """What each trial keeps, as JSON-able data, of a study that trains nothing; nothing of any other."""
+    """The rows that each trial keeps, as JSON-able data, for a study that trains nothing; empty for any other."""
     from secateur.pipelines.studies.choice import Choice
 
     if not isinstance(study, Choice):
@@ -29,7 +29,7 @@ def listed(store: "Store", study: "AnyStudy", trials: "Sequence[Trial]") -> list
 
 
 def show_chosen(answer: dict[str, Any]) -> None:
-    """What was chosen as a table, and what nothing here says."""
+    """The choices as a table, and a note on the limits of this comparison."""
     from secateur.pipelines.pages.choice_content import UNTRAINED
 
     grouped = any(one["groups"] is not None for one in answer["trials"])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from secateur.pipelines.deltas.sources import DeltaSource
 
 SHOWN = 20
-"""Tensors in the table; all of them are in the JSON and in manifest.json."""
+"""Most tensors in the table; the JSON and manifest.json list all."""
 TUNED = "Fine-tuned checkpoint of the same architecture, or the folder of a LoRA adapter of BASE."
 RescaleBy = Annotated[
     str | None,
@@ -91,7 +91,7 @@ def deltas(
 
 
 def source_of(base: Path, tuned: Path, factors: bool, named: dict[str, list[str]]) -> "DeltaSource":
-    """The delta of a checkpoint or an adapter; raises ValueError for factors of what is no adapter."""
+    """The delta of a checkpoint or an adapter; raises ValueError for factors of a folder that is no adapter."""
     from secateur.pipelines.deltas.files import Checkpoint
     from secateur.pipelines.deltas.sources import CONFIG, AdapterDelta, FactorDelta, TunedDelta
 
@@ -106,7 +106,7 @@ def source_of(base: Path, tuned: Path, factors: bool, named: dict[str, list[str]
 
 
 def show(answer: dict[str, Any]) -> None:
-    """What the shell says of a pruned delta."""
+    """Print the summary of a pruned delta."""
     from secateur.pipelines.commands.shell import out
 
     tensors = answer["tensors"]
@@ -123,7 +123,7 @@ def show(answer: dict[str, Any]) -> None:
 
 
 def choice_of(keep: float, by: str, over: str, each: bool, rescale: str | None, eta: float | None, seed: int) -> Any:
-    """The choice that the options make; raises ValueError that names the option and what it may be."""
+    """The choice from the options; raises ValueError that names the option and its possible values."""
     from typing import get_args
 
     from secateur.pipelines.deltas.stream import DeltaChoice, Over, Rescale, Select

@@ -1,4 +1,4 @@
-"""What `secateur run STUDY --dry-run` says: what would be trained, how long that takes, and what room it needs."""
+"""`secateur run STUDY --dry-run`: list the missing trainings, and estimate their time and memory."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def forecast(
     file: "StudyFile", store: "Store", trials: "list[Trial]", later: "list[Trial]", *, again: bool
 ) -> dict[str, Any]:
-    """The answer of the command; it trains for a moment at most, and writes nothing that belongs to the study.
+    """The answer of the command; it trains briefly at most, and writes no file of the study.
 
-    `later` are trials of further stages, of which outcomes decide how many are run. Raises SourceError where the
-    file of a target is missing.
+    `later` are trials of further stages; earlier outcomes decide how many of them run. Raises SourceError for a missing
+    file of a target.
     """
     from secateur.pipelines.data.target_rows import file_at
     from secateur.pipelines.materialise import to_make
@@ -74,7 +74,7 @@ def rounded(seconds: float | None) -> float | None:
 def looked_at(
     study: "Study", file: "StudyFile", store: "Store", rate: "Rate | None"
 ) -> "tuple[Rate | None, dict[str, int] | None, list[str]]":
-    """How fast the study trains, by a probe where no trial tells, and what memory it takes; why one is not known."""
+    """The training rate, by a probe where no trial shows it, the memory, and the reasons why one is unknown."""
     from secateur.pipelines.runs.forecast import (
         data_at_hand,
         memory_of,
@@ -96,13 +96,13 @@ def looked_at(
 
 
 def counted(name: str, trials: "list[Trial]", missing: "list[Trial]") -> dict[str, Any]:
-    """How many of some trials are to be trained, and how many were."""
+    """Numbers of missing and of finished trainings among some trials."""
     to_make = len(set(trials) & set(missing))
     return {"of": name, "to_make": to_make, "made": len(trials) - to_make}
 
 
 def seconds_of(study: "AnyStudy", missing: "list[Trial]", rate: "Rate | None") -> float | None:
-    """Of the trainings of trials; None where it is not known."""
+    """Seconds of the trainings of trials; None if unknown."""
     from secateur.pipelines.runs.forecast import seconds_of_trials
 
     if rate is None:
@@ -141,7 +141,7 @@ def show_forecast(answer: dict[str, Any]) -> None:
 
 
 def in_bytes(count: int) -> str:
-    """Bytes as people say them."""
+    """Bytes in a readable unit."""
     power = min(4, max(0, (len(str(count)) - 1) // 3))
     size = count / 1000**power
     unit = ("bytes", "kB", "MB", "GB", "TB")[power]

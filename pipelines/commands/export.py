@@ -41,8 +41,8 @@ def export(
     """Write what a manifest keeps in a format that other tools read.
 
     Rows are those of the study's file, from 0 and a header not counted. Formats of samples need --study, and write all
-    columns of its files with the values that stand there. What is written appears whole or not at all. Of a selection
-    in training --epoch says which: its rows are written in the order of the file, each once, with their weights.
+    columns of its files with their stored values. The output appears whole or not at all. A selection in training needs
+    --epoch: the rows of that epoch are written in the order of the file, each once, with their weights.
     """
     from secateur.pipelines.exports.registry import export as write
     from secateur.pipelines.exports.source import described, training_rows, with_report
@@ -72,7 +72,7 @@ def export(
 
 
 def read_settings(given: list[str]) -> dict[str, str]:
-    """Settings from `name=value`; raises ValueError for anything else and for a name that is given twice."""
+    """Settings from `name=value`; raises ValueError for other texts and for a repeated name."""
     found: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")

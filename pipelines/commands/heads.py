@@ -1,4 +1,4 @@
-"""The command `secateur heads`: which heads of a language model copy out of its context."""
+"""The command `secateur heads`: list the heads of a language model that copy out of its context."""
 
 import json
 from pathlib import Path
@@ -76,8 +76,8 @@ def heads(
 ) -> None:
     """Score attention heads by how often they copy a hidden sentence, and list the retrieval heads.
 
-    A model that finds the needle in no run has no scores to give: that ends with exit code 2 and says so. With --out
-    the same command goes on where it was stopped.
+    A model that never finds the needle has no scores; the command then says so and ends with exit code 2. With --out
+    the same command resumes after an interruption.
     """
     check_options(haystack, needle, question, how=how, count=count, target=target, manifest=manifest, mask=mask)
     with bar("loading libraries"):
@@ -127,6 +127,8 @@ def check_options(
     mask: list[int] | None,
 ) -> None:
     """Raise ValueError for options that do not go together, before anything is loaded."""
+    from secateur.pipelines.files.unwritable import refuse_unwritable
+
     if len(needle or ()) != len(question or ()):
         raise ValueError("--needle and --question go together: give both equally often, or none for ours")
     if how not in ("zero", "uniform"):
@@ -135,6 +137,7 @@ def check_options(
         raise ValueError(f"--count {count}: there are once and steps")
     if target is not None and target.suffix != ".json":
         raise ValueError(f"--out {target}: the scores are JSON, name a file that ends in .json")
+    refuse_unwritable({"--out": target})
     if manifest is not None and len(mask or ()) != 1:
         raise ValueError("--manifest goes with one --mask, which says how many heads go")
     if not haystack.is_file():
@@ -142,7 +145,7 @@ def check_options(
 
 
 def check_masks(model: Any, mask: list[int], how: str) -> None:
-    """Raise ValueError for heads that the model does not have or that cannot be masked, before prompts are run."""
+    """Raise ValueError for heads that the model lacks or that cannot be masked, before prompts are run."""
     from secateur.trainers.pruning.masked_heads import attention_layers, heads_per_layer, query_projection
 
     layers = attention_layers(model)
@@ -154,7 +157,7 @@ def check_masks(model: Any, mask: list[int], how: str) -> None:
 
 
 def notes_of(target: Path | None, experiment: Any, causal: Any) -> "Judged":
-    """What the same command, on the same model and text, noted before it was stopped; nothing without --out."""
+    """Results that an interrupted run of the same command, model and text stored; none without --out."""
     import xxhash
 
     from secateur.pipelines.files.judged import Judged
@@ -171,7 +174,7 @@ def notes_of(target: Path | None, experiment: Any, causal: Any) -> "Judged":
 
 
 def show_heads(answer: dict[str, Any], threshold: float) -> None:
-    """The heads that score highest, the recall, and what it is without them."""
+    """The heads with the highest scores, the recall, and the recall without them."""
     lines = [(one["layer"], one["head"], f"{one['score']:.3f}") for one in answer["retrieval_heads"]]
     out.print(table_of(("layer", "head", "score"), lines[:30], right=range(3)))
     say(
@@ -195,7 +198,7 @@ def show_heads(answer: dict[str, Any], threshold: float) -> None:
 
 
 def scored(experiment: Any, causal: Any, model: str, noted: "Judged") -> tuple["np.ndarray", dict[str, Any]]:
-    """Scores of all heads; the same as JSON with a list of those above the threshold."""
+    """Scores of all heads; also as JSON with a list of those above the threshold."""
     import numpy as np
 
     if (told := noted.values.get("scores")) is None:
@@ -217,7 +220,7 @@ def scored(experiment: Any, causal: Any, model: str, noted: "Judged") -> tuple["
 
 
 def newly_scored(experiment: Any, causal: Any) -> dict[str, Any]:
-    """Scores, recall and number of runs; says where a chat template would have been of use."""
+    """Scores, recall and number of runs; notes where a chat template would help."""
     from secateur.scorers.networks.retrieval_heads import retrieval_heads
 
     with bar("prompts run, to score the heads") as progress:
@@ -252,7 +255,7 @@ def masked_recalls(
 
 
 def write_manifest(folder: Path, experiment: Any, causal: Any, keep: "np.ndarray", model: str) -> None:
-    """The heads that stay, as a manifest of this very model."""
+    """The kept heads, as a manifest for exactly this model."""
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.manifests.masks import Masks
     from secateur.pipelines.manifests.provenance import Provenance
@@ -274,7 +277,7 @@ def write_manifest(folder: Path, experiment: Any, causal: Any, keep: "np.ndarray
 
 
 def write(target: Path, answer: dict[str, Any]) -> None:
-    """The scores as JSON and the heat map beside, each whole or not at all."""
+    """Write the scores as JSON and the heat map beside, each whole or not at all."""
     import numpy as np
 
     from secateur.pipelines.files.whole_files import write_bytes

@@ -1,4 +1,4 @@
-"""Commands about everything that is kept: `verify --home`, and `clean`."""
+"""Commands about all stored files: `verify --home`, and `clean`."""
 
 import sys
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from secateur.pipelines.storage.records import Record
 
 SHOWN = 50
-"""Lines of a table; all of them are in the JSON."""
+"""Most lines of a table; the JSON lists all."""
 
 
 def verify_home(study: str | None, as_json: bool) -> None:
-    """Read every stored file of every study, or of one, and compare it with the digest that was recorded of it."""
+    """Read every stored file of every study, or of one, and compare it with its recorded digest."""
     from secateur.pipelines.storage.home import home
     from secateur.pipelines.storage.leftovers import SCORES
     from secateur.pipelines.storage.records import records_of
@@ -68,14 +68,14 @@ def verify_home(study: str | None, as_json: bool) -> None:
 
 
 def in_words(faults: list[dict[str, Any]]) -> str:
-    """How many faults of which kind."""
+    """Numbers of faults of each kind."""
     kinds = [one["fault"] for one in faults]
     counted = [f"{kinds.count(kind):,} {kind}" for kind in dict.fromkeys(kinds)]
     return ", ".join(counted) or "all as secateur wrote them"
 
 
 def faults_of(record: "Record", root: Path) -> Iterator[dict[str, Any]]:
-    """What is wrong with a value, file by file, and what to do."""
+    """Faults of a value, file by file, with remedies."""
     from secateur.pipelines.storage.store import Store
 
     study, *names = record.names
@@ -94,20 +94,20 @@ def faults_of(record: "Record", root: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass
 class Found:
-    """What a home holds that may go."""
+    """Removable content of a home."""
 
     leftovers: "list[Leftover]"
     gone: "list[Leftover]"
-    """Of studies that are not among the study folders now."""
+    """Results of studies that are not in the study folders now."""
     unreadable: list[str]
-    """Studies whose files cannot be read: what they name is not known, so nothing of theirs goes."""
+    """Studies whose files cannot be read; as their names are unknown, nothing of theirs is removed."""
     studies: list[str]
     left: list[Path] = field(default_factory=list)
-    """Files that secateur has no record of."""
+    """Files without a record of secateur."""
 
 
 def look(root: Path) -> Found:
-    """What lies below the root of a store and is named by no study; nothing is changed."""
+    """Content below the root of a store that no study names; changes nothing."""
     from secateur.pipelines.assets.named import named_by
     from secateur.pipelines.definitions import definitions_of
     from secateur.pipelines.storage.leftovers import CURVES, gone_studies, leftovers_of, leftovers_of_none, strangers
@@ -138,10 +138,10 @@ def clean(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what no study names any more, after asking: results of removed selections, budgets, seeds and scores,
-    curves and caches of theirs.
+    """Remove results that no study names any more, after asking: those of removed selections, budgets, seeds and
+    scores, their curves and their caches.
 
-    A study that is running is left alone, and so are files that secateur did not write.
+    The command skips a running study, and files that secateur did not write.
     """
     from secateur.pipelines.storage.home import home
 
@@ -176,16 +176,16 @@ def clean(
 
 
 def asked(going: "list[Leftover]") -> bool:
-    """Whether a person agrees; raises ValueError where nobody can be asked."""
+    """Ask for agreement; raises ValueError where there is no terminal for the question."""
     if not sys.stdin.isatty():
         raise ValueError("there is no terminal to ask in: add --yes to remove these, or --dry-run to list them")
     return typer.confirm(f"Remove them ({sum(each.bytes for each in going):,} bytes)?", err=True)
 
 
 def removed_but(going: "list[Leftover]", root: Path) -> dict[str, str]:
-    """Remove leftovers, but for those of studies that are running: why not, by study.
+    """Remove leftovers, except those of running studies; returns the reasons, by study.
 
-    What belongs to no study is read by any of them, so it stays while one is running.
+    Files that belong to no study may be read by any, so they stay while one is running.
     """
     from secateur.pipelines.files.locks import Held
     from secateur.pipelines.storage.leftovers import remove
@@ -209,7 +209,7 @@ def removed_but(going: "list[Leftover]", root: Path) -> dict[str, str]:
 
 
 def show_found(found: Found, gone: bool) -> None:
-    """What may go, by study; what else there is to know of it."""
+    """Removable results by study, and further notes."""
     for listed in (found.leftovers, found.gone):
         if listed:
             show_listed(listed)
@@ -228,7 +228,7 @@ def show_found(found: Found, gone: bool) -> None:
 
 
 def show_listed(leftovers: "list[Leftover]") -> None:
-    """A table of leftovers, and what all of them take."""
+    """A table of leftovers, and their total size."""
     from secateur.pipelines.assets.named import summed
 
     grouped = summed(leftovers)

@@ -1,4 +1,4 @@
-"""The command `init`: from a data set to a study's file."""
+"""The command `init`: write a study's file for a data set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +81,7 @@ def init(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a study of a data set, guessing its columns and its task, and say what was guessed and why.
+    """Write a study of a data set, guess its columns and its task, and print the guesses with their reasons.
 
     DATA is a CSV, JSON or Parquet file, a folder of them, a folder with a folder of pictures per class, a folder
     that save_to_disk of the datasets library wrote, or a data set of the Hugging Face hub (owner/name), which is
@@ -121,7 +121,7 @@ def place_of(
     of_csv: tuple[str | None, str | None],
     of_hub: tuple[str | None, str | None, str | None],
 ) -> "Place":
-    """The data set that the words stand for, of a hub after a look at its configurations and splits.
+    """The data set for the arguments; for the hub after a look at its configurations and splits.
 
     `of_csv` are separator and charset, `of_hub` config, split and revision. Raises ValueError for options of the other.
     """
@@ -134,7 +134,7 @@ def place_of(
     if not name and any(given is not None for given in of_hub):
         raise ValueError(f"--config, --split and --revision are of data sets on the hub, and {data!r} is none")
     if not name:
-        return find_data(data, test, *of_csv)  # before anything is imported that takes long
+        return find_data(data, test, *of_csv)  # before the slow imports
     from secateur.pipelines.data.sources import own_manners
 
     config, split, revision = of_hub
@@ -143,7 +143,7 @@ def place_of(
 
 
 def seen_reading(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
-    """`written`, with a bar for as long as it reads."""
+    """`written`, with a progress bar while it reads."""
     from secateur.pipelines.data.sources import own_manners
 
     with bar(READING), own_manners():
@@ -151,12 +151,13 @@ def seen_reading(place: "Place", target: Path | None, wish: "Wish", *, overwrite
 
 
 def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
-    """Write the study; its name, its file, what was guessed, and what to run next."""
+    """Write the study; returns its name, its file, the guesses, and the next command."""
     import os
     from dataclasses import asdict
 
     import yaml
 
+    from secateur.pipelines.files.unwritable import refuse_unwritable
     from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.studies import draft as init_study
@@ -173,6 +174,7 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
     chosen = init_study.free_name(wanted, taken)
     path = target or own_folder() / f"{chosen}.yaml"
     refuse_existing(path, overwrite=overwrite)
+    refuse_unwritable({"--out": path})
     base, draft = Path(os.path.abspath(path.parent)), init_study.draft_columns(place, wish)
     if chosen in (f"{wish.name or ''}_2", f"{init_study.name_of(place)}_2"):
         draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")
@@ -193,7 +195,7 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
 
 
 def next_words(study: str, path: Path) -> str:
-    """What to type to run a study that was just written."""
+    """The command to run a newly written study."""
     import os
     from shlex import quote
 
@@ -207,7 +209,7 @@ def next_words(study: str, path: Path) -> str:
 
 
 def copied(name: str, target: Path | None, *, overwrite: bool) -> dict[str, Any]:
-    """Copy a study that ships; its name, its file, and what to run next."""
+    """Copy a study that ships; returns its name, its file, and the next command."""
     from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
     from secateur.pipelines.studies.folders import own_folder, shipped_files
     from secateur.pipelines.studies.rejections import require
@@ -220,7 +222,7 @@ def copied(name: str, target: Path | None, *, overwrite: bool) -> dict[str, Any]
 
 
 def show_guesses(answer: dict[str, Any]) -> None:
-    """What the data check found, what was guessed and why, and what to do with the file."""
+    """Findings of the data check, guesses with their reasons, and the next steps."""
     say_findings(answer["findings"])
     out.print(table_of(("what", "guess", "why"), (guess.values() for guess in answer["guesses"])))
     if answer["left_aside"]:

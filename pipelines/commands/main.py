@@ -1,7 +1,7 @@
-"""`secateur` on the command line: what commands there are, and how each ends.
+"""`secateur` on the command line: the list of commands, and their exit codes.
 
-Bodies are in the files beside this one, which load the pipeline when they run and not before: `secateur --help` answers
-at once.
+Bodies are in the files beside this one, which import the pipeline only when they run: `secateur --help` answers at
+once.
 """
 
 import atexit
@@ -47,7 +47,7 @@ EXIT_CODES = (
 
 
 def show_version(asked: bool) -> None:
-    """Print the version, where it is asked for, and end."""
+    """Print the version, if the option is set, and exit."""
     if asked:
         from importlib import metadata
 
@@ -74,7 +74,7 @@ def options(
 
 
 def add(panel: str, body: Callable[..., None], *examples: str, name: str | None = None) -> None:
-    """Offer a command, by default of its function's name, in a panel of the help, with examples below its own help."""
+    """Add a command, by default with its function's name, to a panel of the help, with examples below its own help."""
     shown = "\n\n".join(f"  [cyan]{example}[/]" for example in examples)
     app.command(name, rich_help_panel=panel, epilog=f"[bold]Examples[/]\n\n{shown}")(body)
 
@@ -149,21 +149,22 @@ add(MANIFESTS, explain, f"secateur explain {MANIFEST} 42")
 
 
 def main() -> None:
-    """Entry point: a mistake, a full disk and the end by a signal become one sentence and exit codes 2, 130 and 143,
-    other failures a traceback and 3."""
+    """Entry point: a mistake, a full disk or a signal ends with one sentence and exit code 2, 130 or 143, other
+    failures with a traceback and 3.
+    """
     warnings.filterwarnings(
         "ignore", module=r"secateur\.pipelines\.|dagster", message=".*is currently in (beta|preview)"
     )
-    # Half a million objects of libraries are loaded: as often as Python does it, looking for garbage among them would
-    # be a seventh of that time.
+    # Libraries create half a million objects; at Python's default thresholds, garbage collection would take a seventh
+    # of the loading time.
     gc.set_threshold(50_000, 10, 10)
-    atexit.register(gc.freeze)  # nor is there a reason to look through them when all of them go
+    atexit.register(gc.freeze)  # no collection at exit either
     place = Path(os.environ.get("SECATEUR_HOME", ".secateur")).absolute()
     with arrived_signals() as signals:
         try:
             app()
         except SystemExit as end:
-            if isinstance(end.__context__, BrokenPipeError):  # whoever read the output, such as head, has enough
+            if isinstance(end.__context__, BrokenPipeError):  # the reader of the output, such as head, has closed it
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise SystemExit(UNREAD) from end
             if end.code != INTERRUPTED:
@@ -171,7 +172,7 @@ def main() -> None:
             code, how = (STOPPED, "stopped") if signal.SIGTERM in signals() else (INTERRUPTED, "interrupted")
             complain(f"{how}; results stay: the same command again makes the rest")
             raise SystemExit(code) from end
-        except (OSError, ValueError) as error:  # errors of ours are ValueErrors
+        except (OSError, ValueError) as error:  # our errors are ValueErrors
             complain(told(error, place) or error)
             raise SystemExit(MISTAKE) from error
         except Exception as error:
@@ -185,9 +186,9 @@ def main() -> None:
 
 @contextmanager
 def arrived_signals() -> Iterator[Callable[[], bytes]]:
-    """Gives the signals that have arrived in the block, where SIGTERM ends a command as Ctrl-C does.
+    """Yield a function for the signals that arrived in the block, where SIGTERM ends a command like Ctrl-C.
 
-    Dagster has handlers of its own for both while it runs, which do not say which of them came.
+    Dagster installs its own handlers for both while it runs, which do not tell them apart.
     """
     reader, writer = socket.socketpair()
     reader.setblocking(False)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from secateur.pipelines.manifests.manifest import Manifest
 
 SHOWN = 20
-"""Classes in a table; all of them are in the JSON."""
+"""Most classes in a table; the JSON lists all."""
 
 
 def verify(
@@ -43,8 +43,8 @@ def verify(
 ) -> None:
     """Check a manifest's structure, checksums and counts, or with --home all stored files of all studies.
 
-    Ends with exit code 1 if anything is wrong, and says what. Of a home it lists files that were changed, are missing
-    or were added since secateur wrote them, and arrays of rows that are older than the samples.
+    Ends with exit code 1 if there are faults, and lists them: for a home, files that were changed, are missing or were
+    added since secateur wrote them, and arrays of rows that are older than the samples.
     """
     if (path is None) != home or (study is not None and not home):
         raise ValueError("verify takes the PATH of a manifest, or --home, with --study for one study of it")
@@ -64,7 +64,7 @@ def folder_at(path: Path) -> Path:
 
 def verify_manifest(path: Path, as_json: bool) -> None:
     """Check one manifest."""
-    folder = folder_at(path)  # before anything is imported that takes long, as in the other commands
+    folder = folder_at(path)  # before the slow imports, as in the other commands
     from secateur.pipelines.manifests.document import ManifestError
     from secateur.pipelines.manifests.manifest import Manifest
 
@@ -86,7 +86,7 @@ def verify_manifest(path: Path, as_json: bool) -> None:
         "selection": source.selection,
         "seed": source.seed,
     }
-    sizes = getattr(declared.payload, "sizes", None)  # of a selection in training
+    sizes = getattr(declared.payload, "sizes", None)  # a selection in training
     if sizes is not None:
         answer["epochs"] = len(sizes)
 
@@ -118,12 +118,12 @@ def apply(
     epoch: Epoch = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what a manifest keeps of TARGET, and nothing else of it; refuse a TARGET that it was not made for.
+    """Write the part of TARGET that a manifest keeps; refuse a TARGET that it was not made for.
 
-    Of rows TARGET is a Parquet, CSV or JSON-lines file, a folder that `datasets` saved or one of pictures, and fields,
-    lines and files are kept as they stand; of weights and channels a safetensors checkpoint; of deltas their base; of
-    heads a model's folder or name; of tokens the prompt's file, or the model; of choices the study of the search, or a
-    YAML or JSON file of positions. Of a selection in training --epoch says which; its rows come in the order of
+    For rows, TARGET is a Parquet, CSV or JSON-lines file, a folder that `datasets` saved or one of pictures; fields,
+    lines and files are unchanged. For weights and channels it is a safetensors checkpoint; for deltas their base; for
+    heads a model's folder or name; for tokens the prompt's file, or the model; for choices the study of the search, or
+    a YAML or JSON file of positions. A selection in training needs --epoch; the rows of that epoch come in the order of
     training.
     """
     folder_at(path)
@@ -172,7 +172,7 @@ def diff(
 
 
 def at_epochs(a: "Manifest", b: "Manifest", epochs: list[int]) -> tuple["Manifest", "Manifest"]:
-    """Two manifests, those of selections in training each at an epoch; raises ValueError where epochs do not fit."""
+    """Two manifests, selections in training each at an epoch; raises ValueError for epochs that do not fit."""
     from secateur.pipelines.manifests.epochs import Epochs
 
     changing = [isinstance(each.payload, Epochs) for each in (a, b)]
@@ -185,7 +185,7 @@ def at_epochs(a: "Manifest", b: "Manifest", epochs: list[int]) -> tuple["Manifes
 
 
 def show_difference(found: "Difference", listed: dict[str, list[int | str]]) -> None:
-    """The counts, the classes that differ most, what differs in provenance, then rows if they were asked for."""
+    """The counts, the classes that differ most, differences of provenance, then rows if requested."""
     counts = (found.both, len(found.rows_only_a), len(found.rows_only_b))
     told = "the same samples" if found.same else "{:,} in both, {:,} only in A, {:,} only in B".format(*counts)
     say(f"{told}; Jaccard {found.jaccard:.4f} (matched by {found.matched_by})", style="bold")
@@ -207,7 +207,7 @@ def show_difference(found: "Difference", listed: dict[str, list[int | str]]) -> 
 
 
 def shown(value: Any) -> str:
-    """A value of a manifest in a table; a dash where there is none."""
+    """A value of a manifest in a table; a dash for None."""
     return "-" if value is None else str(value)
 
 
@@ -225,10 +225,10 @@ def explain(
     epoch: Epoch = None,
     as_json: AsJson = False,
 ) -> None:
-    """Why a sample was kept or dropped: its scores and ranks, its stratum, what is near it.
+    """Explain why a sample was kept or dropped: its scores and ranks, its stratum, the nearest samples.
 
-    A manifest alone tells of kept rows. The study's files below SECATEUR_HOME, if there are any, tell of the others. Of
-    a selection in training: which epochs showed it, or with --epoch the same of one of them.
+    A manifest alone explains kept rows. The study's files below SECATEUR_HOME, if there are any, add the others. For a
+    selection in training the answer lists the epochs that showed the sample; with --epoch it is about that epoch.
     """
     folder_at(path)
     from secateur.pipelines.manifests.explain import arrays_of, places_of
@@ -240,7 +240,7 @@ def explain(
         manifest = Manifest.load(path, verify=True)
         manifest = manifest if epoch is None else manifest.at(epoch)
         name = manifest.provenance.dataset
-        plain = Path(name).name == name  # a manifest may be hostile: its name is a path of its writer's choice
+        plain = Path(name).name == name  # a hostile manifest may have a path as its name
         known = arrays_of(manifest, home() / "assets" / name) if plain else f"{name!r} is no study's name"
         found = look_into(manifest, places_of(manifest, known).find(sample), known)
     tell(found.answer(), as_json, lambda: show_explanation(found))

@@ -6,7 +6,7 @@ from secateur.pipelines.commands.shell import AsJson, StudyName, caution, find_s
 
 
 def open_report(name: StudyName, as_json: AsJson = False) -> None:
-    """Open the report of a study in the browser, as the last run left it; with --json, only say where it is."""
+    """Open the report of a study's last run in the browser; with --json, only print its path."""
     from secateur.pipelines.storage.home import ASSETS, home
     from secateur.pipelines.storage.store import Store
 

@@ -1,4 +1,4 @@
-"""The command `secateur prompts`: an in-context prompt with tokens taken out by search."""
+"""The command `secateur prompts`: search for tokens of an in-context prompt that can be removed."""
 
 import tempfile
 from pathlib import Path
@@ -87,7 +87,7 @@ def prompts(
 ) -> None:
     """Prune the tokens of an in-context prompt, and test it beside the whole prompt and random masks.
 
-    Which prompt is written is decided by the method asked for first; random masks are run beside it anyway.
+    The first --method decides the written prompt; random masks always run beside it.
     """
     check_options(prompt, keep, judge=judge, reward=reward, answers=bool(label or generate))
     with bar("loading libraries"):
@@ -124,7 +124,7 @@ def prompts(
 
 
 def check_options(prompt: Path, keep: float, *, judge: str, reward: str, answers: bool) -> None:
-    """Raise ValueError for options that cannot be, before anything is loaded."""
+    """Raise ValueError for impossible options, before anything is loaded."""
     if not prompt.is_file():
         raise ValueError(f"{prompt}: there is no such file")
     if not 0 < keep <= 1:
@@ -137,19 +137,19 @@ def check_options(prompt: Path, keep: float, *, judge: str, reward: str, answers
 
 
 def known_arms(method: list[str] | None, arms: list[str]) -> list[str]:
-    """The methods asked for and random masks, each once; raises ValueError for one that there is not."""
+    """The requested methods and random masks, each once; raises ValueError for an unknown one."""
     if strange := [one for one in method or () if one not in arms]:
         raise ValueError(f"--method {strange[0]}: there are {', '.join(arms)}")
     return list(dict.fromkeys([*(method or arms), "random"]))
 
 
 def row_of(arm: str, outcome: Any) -> dict[str, Any]:
-    """What a method came to, as JSON."""
+    """The outcome of a method, as JSON."""
     return {"method": arm, **outcome.metrics, "prompt": outcome.facts["prompt"]}
 
 
 def show_prompts(answers: list[dict[str, Any]], chosen: str) -> None:
-    """What each method came to, and the prompt of the first."""
+    """The outcome of each method, and the prompt of the first."""
     lines = [
         (
             one["method"],
@@ -164,7 +164,7 @@ def show_prompts(answers: list[dict[str, Any]], chosen: str) -> None:
 
 
 def run_arms(experiment: Any, arms: list[str], keep: float, seed: int) -> dict[str, Any]:
-    """What the whole prompt and each method came to."""
+    """Outcomes of the whole prompt and of each method."""
     from secateur.scorers.contract import naming
 
     with tempfile.TemporaryDirectory() as scratch:

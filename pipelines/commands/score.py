@@ -46,8 +46,9 @@ def score(
 ) -> None:
     """Score every sample: of a study by all of its scores, or of a file of data by a small model that is trained on it.
 
-    A path of data is data, a name or a YAML file a study. Of a study, what is fresh is not made again. Of data a table
-    of scores is written, a line for each row; columns, task and model are guessed where you do not name them.
+    An argument that is a path of data names data; any other name, or a YAML file, names a study. For a study, fresh
+    scores are not computed again. For data, the command writes a table of scores, a line for each row, and guesses
+    columns, task and model that you do not name.
     """
     if is_data(name):
         refuse(name, "a study", {"--again": again, "--wait": wait})
@@ -61,7 +62,7 @@ def score(
 
 
 def score_study(name: str, *, again: bool, wait: bool, as_json: bool) -> None:
-    """Score every sample by every score of a study of samples; what is fresh is not made again."""
+    """Score every sample by every score of a study of samples, except those that are fresh."""
     from secateur.pipelines.runs.findings import findings_of
     from secateur.pipelines.runs.yardstick import beside_in
     from secateur.pipelines.storage.store import Store

@@ -1,4 +1,4 @@
-"""What `secateur score` does with a file: train a small model on its rows, and write what it says of each of them."""
+"""`secateur score FILE`: train a small model on the file's rows, and write scores of each of them."""
 
 import tempfile
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ TABLES = ("parquet", "csv", "jsonl")
 
 @dataclass(frozen=True)
 class Output:
-    """What a command is to write of `data`."""
+    """The output options for `data`."""
 
     data: str
     file: Path | None
@@ -84,14 +84,15 @@ class Output:
     overwrite: bool
 
     def checked(self) -> tuple[Path, str]:
-        """The file and its format; raises ValueError for a format that holds no table, for a file that is there, and
-        for one that is, or would become, a part of the data."""
+        """The file and its format; raises ValueError for a format without tables, for an existing file, and for a file
+        that is, or would become, a part of the data."""
         from secateur.pipelines.data.profile import find_data
+        from secateur.pipelines.files.unwritable import refuse_unwritable
         from secateur.pipelines.files.whole_files import refuse_existing
         from secateur.pipelines.front_door.written import KINDS, format_of, kind_of, refuse_ending
 
         path = Path(self.data).expanduser()
-        find_data(str(path))  # which says what is wrong with it
+        find_data(str(path))  # raises SourceError with the data's fault
         own = path if path.is_file() and format_of(path) in TABLES else Path("scores.parquet")
         said = kind_of(self.file or own, self.to)
         if said not in TABLES:
@@ -103,6 +104,7 @@ class Output:
         if written.resolve() == path.resolve() or written.resolve().is_relative_to(path.resolve()):
             raise ValueError(f"{written} is the data itself, which nothing here changes: name another file")
         refuse_existing(written, overwrite=self.overwrite)
+        refuse_unwritable({"--out": written})
         return written, said
 
 
@@ -141,7 +143,7 @@ def score_data(
 
 
 def asked_of(names: list[str], settings: list[str]) -> tuple[dict[str, "Score"] | None, dict[str, Any]]:
-    """Scores with their settings, None where nobody names any, and further keys of a study; raises ValueError."""
+    """Scores with their settings, None without names, and further keys of a study; raises ValueError."""
     from secateur.pipelines.front_door.asked import asked
     from secateur.pipelines.front_door.score import MORE
 
@@ -166,7 +168,7 @@ def asked_of(names: list[str], settings: list[str]) -> tuple[dict[str, "Score"] 
 
 
 def columns_of(path: Path, names: list[str]) -> "list[pl.Series]":
-    """Columns of the data that are to stand beside its scores; raises SourceError where there is none of a name."""
+    """Columns of the data for the table of scores; raises SourceError for a missing one."""
     from secateur.pipelines.front_door.held import of_path
 
     rows = of_path(path) if names else None
@@ -174,20 +176,20 @@ def columns_of(path: Path, names: list[str]) -> "list[pl.Series]":
 
 
 def numbers_of(name: str, score: "Score", table: "pl.DataFrame") -> dict[str, Any]:
-    """A line of the answer: what a score's values are like, rows without one left out."""
+    """Statistics of a score's values, a line of the answer; rows without a value are left out."""
     values = table[name].drop_nulls().cast(float)
     numbers = {"min": values.min(), "mean": values.mean(), "max": values.max(), "samples": len(values)}
     return {"score": name, "high_means": score.declared.card.high_means} | numbers
 
 
 def print_scores(scores: list[dict[str, Any]]) -> None:
-    """The lines of scores, as `numbers_of` has them, as a table."""
+    """The lines of `numbers_of` as a table."""
     names = ("min", "mean", "max")
     lines = [(one["score"], *(f"{one[k]:.4g}" for k in names), one["high_means"]) for one in scores]
     out.print(table_of(("score", *names, "high means"), lines, right=(1, 2, 3)))
 
 
 def show(answer: dict[str, Any]) -> None:
-    """The scores as a table, and where they are."""
+    """The scores as a table, and the path of their file."""
     print_scores(answer["scores"])
     say(f"{answer['rows']:,} rows; scores in {answer['file']}")

@@ -55,10 +55,10 @@ def select(
     overwrite: data.Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Choose what to keep: of a study, as a manifest of each selection, or of a file of data, by a score of its own.
+    """Choose rows to keep: of a study, as a manifest of each selection, or of a file of data, by a score of its own.
 
-    A path of data is data, a name or a YAML file a study. Of data the kept rows are written, as they stand in the file
-    where the format is the same, and beside them as much at random.
+    An argument that is a path of data names data; any other name, or a YAML file, names a study. For data the kept rows
+    are written unchanged where the format stays the same, and beside them a random choice of equal size.
     """
     if is_data(name):
         refuse(name, "a study", {"--selection": selection, "--again": again, "--wait": wait})
@@ -70,7 +70,7 @@ def select(
 
 
 def is_data(name: str) -> bool:
-    """Whether an argument is data: what is there and no YAML file, but for a bare name that is a study's."""
+    """Whether an argument is data: an existing path and no YAML file, unless it is the bare name of a study."""
     from secateur.pipelines.studies.files import own_studies
     from secateur.pipelines.studies.folders import shipped_files
 
@@ -84,19 +84,19 @@ def is_data(name: str) -> bool:
 
 
 def options_in(context: typer.Context, panel: str) -> list[Any]:
-    """The options of a command that its help shows in a panel."""
+    """The options of a command in a panel of its help."""
     return [option for option in context.command.params if getattr(option, "rich_help_panel", None) == panel]
 
 
 def refuse_said(context: typer.Context, name: str, panel: str) -> None:
-    """Raise ValueError for an option of data, those of the panel, that somebody gave beside a study."""
+    """Raise ValueError for an option of data, those of the panel, that the user gave with a study."""
     sources = {option: context.get_parameter_source(option.name or "") for option in options_in(context, panel)}
     said = [option for option, source in sources.items() if source and source.name != "DEFAULT"]
     refuse(name, "a file of data", {(option.secondary_opts or option.opts)[0]: True for option in said})
 
 
 def refuse(name: str, of: str, options: dict[str, Any]) -> None:
-    """Raise ValueError for an option that the argument has no use for."""
+    """Raise ValueError for an option that does not apply to the argument."""
     if unread := [option for option, value in options.items() if value]:
         raise ValueError(f"{unread[0]} is an option of {of}, and {name} is none: leave it out")
 
@@ -111,7 +111,7 @@ def select_of_study(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Choose samples of a study, score first where that is needed, and write a manifest of each selection."""
+    """Choose samples of a study, after scoring where necessary, and write a manifest of each selection."""
     from secateur.pipelines.manifests.manifest import Manifest
     from secateur.pipelines.runs.findings import findings_of
     from secateur.pipelines.runs.yardstick import beside_in

@@ -1,4 +1,4 @@
-"""What `secateur select` does with a file: keep a part of it by a score of its own, and as much at random beside."""
+"""`secateur select FILE`: keep a part of the file by a score of its own, and write a random choice of equal size."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,7 +87,7 @@ def select_data(
     *,
     as_json: bool,
 ) -> None:
-    """Write what stays of a file, and as many rows at random; `asked` are the options above by their names in the
+    """Write the kept rows of a file, and as many rows at random; `asked` are the options above by their names in the
     command."""
     from secateur.pipelines.data.source_kinds.files import at_hand
     from secateur.pipelines.front_door.held import of_path
@@ -159,7 +159,7 @@ def told(made: "Choice") -> dict[str, Any]:
 
 
 def show(answer: dict[str, Any]) -> None:
-    """The choice and the random one as a table, and where they are."""
+    """The choice and the random one as a table, and the paths of their files."""
     rows = answer["unit"] == "rows"
     head = ("", "rows", *(() if rows else (answer["unit"], "of budget")), "file")
     lines = [

@@ -1,7 +1,7 @@
-"""What the commands of the shell share: where they write, how they end, how a study is named.
+"""Shared by the commands of the shell: output, exit codes, and the lookup of studies.
 
-Standard output holds the answer and nothing else, one JSON object where `--json` asks for it; progress, logs and
-errors go to standard error. Nothing heavy is imported here.
+Standard output holds only the answer, one JSON object with `--json`; progress, logs and errors go to standard error.
+This module makes no slow import.
 """
 
 import json
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
 
 FINE: Final = 0
 NO: Final = 1
-"""The answer is no: a manifest is not sound, two manifests keep different samples."""
+"""A negative answer: a manifest is not sound, two manifests keep different samples."""
 MISTAKE: Final = 2
-"""What was asked cannot be done; one sentence says why and what to do."""
+"""An impossible request; one sentence gives the reason and the remedy."""
 FAILED: Final = 3
-"""Something broke on the way that was nobody's mistake here: a traceback says what."""
+"""A failure that is not the user's mistake; a traceback shows it."""
 INTERRUPTED: Final = 130
 STOPPED: Final = 143
-"""By SIGTERM, which schedulers of jobs send."""
+"""Ended by SIGTERM, which schedulers of jobs send."""
 UNREAD: Final = 141
-"""Whoever read the output closed it, as head does: what a shell says of a program that SIGPIPE ended."""
+"""The reader of the output, such as head, closed it; a shell reports this code for a program that SIGPIPE ended."""
 
 READING: Final = "reading the data"
-"""What a command says while it reads files that may be large."""
+"""The stage name while a command reads files that may be large."""
 TIMES: Final = (TimeElapsedColumn(), TimeRemainingColumn())
 out, err = Console(), Console(stderr=True)
 HEAD, LEAST_NAME = 12, 12
-"""Characters of a line in the head of a column of numbers, and of a name at least, in a table."""
+"""Least characters of a line in the head of a column of numbers, and of a name, in a table."""
 
 Epoch = Annotated[
     int | None,
@@ -77,32 +77,32 @@ def tell(answer: dict[str, Any], as_json: bool, show: Callable[[], None]) -> Non
 
 
 def say(text: object, style: str = "") -> None:
-    """A line on standard output as it is: no markup, no folding, so that a path can be copied."""
+    """Print a line on standard output unchanged: no markup, no folding, so that a path can be copied."""
     out.print(Text(visible(str(text)), style=style), soft_wrap=True)
 
 
 def say_findings(findings: Iterable[Mapping[str, Any]]) -> None:
-    """What is wrong with the data or the scores, the gravest first, ahead of an answer's table."""
+    """Print findings about the data or the scores, the most severe first, above an answer's table."""
     for finding in findings:
         style = "bold red" if finding["kind"].startswith("lost ") else "bold yellow"
         out.print(Text.assemble(("finding: ", style), visible(finding["text"])), soft_wrap=True)
 
 
 def complain(error: object) -> None:
-    """One sentence on standard error."""
+    """Print one sentence on standard error."""
     err.print(Text.assemble(("error: ", "bold red"), visible(str(error))), soft_wrap=True)
 
 
 def caution(text: object) -> None:
-    """A sentence on standard error about what was done all the same."""
+    """Print a warning on standard error."""
     err.print(Text.assemble(("warning: ", "bold yellow"), visible(str(text))), soft_wrap=True)
 
 
 @contextmanager
 def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error; give what it yields the number done and the number in all.
+    """A progress bar on standard error; yields a function of the number done and the number in all.
 
-    Nothing where no terminal shows it: a bar would leave an empty line in a log.
+    Prints nothing without a terminal: a bar would leave an empty line in a log.
     """
     if not err.is_interactive:
         yield lambda done, total: None
@@ -114,10 +114,10 @@ def bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right: Iterable[int] = ()) -> Table:
-    """A table that fits the terminal: names in front and numbers whole, the rest folded where it must be.
+    """A table that fits the terminal: names first and numbers whole, the other cells folded where necessary.
 
-    A name is shortened in its middle where it is longer than half of a line, or than what the other cells leave of a
-    line that would be folded; heads of numbers are folded to the width of these.
+    A name longer than half of a line, or than the space that the other cells leave in a folded line, loses its middle;
+    headers of numbers are folded to the width of the numbers.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     numeric, cells = set(right), [[one_line(str(cell)) for cell in line] for line in lines]
@@ -134,12 +134,12 @@ def table_of(header: Iterable[str], lines: Iterable[Iterable[object]], *, right:
 
 
 def shortened(name: str, most: int) -> str:
-    """A name of at most so many characters, its middle left out where it has more."""
+    """A name of at most so many characters; a longer one loses its middle."""
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"
 
 
 def find_study(name: str) -> "tuple[StudyFile, AnyStudy]":
-    """The study of that name or at that path, with its file; raises StudyError where there is none or it is broken."""
+    """The study with a name or at a path, with its file; raises StudyError for a missing or broken one."""
     from secateur.pipelines.studies.files import find_study as found
 
     file = found(name)

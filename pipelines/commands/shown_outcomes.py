@@ -1,4 +1,4 @@
-"""What the shell shows of outcomes: the report of a study, or the trials of a part of it."""
+"""Show outcomes in the shell: the report of a study, or the trials of a part of it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ def show_report(answer: dict[str, Any]) -> None:
     from secateur.pipelines.pages.equal_steps import AT_EPOCHS, AT_STEPS, in_terminal
     from secateur.pipelines.pages.tables import WORST_HEAD, terminal_table
 
-    at_steps = answer["report"].get("at_equal_steps")  # a report of an earlier version has none
+    at_steps = answer["report"].get("at_equal_steps")  # reports of earlier versions have none
     if at_steps:
         say(AT_EPOCHS, style="bold")
     header, *lines = terminal_table(answer["report"], out.width)

@@ -63,7 +63,7 @@ def studies(as_json: AsJson = False) -> None:
 
 
 def line_of(one: dict[str, Any]) -> tuple[object, ...]:
-    """What the table says of a study."""
+    """A study's line in the table."""
     if one["error"]:
         return (one["name"], "", "broken, see below", "", "", "")
     budgets = ", ".join(str(keep) for keep in one["keep"])
@@ -71,9 +71,9 @@ def line_of(one: dict[str, Any]) -> tuple[object, ...]:
 
 
 def listed_examples(own: set[str]) -> list[dict[str, Any]]:
-    """What `described` says of each study that ships and whose name no own one has.
+    """`described` for each study that ships, except those with the name of an own one.
 
-    docs/reference_pages.py writes it down: to read and check all of them takes a second.
+    docs/reference_pages.py stores the list, as reading and checking all of them takes a second.
     """
     from secateur.pipelines.studies.folders import LISTING, shipped_files
 
@@ -90,7 +90,7 @@ def described(file: "StudyFile") -> dict[str, Any]:
     if (study := file.study) is None:
         return answer | {"kind": "broken"}
     decides = study.metric or "by its data"
-    if isinstance(study, Study) and study.task.own:  # whose module would have to be imported to ask it
+    if isinstance(study, Study) and study.task.own:  # asking it would import its module
         decides = study.metric or "its task's"
     elif study.metric is None and not (isinstance(study, Study) and study.task.kind == "classification"):
         decides = study.metrics[0].name if study.metrics else "none, nothing is trained"
@@ -113,9 +113,9 @@ def ui(
     port: Annotated[int, typer.Option(help="Port of the web page.", min=1, max=65535)] = 3000,
     examples: Annotated[bool, typer.Option("--examples", help="Show the studies that ship, too.")] = False,
 ) -> None:
-    """Open the Dagster UI on your studies, with what was run from the shell.
+    """Open the Dagster UI on your studies, with the results of the shell.
 
-    Of the studies that ship it shows those that were run here, and all with --examples.
+    Of the studies that ship it shows those that ran here, or all with --examples.
     """
     import os
     import sys
@@ -152,7 +152,7 @@ def run(
 ) -> None:
     """Make a study of any kind, or a part of it, then print the comparison with random, or the outcomes of the part.
 
-    Fresh results, made of the same settings and data as now, are not made again.
+    Fresh results, from the current settings and data, are not made again.
     """
     from secateur.pipelines.pages.stages import first_stage
     from secateur.pipelines.runs.deciding import deciding_in
@@ -207,7 +207,7 @@ def answer_of(
     *,
     whole: bool,
 ) -> dict[str, Any]:
-    """What `run` prints as JSON of a study, or of these trials of it: findings, outcomes, report and manifest."""
+    """The JSON that `run` prints for a study, or for these trials of it: findings, outcomes, report and manifest."""
     from secateur.pipelines.runs.by_class import by_class_in
     from secateur.pipelines.runs.deciding import deciding_in
     from secateur.pipelines.runs.findings import findings_of, values_by_selection
@@ -240,7 +240,7 @@ def make(
     again: bool,
     wait: bool,
 ) -> "Made":
-    """Make a part of a study with bars to look at."""
+    """Make a part of a study with progress bars."""
     from secateur.pipelines.files.locks import Held
 
     def waits(text: str) -> None:
@@ -259,21 +259,21 @@ def make(
 
 
 def in_words(made: "Made") -> str:
-    """How much was made."""
+    """The number of results that were made."""
     if not made.made:
         return f"all {made.fresh} assets were fresh (--again makes them anew)"
     return f"{made.made} assets made, {made.fresh} were fresh"
 
 
 def report_of(store: "Store", study: "AnyStudy") -> dict[str, Any]:
-    """The comparison with random as JSON-able data, and where its page is."""
+    """The comparison with random as JSON-able data, and the path of its page."""
     folder = store.load((study.name, "report"))
     report = json.loads((folder / "report.json").read_text())
     return {"report": report, "report_file": str(folder / "report.html")}
 
 
 def manifest_at(store: "Store", study: "AnyStudy", trial: "Trial") -> str | None:
-    """Where the manifest of a trial is, if it has one."""
+    """The path of a trial's manifest, if it has one."""
     path = store.find((study.name, study.manifests_of(trial)), trial)
     return str(path) if path else None
 
@@ -281,8 +281,8 @@ def manifest_at(store: "Store", study: "AnyStudy", trial: "Trial") -> str | None
 def first_manifest(
     store: "Store", study: "AnyStudy", trials: "list[Trial]", report: dict[str, Any] | None
 ) -> str | None:
-    """The manifest of what the report recommends, if that has one; where it recommends nothing, one of the study's own
-    selections before those of references and baselines.
+    """The manifest of the recommended trial, if it has one; without a recommendation one of the study's own selections,
+    before those of references and baselines.
     """
     last = {*study.references, study.baseline, study.second_baseline}
     ordered = sorted(trials, key=lambda trial: trial.name in last)

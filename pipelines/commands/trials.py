@@ -1,4 +1,4 @@
-"""Options that choose trials of a study, and the bars that are shown while they run."""
+"""Options that choose trials of a study, and the progress bars of their run."""
 
 import time
 from collections.abc import Iterator
@@ -42,29 +42,29 @@ Seeds = Annotated[
 
 
 class Done(MofNCompleteColumn):
-    """How much of how much is done; nothing before that is known."""
+    """Done and total; empty while the total is unknown."""
 
     def render(self, task: Task) -> Text:
         return Text("") if task.total is None else super().render(task)
 
 
 class Left(TimeRemainingColumn):
-    """An estimate of the time to the end; nothing before it is known how much there is."""
+    """The estimated remaining time; empty while the total is unknown."""
 
     def render(self, task: Task) -> Text:
         return Text("") if task.total is None or task.finished else Text.assemble(super().render(task), " left")
 
 
 def begun(stage: str) -> None:
-    """A line with the time of day and what is being done from now on."""
+    """Print a line with the time of day and the stage that begins."""
     err.print(Text(f"{time.strftime('%H:%M:%S')} {visible(stage)}"), soft_wrap=True)
 
 
 @contextmanager
 def bars() -> Iterator[Any]:
-    """Progress on standard error: what is being done, and a bar with an estimate for what can be counted.
+    """Progress on standard error: the current stage, and a bar with an estimate for countable work.
 
-    Where no terminal shows bars, as in a log, a line for each stage when it begins.
+    Without a terminal, as in a log, a line for each stage when it begins.
     """
     if not err.is_interactive:
         begun("loading libraries")
@@ -80,7 +80,7 @@ def bars() -> Iterator[Any]:
         try:
             yield Bars(display, now)
         except BaseException:
-            display.update(now, visible=False)  # the error says what was being done
+            display.update(now, visible=False)  # the error names the stage
             raise
         display.update(now, description="done", total=1, completed=1)
 
@@ -88,9 +88,9 @@ def bars() -> Iterator[Any]:
 def trials_of(
     study: "AnyStudy", selections: list[str] | None, keeps: list[str] | None, seeds: list[int] | None
 ) -> "list[Trial]":
-    """Trials of the study by the options of a command; raises StudyError that names what there is.
+    """Trials of the study by the options of a command; raises StudyError that lists the known ones.
 
-    A selection that goes by no budget is among them where it is named, or where no budget is.
+    A selection without a budget is among them if it is named, or if no budget is.
     """
     every = list(study.trials)
     options: tuple[tuple[str, list[str] | None, dict[str, None]], ...] = (
@@ -115,12 +115,12 @@ def trials_of(
 
 
 def budget_of(trial: "Trial") -> str:
-    """The budget as the study writes it; empty where there is none."""
+    """The budget in the study's notation; empty without one."""
     return trial.selection.rpartition("@")[2] if "@" in trial.selection else ""
 
 
 def reject_unknown(word: str, known: list[str], option: str, study: str) -> None:
-    """Raise StudyError with the nearest and all names where one is not known."""
+    """Raise StudyError with the nearest and all known names for an unknown one."""
     from secateur.pipelines.studies.files import StudyError
     from secateur.pipelines.studies.rejections import did_you_mean
 

@@ -12,7 +12,7 @@ Remove = Annotated[bool, typer.Option("--remove", help="Trust it no longer.")]
 
 
 def trust(folder: Folder = None, remove: Remove = False, as_json: AsJson = False) -> None:
-    """Trust a folder of studies outside of the working folder, or list what is trusted.
+    """Trust a folder of studies outside of the working folder, or list the trusted folders.
 
     A study may name Python code of yours or of others, and its run executes that code. Studies that ship and studies
     below the working folder need no record.

@@ -1,6 +1,6 @@
-"""Checkpoints in safetensors files, one or many, read a block of a tensor at a time; which of their tensors pair up.
+"""Read checkpoints in one or many safetensors files, a block of a tensor at a time, and match their tensors.
 
-Nothing is mapped or held: what a block needs is read from the disk, so memory depends on blocks and not on models.
+Nothing is memory-mapped or kept: each block is read from the disk, so memory depends on blocks and not on models.
 """
 
 import json
@@ -20,18 +20,18 @@ from secateur.pipelines.storage.packed_masks import BITS
 
 FLOATS: Final = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WHOLE: Final = ("I", "U", "BOOL")
-"""How types of whole numbers begin: such tensors are taken from the fine-tuned checkpoint as they are."""
+"""Prefixes of integer types; tensors of these are copied from the fine-tuned checkpoint."""
 BUFFERS: Final = ("*running_mean", "*running_var", "*num_batches_tracked", "*position_ids")
-"""Tensors that are no parameters by the names that torch and transformers give them."""
+"""Names that torch and transformers give to tensors that are not parameters."""
 ENDS = 4096
-"""Bytes of either end of a tensor that its fingerprint reads."""
+"""Bytes at each end of a tensor that its fingerprint reads."""
 COMPARED = 1 << 20
-"""Entries that are compared at a time."""
+"""Entries per step of a comparison."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies: its file, its type as safetensors names it, its shape, and its bytes in the file."""
+    """The place of a tensor: its file, its type as safetensors names it, its shape, and its bytes in the file."""
 
     file: Path
     dtype: str
@@ -41,12 +41,12 @@ class Stored:
 
     @property
     def entries(self) -> int:
-        """Numbers in it."""
+        """Number of its entries."""
         return math.prod(self.shape)
 
     @property
     def columns(self) -> int:
-        """Numbers in a row of it, where a row is all that belongs to one place of the first dimension."""
+        """Number of entries in a row, which is one place of the first dimension."""
         return math.prod(self.shape[1:])
 
     def read(self, first: int, stop: int) -> bytearray:
@@ -60,7 +60,7 @@ class Stored:
         return content
 
     def numbers(self, first: int, stop: int) -> torch.Tensor:
-        """The entries `first` … `stop`-1 in the type that they are stored in, `[m]`."""
+        """The entries `first` … `stop`-1 in their stored type, `[m]`."""
         if first == stop:
             return torch.empty(0, dtype=FLOATS[self.dtype])
         return torch.frombuffer(self.read(first, stop), dtype=FLOATS[self.dtype])
@@ -76,7 +76,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name, in the order in which they lie in the files; `headers` is what each file has before them."""
+    """Tensors by name, in their order in the files; `headers` holds each file's bytes before them."""
 
     path: Path
     files: tuple[Path, ...]
@@ -84,14 +84,14 @@ class Checkpoint:
     tensors: Mapping[str, Stored]
     index: Path | None = None
     folder: Path | None = None
-    """Where a folder was given and not a file."""
+    """The folder, if the checkpoint was given as one."""
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
-        """The checkpoint of a safetensors file, of an index of several, or of a folder that holds either.
+        """The checkpoint of a safetensors file, of an index of several, or of a folder with either.
 
-        Raises ValueError that names the file for anything else, for a shard that is missing, and for an index that does
-        not agree with its shards.
+        Raises ValueError that names the file for anything else, for a missing shard, and for an index that does not
+        agree with its shards.
         """
         folder = path if path.is_dir() else None
         if folder:
@@ -160,20 +160,21 @@ def _header(file: Path) -> tuple[bytes, dict[str, Stored]]:
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """Names for an error message: the first few and how many there are."""
+    """Names for an error message: the first few and their number."""
     more = f", … ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is one of the patterns, in which `*` stands for anything."""
+    """Whether a name matches one of the patterns, in which `*` stands for any text."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def chosen_names(tuned: Checkpoint, only: Sequence[str], leave: Sequence[str]) -> tuple[str, ...]:
-    """Tensors of floating-point numbers that `only` names (all if empty) and neither `leave` nor `BUFFERS` does.
+    """Tensors of floating-point numbers that match `only` (all if empty) and neither `leave` nor `BUFFERS`.
 
-    Raises ValueError for a pattern that no tensor has, for what cannot be computed with, and where nothing is chosen.
+    Raises ValueError for a pattern that no tensor matches, for a type that does not allow arithmetic, and for no
+    tensors.
     """
     if strange := [each for each in (*only, *leave) if not any(fnmatchcase(name, each) for name in tuned.tensors)]:
         raise ValueError(f"no tensor of {tuned.path} is called {listed(strange)}; * stands for anything")
@@ -192,7 +193,7 @@ def chosen_names(tuned: Checkpoint, only: Sequence[str], leave: Sequence[str]) -
 def check_pair(base: Checkpoint, tuned: Checkpoint, names: Sequence[str], leave: Sequence[str]) -> None:
     """Raise ValueError that names every tensor of one checkpoint that has no twin of its shape in the other.
 
-    Tensors that `leave` names need none: the new classifier, embeddings of another vocabulary.
+    Tensors that match `leave` need none: the new classifier, embeddings of another vocabulary.
     """
     faults = []
     for one, other in ((tuned, base), (base, tuned)):
@@ -227,13 +228,13 @@ def _tied(checkpoint: Checkpoint, name: str) -> bool:
 
 
 def same_bytes(one: Stored, other: Stored) -> bool:
-    """Whether two tensors of one type and shape hold the same."""
+    """Whether two tensors of one type and shape have the same bytes."""
     blocks = spans(one, COMPARED, whole_rows=False)
     return one.ends() == other.ends() and all(one.read(*block) == other.read(*block) for block in blocks)
 
 
 def twins_of(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> dict[str, str]:
-    """For every name the first one that holds the same bytes in all checkpoints: tied weights stored twice."""
+    """For every name the first one with the same bytes in all checkpoints: tied weights stored twice."""
     twins: dict[str, str] = {}
     alike: dict[tuple[object, ...], list[str]] = {}
     for name in names:
@@ -252,7 +253,7 @@ def twins_of(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> dict[st
 
 
 def fingerprint(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:
-    """`deltas xxh3:…` of names, types, shapes and both ends of each tensor: read in a moment, equal for equal files."""
+    """`deltas xxh3:…` of names, types, shapes and both ends of each tensor: fast to read, equal for equal files."""
     digest = xxhash.xxh3_128()
     for name in sorted(names):
         for each in checkpoints:
@@ -263,7 +264,7 @@ def fingerprint(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:
 
 
 def spans(stored: Stored, entries: int, *, whole_rows: bool) -> Iterator[tuple[int, int]]:
-    """A tensor in blocks (first, stop) of about so many entries; of whole rows if asked for or where they fit."""
+    """A tensor in blocks (first, stop) of about so many entries; of whole rows with `whole_rows` or where they fit."""
     columns = max(stored.columns, 1)
     size = columns * max(entries // columns, 1) if whole_rows or columns <= entries else entries
     for first in range(0, stored.entries, size):

@@ -1,4 +1,4 @@
-"""One q for a whole delta, found by judging checkpoints that were pruned with other values of it (DAREx's q with
+"""Find one q for a whole delta by evaluating checkpoints that were pruned with other values of it (DAREx's q with
 labels or without: Deng et al., ICLR 2025, arXiv 2410.09344).
 """
 
@@ -23,16 +23,16 @@ from secateur.trainers.passes.layer_inputs import LayerInputs
 from secateur.trainers.pruning.delta_rescaling import FoundQ, mean_without_farthest, most_tried, q_by_search
 
 SEARCHED: Final = 2
-"""Word that tells the seeds of the masks that q is searched with from the seed of the one that is kept."""
+"""Word that separates the seeds of the search's masks from the seed of the final mask."""
 
 
 @dataclass(frozen=True)
 class QSearch:
-    """How checkpoints are judged: `score` gives a number, higher is better, for the folder of a pruned one.
+    """The evaluation of checkpoints: `score` gives a number, higher is better, for the folder of a pruned one.
 
-    Random masks are judged by the mean of so many `draws` of them, less the one farthest from it where there are three
-    or more; none is the mask that is kept. `made_of` tells the judge from others: where it is given, what was judged
-    already is taken from a run that was stopped.
+    A q with random masks is scored by the mean over `draws` masks, without the one farthest from it if there are three
+    or more; none is the final mask. `made_of` identifies the evaluation: if it is set, a stopped run's results are used
+    again.
     """
 
     score: Callable[[Path], float]
@@ -46,7 +46,7 @@ class QSearch:
 
     @classmethod
     def by(cls, name: str, draws: int = 4) -> "QSearch":
-        """By the function that `module:function` names; raises ValueError where there is none."""
+        """The evaluation by the function at `module:function`; raises ValueError for a missing one."""
         score = named(name, "the score of q")
         if not callable(score):
             raise ValueError(f"the score of q {name!r} is no function: it is called with the folder of a checkpoint")
@@ -54,7 +54,7 @@ class QSearch:
 
 
 def tried_file(folder: Path) -> Path:
-    """Where a search for the q of a delta that goes to `folder` notes what it judged, until the delta is written."""
+    """The file of the results of a search for the q of a delta for `folder`, until the delta is written."""
     return folder.with_name(f"{folder.name}.tried.json")
 
 
@@ -66,10 +66,10 @@ def search_q(
     how: QSearch,
     progress: Progress | None = None,
 ) -> FoundQ:
-    """The q whose pruned checkpoints are judged best, by `q_by_search`; masks are those of `choice`.
+    """The q with the best score of its pruned checkpoints, by `q_by_search`; masks are those of `choice`.
 
-    Every checkpoint is written beside `folder`, judged and deleted again, one at a time. Raises ValueError for a score
-    that is no number.
+    Every checkpoint is written beside `folder`, evaluated and deleted again, one at a time. Raises ValueError for a
+    score that is not a number.
     """
     draws = how.draws if choice.select == "random" else 1
     judged = Judged.read(tried_file(folder), how.made_of and f"{how.made_of} {source.made_for} {asdict(choice)}")
@@ -91,7 +91,7 @@ def search_q(
 def score_of(
     source: DeltaSource, folder: Path, choice: DeltaChoice, inputs: Mapping[str, LayerInputs], how: QSearch
 ) -> float:
-    """What the checkpoint of one choice is judged to be."""
+    """The score of the checkpoint of one choice."""
     scored = Scored(source, choice, inputs)
     cut = cut_over_all(scored)
     with disk_errors(folder), claimed(folder, folder=True) as partial:

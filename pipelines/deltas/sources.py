@@ -1,4 +1,4 @@
-"""Where a fine-tuning delta comes from: two checkpoints, a checkpoint and a LoRA adapter, or an adapter's factors."""
+"""Sources of a fine-tuning delta: two checkpoints, a checkpoint and a LoRA adapter, or an adapter's factors."""
 
 import json
 import math
@@ -19,7 +19,7 @@ FACTOR = re.compile(
 )
 
 BEGINNINGS = ("true", "false", "gaussian", "eva", "orthogonal", "mica")
-"""Values of `init_lora_weights` that leave the base as it is, so that base + B A is the tuned model (peft 0.21)."""
+"""Values of `init_lora_weights` that do not change the base, so that base + B A is the tuned model (peft 0.21)."""
 BEYOND = (
     "use_dora",
     "lora_bias",
@@ -33,15 +33,15 @@ BEYOND = (
     "kasa_config",
     "monteclora_config",
 )
-"""Settings of adapters that are more than a B A added to weights of layers."""
+"""Settings of adapters that change more than layers' weights by B A."""
 
 
 @dataclass(frozen=True)
 class DeltaSource(ABC):
-    """Deltas of the tensors `names`, to be written in the `layout` of a checkpoint whose other tensors are copied.
+    """Deltas of the tensors `names`, for the `layout` of a checkpoint whose other tensors are copied.
 
-    `twins` names for each tensor the first one of the same contents, whose mask it shares. `made_for` tells the delta
-    from others.
+    `twins` names for each tensor the first one of the same content, whose mask it shares. `made_for` identifies the
+    delta.
     """
 
     layout: Checkpoint
@@ -50,7 +50,7 @@ class DeltaSource(ABC):
     made_for: str
 
     by_rows: ClassVar[bool] = False
-    """Whether blocks have to be of whole rows."""
+    """Whether blocks must consist of whole rows."""
 
     @abstractmethod
     def block(self, name: str, first: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,7 +59,7 @@ class DeltaSource(ABC):
 
 @dataclass(frozen=True)
 class TunedDelta(DeltaSource):
-    """What a fine-tuned checkpoint has more than its base."""
+    """The difference of a fine-tuned checkpoint and its base."""
 
     base: Checkpoint
 
@@ -67,7 +67,7 @@ class TunedDelta(DeltaSource):
     def of(
         cls, base: Checkpoint, tuned: Checkpoint, only: Sequence[str] = (), leave: Sequence[str] = ()
     ) -> "TunedDelta":
-        """Raises ValueError that names every tensor without a twin, before anything is computed."""
+        """Raises ValueError that names every tensor without a twin, before any computation."""
         names = chosen_names(tuned, only, leave)
         check_pair(base, tuned, names, leave)
         names = tuple(name for name in names if name in base.tensors)
@@ -84,17 +84,17 @@ class TunedDelta(DeltaSource):
 
 @dataclass(frozen=True)
 class AdapterDelta(DeltaSource):
-    """What a LoRA adapter adds to its base: scaling · B A, computed a few rows at a time, never stored."""
+    """The product that a LoRA adapter adds to its base: scaling · B A, computed a few rows at a time, never stored."""
 
     factors: Mapping[str, "Factors"]
     by_rows = True
 
     @classmethod
     def of(cls, base: Checkpoint, folder: Path, only: Sequence[str] = (), leave: Sequence[str] = ()) -> "AdapterDelta":
-        """The adapter in a folder as peft saves it, over its base.
+        """The adapter in a folder of peft, over its base.
 
-        Raises ValueError that names what is not plain LoRA over linear layers and embeddings, and factors that do not
-        fit the base.
+        Raises ValueError that names settings other than plain LoRA over linear layers and embeddings, and factors that
+        do not fit the base.
         """
         adapter, settings = read_adapter(folder)
         factors = factors_of(adapter, settings)
@@ -121,11 +121,11 @@ class AdapterDelta(DeltaSource):
 
 @dataclass(frozen=True)
 class FactorDelta(DeltaSource):
-    """An adapter's own factors as deltas from zero, each pruned by itself, as peft's `dare_linear` does."""
+    """An adapter's own factors as deltas from zero, each pruned by itself, as in peft's `dare_linear`."""
 
     @classmethod
     def of(cls, folder: Path, only: Sequence[str] = (), leave: Sequence[str] = ()) -> "FactorDelta":
-        """The adapter in a folder as peft saves it."""
+        """The adapter in a folder of peft."""
         adapter, settings = read_adapter(folder)
         factors_of(adapter, settings)
         names = chosen_names(adapter, only, leave)
@@ -140,7 +140,7 @@ class FactorDelta(DeltaSource):
 
 @dataclass(frozen=True)
 class Factors:
-    """The two factors of a layer's delta in an adapter, and by how much their product is scaled."""
+    """The two factors of a layer's delta in an adapter, and the scale of their product."""
 
     adapter: Checkpoint
     first: str
@@ -150,7 +150,7 @@ class Factors:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the delta."""
+        """Shape of the delta."""
         inputs, outputs = self.adapter.tensors[self.first].shape[1], self.adapter.tensors[self.second].shape[0]
         return (inputs, outputs) if self.transposed else (outputs, inputs)
 
@@ -166,7 +166,7 @@ class Factors:
 
 
 def read_adapter(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
-    """An adapter's tensors and settings; raises ValueError for what is not LoRA as B A, naming the setting."""
+    """An adapter's tensors and settings; raises ValueError that names a setting other than LoRA as B A."""
     config = folder / CONFIG
     if not config.is_file():
         raise ValueError(f"{folder} holds no {CONFIG}: give the folder that peft's save_pretrained wrote")
@@ -197,7 +197,7 @@ def read_adapter(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
 
 
 def factors_of(adapter: Checkpoint, settings: Mapping[str, Any]) -> dict[str, Factors]:
-    """Factors by the name of the weight that they change; raises ValueError that names tensors that are none."""
+    """Factors by the name of the weight that they change; raises ValueError that names tensors of other kinds."""
     sides: dict[tuple[str, bool], dict[str, str]] = {}
     strange = []
     for name, stored in adapter.tensors.items():
@@ -221,7 +221,7 @@ def factors_of(adapter: Checkpoint, settings: Mapping[str, Any]) -> dict[str, Fa
 
 
 def scaling_of(module: str, rank: int, settings: Mapping[str, Any]) -> float:
-    """What B A is multiplied by: alpha / rank, or alpha / √rank where the adapter is rank-stabilised."""
+    """The scale of B A: alpha / rank, or alpha / √rank if the adapter is rank-stabilised."""
     patterns = settings.get("alpha_pattern") or {}
     own = next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), None)
     alpha = float(settings["lora_alpha"] if own is None else own)

@@ -1,7 +1,7 @@
-"""Prune a fine-tuning delta on disk: what stays is rescaled and added to the base, tensor by tensor, block by block.
+"""Prune a fine-tuning delta on disk: rescale the kept part and add it to the base, tensor by tensor, block by block.
 
-What is written has the fine-tuned checkpoint's own files, headers and types, so that whatever read the one reads the
-other. Beside it lies the mask as packed bits.
+The result has the fine-tuned checkpoint's own files, headers and types, so that the same programs read it. Beside it
+lies the mask as packed bits.
 """
 
 import shutil
@@ -52,24 +52,24 @@ BY_LAYER: Final[Mapping[str, Callable[..., Any]]] = {
 }
 """Rules that give each layer its q from its mean inputs."""
 DOCUMENT: Final = "manifest.json"
-"""What a pruned checkpoint says of itself, which does not go along where it is pruned again."""
+"""The manifest of a pruned checkpoint, which is not copied when that is pruned again."""
 Blocks = Iterator[tuple[int, int, np.ndarray]]
 """First entry, entry behind the last, and mask of each block of a tensor."""
 ALONG: Final = (".json", ".txt", ".model", ".jinja", ".md")
-"""Endings of small files beside the weights (configuration, tokenizer) that go along."""
+"""Endings of small files beside the weights (configuration, tokenizer) that are copied."""
 COPIED: Final = 1 << 22
 
 
 @dataclass(frozen=True)
 class DeltaChoice:
-    """Which share of a delta stays, and by what the rest of it is rescaled.
+    """The share of a delta to keep, its selection, and its rescaling.
 
-    `random` is DARE: exactly the budget of each tensor or, with `each`, every entry by itself, as the paper draws.
+    `random` is DARE: exactly the budget of each tensor or, with `each`, every entry by itself, as in the paper.
     `magnitude` (|Δ|) and `wanda` (|Δ| · ‖x‖, of matrices alone) keep the highest of each tensor, of each row of a
-    matrix (an output of a layer), or of `all` tensors together. `rescale` divides what stays by q: `dare` by `keep`, a
-    number by itself, `moments`, `bound` and `least_bound` by a q for each layer, `search` by one that is found by
-    judging checkpoints; left out it is `dare` for random entries and `none` for chosen ones. Where counts round a
-    tensor's share, q follows it (`made_up`).
+    matrix (an output of a layer), or of `all` tensors together. `rescale` divides kept entries by q: `dare` by `keep`,
+    a number by itself, `moments`, `bound` and `least_bound` by a q for each layer, `search` by the best q over
+    evaluated checkpoints; the default is `dare` for random entries and `none` for others. Where counts round a tensor's
+    share, q follows it (`made_up`).
     """
 
     keep: float
@@ -95,7 +95,7 @@ class DeltaChoice:
 
     @property
     def rescaling(self) -> Rescale | float:
-        """How what stays is rescaled, the default filled in."""
+        """The rescaling of kept entries, the default filled in."""
         if self.rescale is None:
             return "dare" if self.select == "random" else "none"
         return self.rescale
@@ -103,7 +103,7 @@ class DeltaChoice:
 
 @dataclass(frozen=True)
 class TensorCount:
-    """Entries of a tensor's delta, how many stay, and what they are divided by."""
+    """Entries of a tensor's delta, the number of kept ones, and their divisor."""
 
     entries: int
     kept: int
@@ -117,11 +117,11 @@ def write_pruned(
     divisors: Mapping[str, float],
     progress: Progress | None = None,
 ) -> dict[str, TensorCount]:
-    """Write base + kept delta / q of every tensor, its masks and what goes along into an empty folder.
+    """Write base + kept delta / q of every tensor, its masks and the copied files into an empty folder.
 
-    `masks` gives first, stop and mask of each block. Arithmetic is in float32 (float64 where a tensor is), the result
+    `masks` yields first, stop and mask of each block. Arithmetic is in float32 (float64 where a tensor is), the result
     in the layout's own type; tensors without a divisor are copied. Raises ValueError, naming the tensor, for a delta
-    that is not finite and a result that its type cannot hold.
+    that is not finite and a result out of its type's range.
     """
     layout, done = source.layout, 0
     counts: dict[str, TensorCount] = {}
@@ -148,7 +148,7 @@ def write_pruned(
 
 
 def check_inputs(source: DeltaSource, choice: DeltaChoice, inputs: Mapping[str, LayerInputs]) -> None:
-    """Raise ValueError where layers' inputs are needed and missing, or are of another width than the layers."""
+    """Raise ValueError for layers' inputs that are missing, or of another width than the layers."""
     layers = source.layout.tensors
     wide = [
         f"{name} [{len(each.means)}] and {list(layers[name].shape)}"
@@ -222,7 +222,7 @@ class Scored:
 
 
 def cut_over_all(scored: Scored) -> Cut | None:
-    """Where the scores of all tensors are cut, for a choice over all of them."""
+    """The cut through the scores of all tensors, for a choice over all of them."""
     if scored.choice.over != "all":
         return None
     return cut_of(lambda: scored.blocks(scored.source.names), sum(scored.budgets.values()))
@@ -233,7 +233,7 @@ def divisors_of(
 ) -> dict[str, float]:
     """The q of every tensor.
 
-    By layer, a bias has that of its weight, whose scores it joins as one more column of input 1, and tensors without
+    By layer, a bias has the q of its weight, whose scores it joins as one more column of input 1, and tensors without
     recorded inputs have the mean over layers.
     """
     rescaling = choice.rescaling
@@ -261,7 +261,7 @@ def divisors_of(
 
 
 def bias_of(weight: str) -> str:
-    """Name of the bias of a layer with such a weight."""
+    """Name of the bias of the layer with this weight."""
     return weight.removesuffix("weight") + "bias"
 
 
@@ -286,7 +286,7 @@ def _delta(source: DeltaSource, name: str, first: int, stop: int) -> tuple[torch
 
 
 def _written(source: DeltaSource, name: str, masks: Blocks, divisor: float, written: BinaryIO) -> Iterator[np.ndarray]:
-    """Write a pruned tensor; gives the mask of each block after it is written."""
+    """Write a pruned tensor; yields the mask of each block after it is written."""
     kind = FLOATS[source.layout.tensors[name].dtype]
     for first, stop, mask in masks:
         before, delta = _delta(source, name, first, stop)
@@ -298,7 +298,7 @@ def _written(source: DeltaSource, name: str, masks: Blocks, divisor: float, writ
 
 
 def copy_bytes(stored: Stored, written: BinaryIO) -> None:
-    """Copy a tensor as it is."""
+    """Copy a tensor."""
     with stored.file.open("rb") as file:
         file.seek(stored.start)
         left = stored.stop - stored.start
@@ -311,7 +311,7 @@ def copy_bytes(stored: Stored, written: BinaryIO) -> None:
 
 
 def copy_along(layout: Checkpoint, folder: Path) -> None:
-    """Copy the index and, where a folder was given, the small files in it, so that the new one loads as it does."""
+    """Copy the index and, for a folder, the small files in it, so that the new one loads the same way."""
     if layout.index is not None:
         shutil.copyfile(layout.index, folder / layout.index.name)
     for file in sorted(layout.folder.iterdir()) if layout.folder else ():

@@ -26,14 +26,14 @@ TEMPLATE = Path(__file__).with_name("card.md.jinja")
 MOST_CLASSES = 1000
 LARGEST_REPORT = 2**26
 LONGEST = 300
-"""Characters of a name or a setting on a card."""
+"""Most characters of a name or a setting on a card."""
 SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 ENCODINGS = {"image": "image-classification", "text": "text-classification", "features": "tabular-classification"}
 ReportPath = Annotated[str, Field(description="report.json of the study, whose verdict the card then quotes")]
 
 
 class Reported(BaseModel):
-    """What a card takes from a report."""
+    """The entries of a report that a card quotes."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -41,7 +41,7 @@ class Reported(BaseModel):
     verdict: StrictStr
     table: list[list[StrictStr]]
     note: StrictStr
-    """How to read the table: over which family of comparisons p-values are corrected."""
+    """A note on the table: the family of comparisons over which p-values are corrected."""
 
 
 @exporter(".md")
@@ -86,7 +86,7 @@ def card_text(selected: Selected, report: str, extra: dict[str, Any]) -> str:
         pretty_name=f"{line(made.dataset)}, pruned by {line(made.selection)}",
         license=None if made.license is None else line(made.license),
         size_categories=[size_category(declared.count)],
-        # The Hub has no word for several labels at once, and one for numbers.
+        # The Hub has no term for several labels at once, and one for numbers.
         task_categories=[ENCODINGS[kind]] if kind and labelled else None,
         tags=["data-pruning", "coreset", "secateur"],
         pruning={
@@ -135,7 +135,7 @@ def table(rows: list[list[str]]) -> str:
 
 
 def read_report(path: str, dataset: str) -> Reported:
-    """What a report.json says; ManifestError where it is none, or is of another data set."""
+    """The content of a report.json; ManifestError for another file, or a report of another data set."""
     file = Path(path) / "report.json" if Path(path).is_dir() else Path(path)
     if file.stat().st_size > LARGEST_REPORT:
         raise ManifestError(f"{file} is larger than a report can be")
@@ -151,7 +151,7 @@ def read_report(path: str, dataset: str) -> Reported:
 
 
 def size_category(count: int) -> str:
-    """The Hub's word for so many samples."""
+    """The Hub's term for a number of samples."""
     place = 0 if count < 1000 else int(math.log10(count + 0.5)) - 2
     if place == 0:
         return f"n<{SIZES[0]}"
@@ -159,15 +159,15 @@ def size_category(count: int) -> str:
 
 
 def line(text: str) -> str:
-    """A text on one line, cut where it is long."""
+    """A text on one line, shortened where necessary."""
     return one_line(text, LONGEST)
 
 
 def prose(text: str, longest: int = LONGEST) -> str:
-    """A text that Markdown and HTML show as it is."""
+    """A text escaped so that Markdown and HTML show it unchanged."""
     return in_markdown(text, longest)
 
 
 def code(text: str) -> str:
-    """A text that stands between backticks."""
+    """A text for use between backticks."""
     return line(text).replace("`", "'")

@@ -1,6 +1,6 @@
-"""Exports of kept fine-tuning data as trainers of language models read them: TRL, axolotl and LLaMA-Factory.
+"""Exports of kept fine-tuning data for trainers of language models: TRL, axolotl and LLaMA-Factory.
 
-Each is a folder with the rows, what its trainer must be told of them, and the manifest. Prompts, roles and answers are
+Each is a folder with the rows, the trainer's configuration for them, and the manifest. Prompts, roles and answers are
 those that `task: sft` reads: several columns of a prompt are one message, ShareGPT's roles are the usual ones.
 """
 
@@ -33,9 +33,9 @@ Conversational = Annotated[
 
 @dataclass(frozen=True)
 class Talk:
-    """One kept row: `text` that is learned whole, or `messages`, of which the answers from message `first` on are.
+    """One kept row: `text`, learned whole, or `messages`, whose answers from message `first` on are learned.
 
-    `prompts` and `completion` are the texts of a row that holds no messages. `place` names the row for messages.
+    `prompts` and `completion` are the texts of a row without messages. `place` names the row in messages to the user.
     """
 
     place: str
@@ -47,13 +47,13 @@ class Talk:
 
 
 class Talks:
-    """Kept rows as talks, a few read at a time; with `added` values of each, such as its row in the user's file."""
+    """Kept rows as talks, read in small batches; with `added` values of each, such as its row in the user's file."""
 
     def __init__(self, selected: Selected, to: str, row_column: str) -> None:
         columns = selected.columns
         self.kind = columns.kind if columns is not None else "none"
         if selected.dataset is None:
-            selected.data  # raises with what is needed  # noqa: B018
+            selected.data  # raises without data  # noqa: B018
         if columns is None or self.kind not in ("completion", "messages", "text"):
             raise ManifestError(
                 f"{to} reads prompts with completions, conversations or texts, and the manifest is of {self.kind}: "
@@ -78,7 +78,7 @@ class Talks:
                 yield talk, {name: values[position] for name, values in self.rows.items()}
 
     def talk_of(self, place: str, cells: Sequence[str]) -> Talk:
-        """One row from its cells; raises Unfit for one that is no conversation."""
+        """One row from its cells; raises Unfit for one that is not a conversation."""
         if self.kind == "text":
             return Talk(place, text=cells[0])
         if self.kind == "messages":
@@ -94,7 +94,7 @@ class Talks:
 
 
 def as_text(cell: Any) -> str:
-    """A cell as `task: sft` reads it: a list of messages as its JSON, without what is null."""
+    """A cell as `task: sft` reads it: a list of messages as its JSON, without nulls."""
     return cell if isinstance(cell, str) else "" if cell is None else json_text(without_null(cell))
 
 
@@ -106,7 +106,7 @@ def without_null(value: Any) -> Any:
 
 
 def copy_manifest(selected: Selected, path: Path) -> None:
-    """The manifest's own files, into the folder `manifest` of an export."""
+    """Copy the manifest's own files into the folder `manifest` of an export."""
     (path / "manifest").mkdir()
     manifest = selected.manifest
     for name in ("manifest.json", *manifest.declaration.files):
@@ -130,7 +130,7 @@ def trl(selected: Selected, path: Path, *, conversational: Conversational = True
 
 
 def for_trl(talk: Talk, kind: str, conversational: bool) -> dict[str, Any]:
-    """A row in one of TRL's shapes; raises ManifestError where it has none."""
+    """A row in one of TRL's formats; raises ManifestError for a row that has none."""
     if kind == "text":
         return {"text": talk.text}
     if kind == "messages":
@@ -151,7 +151,7 @@ def for_trl(talk: Talk, kind: str, conversational: bool) -> dict[str, Any]:
 def axolotl(selected: Selected, path: Path, *, row_column: RowColumn = "") -> None:
     """Kept rows of fine-tuning data for axolotl: `data.jsonl`, and `axolotl.yaml`, `datasets:` of its configuration.
 
-    Prompts and completions are conversations, too, of which each message says whether it is learned (`train`). The
+    Prompts and completions become conversations, too, whose messages have a flag `train` for those to learn. The
     manifest lies beside them in `manifest`.
     """
     talks = Talks(selected, "axolotl", row_column)
@@ -186,7 +186,7 @@ def llama_factory(selected: Selected, path: Path, *, row_column: RowColumn = "")
     """Kept rows of fine-tuning data for LLaMA-Factory: `data.json`, `dataset_info.json`; the folder is `dataset_dir`.
 
     Prompts and completions are in its Alpaca format, conversations in its ShareGPT format under OpenAI's names, texts
-    as for pre-training; the data set is called as the study. The manifest lies beside them in `manifest`.
+    as for pre-training; the data set has the study's name. The manifest lies beside them in `manifest`.
     """
     talks, formats, differ = Talks(selected, "LLaMA-Factory", row_column), dict[bool, str](), Counter[str]()
     with (path / "data.json").open("w", encoding="utf-8", newline="\n") as file:
@@ -219,7 +219,7 @@ def llama_factory(selected: Selected, path: Path, *, row_column: RowColumn = "")
 
 
 def read_otherwise(talk: Talk, kind: str) -> list[str]:
-    """What LLaMA-Factory makes of a row and a study does not, each to be said of so many rows."""
+    """Differences between LLaMA-Factory's reading of a row and a study's, for a warning with the number of rows."""
     if kind == "text":
         return []
     roles = [message["role"] for message in talk.messages]
@@ -234,7 +234,7 @@ def read_otherwise(talk: Talk, kind: str) -> list[str]:
 
 
 def for_llama_factory(talk: Talk, kind: str) -> dict[str, Any]:
-    """A row in one of LLaMA-Factory's formats; raises ManifestError for turns in an order that it would leave out."""
+    """A row in one of LLaMA-Factory's formats; raises ManifestError for turns in an order that it would skip."""
     if kind == "text":
         return {"text": talk.text}
     if talk.completion:

@@ -1,4 +1,4 @@
-"""Export of which rows stay where they are: nothing of the data is copied."""
+"""Export the positions of kept rows in data that stay where they are, without a copy of the data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +24,9 @@ Key = Annotated[
 
 @exporter(".parquet")
 def in_place(selected: Selected, path: Path, *, data: Data = "", key: Key = "") -> None:
-    """Which rows stay, where they are: numbers of rows and seals of their files, which `secateur.in_place` opens.
+    """Kept rows of data that stay where they are: row numbers and seals of their files, for `secateur.in_place`.
 
-    At most 8 bytes a row and 64 kB are written. A file that changes afterwards is refused by name.
+    It writes at most 8 bytes a row and 64 kB. A file that changes afterwards is refused by name.
     """
     view = view_of(selected.manifest, data, key=key) if data else of_study(selected)
     with known_files(view.reader.data):
@@ -37,7 +37,7 @@ def in_place(selected: Selected, path: Path, *, data: Data = "", key: Key = "") 
 
 
 def of_study(selected: Selected) -> InPlace:
-    """Kept rows of the files of a study; ManifestError where there is none, or they are of another format."""
+    """Kept rows of the files of a study; ManifestError without a study, and for files of another format."""
     if selected.dataset is None or not selected.sources:
         raise ManifestError(
             "rows stay in the files of the data: name these (--set data=PATH), or their study (--study)"

@@ -1,6 +1,6 @@
-"""Exports of which rows are kept, without the samples: row numbers and masks.
+"""Exports of the positions of kept rows, without the samples: row numbers and masks.
 
-Rows are those of the files that the user has, from 0 and a header not counted; or of a data set that is given.
+Rows are those of the user's files, from 0 and a header not counted; or of the given data set.
 """
 
 import zipfile
@@ -17,14 +17,14 @@ from secateur.pipelines.manifests.row_files import READ, ending_of
 
 BLOCK = 1 << 20
 MOST_ROWS = 2**33
-"""Rows that a mask may be of; it would take a GiB. What a manifest says without its data costs nothing to say."""
+"""Largest number of rows of a mask, which takes a GiB; a manifest's claim alone must not allocate memory."""
 
 
 @exporter(".npy")
 def indices(selected: Selected, path: Path) -> None:
     """Kept rows of the user's file, int64 ascending, as a NumPy array.
 
-    Of several files it is int64 `[kept, 2]`: place of the file among those of the manifest, and row in it.
+    For several files it is int64 `[kept, 2]`: place of the file among those of the manifest, and row in it.
     """
     located = selected.located
     with path.open("wb") as file:
@@ -37,7 +37,7 @@ def indices(selected: Selected, path: Path) -> None:
 def text(selected: Selected, path: Path) -> None:
     """Kept rows of the user's file as text, one number per line; of several files `FILE:ROW`.
 
-    Of pictures that lie in a folder of their own these are their paths below it.
+    For pictures in a folder of their own, the lines are their paths below it.
     """
     located, paths = selected.located, paths_of(selected)
     with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -51,7 +51,7 @@ def text(selected: Selected, path: Path) -> None:
 
 
 def paths_of(selected: Selected) -> list[str]:
-    """Paths of kept pictures, in their order, where each has one of its own and lies in no file of rows."""
+    """Paths of kept pictures, in their order, where each has its own and lies in no file of rows."""
     kept = selected.manifest.selection
     image = kept.columns.get("image")
     own = "path" in kept.table.columns and kept.origin.types.get(str(image)) == "picture"
@@ -65,7 +65,7 @@ def paths_of(selected: Selected) -> list[str]:
 def bitmap(selected: Selected, path: Path) -> None:
     """Keep mask of all rows of the user's file, eight to a byte, the first in the lowest bit, as a NumPy uint8 array.
 
-    `np.unpackbits(bits, count=n, bitorder="little").astype(bool)` gives the mask back. Of several files it is an
+    `np.unpackbits(bits, count=n, bitorder="little").astype(bool)` gives the mask back. For several files it is an
     archive (.npz) of one mask for each, by its name.
     """
     located = selected.located
@@ -83,7 +83,7 @@ def bitmap(selected: Selected, path: Path) -> None:
 
 
 def _member_names(located: Located) -> list[str]:
-    """Names of files as an archive may hold them: no root and no way up; with their numbers where two would be one."""
+    """Names of files for members of an archive: without a root and `..`; with their numbers where two are equal."""
     plain = ["/".join(p for p in PurePosixPath(file.name).parts if p not in ("/", "..")) for file in located.files]
     return plain if len(set(plain)) == len(plain) else [f"{place}/{name}" for place, name in enumerate(plain)]
 

@@ -1,6 +1,6 @@
-"""Pictures as files: cells of an image column as the bytes and the ending that a file of theirs has.
+"""Pictures as files: the bytes and the file ending of each cell of an image column.
 
-What is encoded stays as it is, byte for byte; what is an array becomes a PNG.
+Encoded pictures are copied byte for byte; arrays become PNG.
 """
 
 import io
@@ -26,7 +26,7 @@ ENDINGS = {
     "PNG": "png", "JPEG": "jpg", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff", "WEBP": "webp", "PPM": "ppm",
     "JPEG2000": "jp2", "ICO": "ico", "TGA": "tga",
 }  # fmt: skip
-"""Endings of the formats that readers of image folders and of shards know; others are encoded anew as PNG."""
+"""Endings of the formats that readers of image folders and of shards know; others are encoded again as PNG."""
 KNOWN = {f".{ending}" for ending in (*ENDINGS.values(), "jpeg", "tif", "pgm")}
 """Endings by which readers of image folders find pictures."""
 
@@ -41,7 +41,7 @@ class Picture:
 
     @property
     def file_name(self) -> str:
-        """Its own name, with an ending that readers know; empty where it has none, or one that is not safe to use."""
+        """Its own name, with an ending that readers know; empty where it has none, or an unsafe one."""
         own = Path(self.name)
         name = self.name if own.suffix.lower() in KNOWN else f"{own.stem}.{self.ending}"
         return name if own.stem and is_safe(name) else ""
@@ -51,7 +51,7 @@ class Picture:
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
     def place(self, path: Path, *, link: bool) -> None:
-        """Write the picture to a new file; with `link` as another name of its file, where the file system can."""
+        """Write the picture to a new file; with `link` as a hard link to its file, where the file system has them."""
         if isinstance(self.content, bytes):
             path.write_bytes(self.content)
             return
@@ -62,7 +62,7 @@ class Picture:
 
 
 def picture_column(selected: Selected) -> str:
-    """Name of the column that holds the pictures; ManifestError where there is none or more than one may be meant."""
+    """Name of the column of pictures; ManifestError where there is none or more than one is possible."""
     import datasets
 
     features = selected.data.features
@@ -78,7 +78,7 @@ def picture_column(selected: Selected) -> str:
 
 
 def undecoded(dataset: "datasets.Dataset", column: str) -> "datasets.Dataset":
-    """The data set with its image column as cells of `{"bytes", "path"}`; columns of arrays stay as they are."""
+    """The data set with its image column as cells of `{"bytes", "path"}`; columns of arrays are unchanged."""
     import datasets
 
     feature = dataset.features[column]
@@ -90,8 +90,8 @@ def undecoded(dataset: "datasets.Dataset", column: str) -> "datasets.Dataset":
 def pictures(selected: Selected, column: str) -> Iterator[tuple[int, Picture, dict[str, Any]]]:
     """Position among the kept rows, picture and other columns of each kept sample.
 
-    Raises ManifestError that names the row of a picture that is missing or cannot be decoded, or lies where the export
-    will stand.
+    Raises ManifestError that names the row of a picture that is missing, cannot be decoded, or lies in the export's
+    place.
     """
     place = selected.target.resolve()
     for part, table in selected.blocks(undecoded(selected.data, column)):

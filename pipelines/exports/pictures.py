@@ -36,14 +36,14 @@ def imagefolder(
     link: Link = False,
     label_numbers: LabelNumbers = False,
 ) -> None:
-    """Kept images as files, for `datasets`' imagefolder, torchvision and whatever reads lists of files.
+    """Kept images as files, for `datasets`' imagefolder, torchvision and other readers of lists of files.
 
     Layout `classes` is `<class>/<file>`, `metadata` is `images/<file>` and metadata.csv with file_name, row, label and
-    what else the data set has of them.
-    Files keep their names; those that have none, or one that readers of folders would misread, are named by their row.
-    Both have list.txt, `<file> <number of the class>` in the order of the rows, and classes.json, name and folder of
-    each number. Encoded images are copied byte for byte; arrays become PNG. Where targets are numbers or sets of labels
-    there are no class folders, list.txt or classes.json, and metadata.csv has the label columns, lists as JSON.
+    the other columns of the data set. Files keep their names; those without one, or with one that readers of folders
+    would misread, are named by their row. Both have list.txt, `<file> <number of the class>` in the order of the rows,
+    and classes.json, name and folder of each number. Encoded images are copied byte for byte; arrays become PNG. Where
+    targets are numbers or sets of labels there are no class folders, list.txt or classes.json, and metadata.csv has the
+    label columns, lists as JSON.
     """
     column, classed = picture_column(selected), selected.labels_hold == "class"
     if layout == "classes" and not classed:
@@ -81,7 +81,7 @@ def imagefolder(
             if classed:
                 listed.write(f"{name} {label}\n")
     if layout == "classes":
-        # Readers of image folders take classes from a metadata.csv where there is one, and from folders otherwise.
+        # Readers of image folders take classes from a metadata.csv if there is one, and from folders otherwise.
         (path / "metadata.csv").rename(path / "rows.csv")
     if classed:
         classes = {str(label): {"name": names[label], "folder": folders[label]} for label in sorted(names)}
@@ -89,7 +89,7 @@ def imagefolder(
 
 
 def other_columns(selected: Selected, read: Set[str]) -> list[str]:
-    """Columns of the data set that are neither among those read nor labels."""
+    """Columns of the data set that are neither in `read` nor labels."""
     labels = selected.columns.labels if selected.columns else ()
     return [name for name in selected.data.column_names if name not in read and name not in labels]
 
@@ -100,7 +100,7 @@ def cell_text(value: Any) -> Any:
 
 
 def file_name(folder: str, picture: Picture, key: str, taken: set[str]) -> str:
-    """Where a picture stands below the export: under its own name, with its row where another one has it already."""
+    """The path of a picture below the export: its own name, with its row where another one has the name already."""
     name = picture.file_name or f"{key}.{picture.ending}"
     if fold(f"{folder}/{name}") in taken:
         name = f"{Path(name).stem}-{key}{Path(name).suffix}"
@@ -109,7 +109,7 @@ def file_name(folder: str, picture: Picture, key: str, taken: set[str]) -> str:
 
 
 def warn_of_numbers(selected: Selected, names: Mapping[int, str | None], folders: Mapping[int, str]) -> None:
-    """Say where readers, which number classes by the order of their folders, give other numbers than the study."""
+    """Warn where readers, which number classes by the order of their folders, give other numbers than the study."""
     said = (
         "readers that number classes by their folders give {} than the study: take the numbers from classes.json, or "
         "export with layout metadata"

@@ -1,8 +1,8 @@
-"""Export formats of a manifest's selection: one decorated function per format, in a file of this room.
+"""Export formats of a manifest's selection: one decorated function per format, in a file of this folder.
 
-A format's function gets what is kept and a path to write to: a file, or an empty folder where its suffix is "". Its
-keyword-only parameters are the format's settings. Where a data set is given the rows are those of that data set,
-found by content hash if they moved.
+A format's function gets the kept rows and a path to write to: a file, or an empty folder where its suffix is "". Its
+keyword-only parameters are the format's settings. With a data set the rows are those of that data set, found by
+content hash if they moved.
 """
 
 import importlib
@@ -22,6 +22,7 @@ from secateur.pipelines.files.addresses import is_url, refuse_secret, shown
 from secateur.pipelines.files.objects import RECEIPT as RECEIPT
 from secateur.pipelines.files.objects import Upload
 from secateur.pipelines.files.partial_names import remove_leftovers
+from secateur.pipelines.files.unwritable import refuse_unwritable
 from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing, write_bytes
 from secateur.pipelines.manifests.document import ManifestError, explained, shortened
 from secateur.pipelines.manifests.manifest import Manifest
@@ -41,7 +42,7 @@ Write = TypeVar("Write", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class Exporter:
-    """A format: its name, the ending of its file ("" for a folder), a sentence, its settings, and what writes it.
+    """A format: its name, the ending of its file ("" for a folder), a sentence, its settings, and its writer.
 
     `several` is the ending where the rows lie in several files.
     """
@@ -54,7 +55,7 @@ class Exporter:
     several: str
 
     def suffix_for(self, manifest: Manifest) -> str:
-        """The ending of what is written of a manifest: that of several files where its rows lie in several."""
+        """The ending of a manifest's export: that for several files where its rows lie in several."""
         return self.several if len(manifest.selection.origin.files) > 1 else self.suffix
 
 
@@ -96,16 +97,16 @@ def export(
 ) -> Path | str:
     """Write a manifest's selection in the format `to` and return the file or folder.
 
-    It is `target`, or `<manifest folder>_<format><suffix>` beside the manifest; it appears whole or not at all, and
-    what a killed export left beside it is removed. To a URL (`s3://…`) a file is written here first and then stored; of
-    a folder `secateur.json` comes last, so that one without it is not whole. `dataset` and `hash_rows` are as for
-    `Manifest.apply`; `dataset` may also be what `training_rows` reads of a study. `settings` are those of the format;
-    `progress` gets rows done and rows in all, `warn` what a reader of the export should know (a Python warning where
-    it is left out).
+    The path is `target`, or `<manifest folder>_<format><suffix>` beside the manifest; the export appears whole or not
+    at all, and leftovers of killed exports beside it are removed. For a URL (`s3://…`) a file is written here first and
+    then stored; a folder's `secateur.json` comes last, so that a folder without it is incomplete. `dataset` and
+    `hash_rows` are as for `Manifest.apply`; `dataset` may also be the result of `training_rows`. `settings` are those
+    of the format; `progress` gets rows done and rows in all, `warn` gets notes for readers of the export (by default a
+    Python warning).
 
     Raises ManifestError for an unknown format or setting, a manifest that does not verify, a data set that it was not
     made from, samples that the format cannot hold, a target inside or around the manifest's folder or the data's, one
-    that exists without `overwrite`, and a folder that is no export of ours even with it.
+    that exists without `overwrite`, and with it a folder that is not our export.
     """
     if isinstance(target, str) and is_url(target):
         with explained(f"cannot export to {shown(target)}"):
@@ -139,9 +140,9 @@ def export(
 
 
 def target_of(manifest: Manifest, chosen: Exporter, target: Path | str | None) -> Path:
-    """Where the export goes."""
+    """The path of the export."""
     if target is not None:
-        # "." and "a/.." have names of their own once they are absolute.
+        # "." and "a/.." get names once they are absolute.
         return Path(target) if Path(target).name not in ("", "..") else Path(os.path.abspath(target))
     folder = manifest.path.resolve()
     return folder.with_name(f"{folder.name}_{chosen.name}{chosen.suffix_for(manifest)}")
@@ -150,8 +151,9 @@ def target_of(manifest: Manifest, chosen: Exporter, target: Path | str | None) -
 def refuse_unsafe(
     path: Path, manifest: Manifest, chosen: Exporter, given: "datasets.Dataset | SourceRows | None", *, overwrite: bool
 ) -> None:
-    """Raise ManifestError where writing to a path would replace the manifest, the data or what is not ours."""
+    """Raise ManifestError where writing to a path would replace the manifest, the data or other files than ours."""
     refuse_existing(path, overwrite=overwrite)
+    refuse_unwritable({"--out": path})
     place, folder = path.resolve(), manifest.path.resolve()
     if place.is_relative_to(folder):
         raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds its sealed files alone")
@@ -181,7 +183,7 @@ def is_export(folder: Path) -> bool:
 
 
 def receipt(selected: Selected, chosen: Exporter, settings: Mapping[str, Any]) -> str:
-    """What an exported folder says of itself, as JSON; nothing in it depends on when or where it was written."""
+    """The description of an exported folder, as JSON; it does not depend on the time or place of writing."""
     declared = selected.manifest.declaration
     content = {
         "format": chosen.name,

@@ -1,4 +1,4 @@
-"""What an export is made of: the kept rows, where they are, and a way through them that holds few at a time."""
+"""The input of an export: the kept rows, their places, and iteration over them in small batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE, PICTURES_AT_ONCE = 4096, 64
 SPREAD = 8
-"""Rows are read as a range and thinned where it holds at most this many times as many: a range costs no copies."""
+"""Rows are read as a range and thinned if it holds at most this many times as many: a range costs no copies."""
 
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Rows of a source as the user has them: all columns of the files of training samples, one file after another.
+    """Rows of a source with the user's values: all columns of the files of training samples, one file after another.
 
-    `files` are their names and numbers of rows, `revision` that of the data as they are now. Relative paths of pictures
-    start from `folder`; `sources` are the paths that are read.
+    `files` are their names and numbers of rows, `revision` that of the data now. Relative paths of pictures start from
+    `folder`; `sources` are the paths of the read files.
     """
 
     data: "datasets.Dataset"
@@ -42,9 +42,10 @@ class SourceRows:
 
 @dataclass(frozen=True)
 class Located:
-    """Where the user has kept rows: `files`, and for each row the place of its file and the row in it, int64 `[kept]`.
+    """Places of kept rows in the user's data: `files`, and for each row the place of its file and the row in it, int64
+    `[kept]`.
 
-    Rows of a data set that was given lie in one file without a name.
+    Rows of a given data set lie in one file without a name.
     """
 
     files: tuple[FileRows, ...]
@@ -53,11 +54,11 @@ class Located:
 
     @property
     def several(self) -> bool:
-        """Whether a row alone does not say which sample is meant."""
+        """Whether a row number alone is ambiguous."""
         return len(self.files) > 1
 
     def key(self, position: int) -> str:
-        """The sample at a position among the kept rows as part of a file's name: its row, behind its file's number."""
+        """A part of a file name for the sample at a position among the kept rows: its row, after its file's number."""
         file, row = int(self.file[position]), int(self.row[position])
         width = len(str(max(self.files[file].rows - 1, 0)))
         return (f"{file:0{len(str(len(self.files) - 1))}d}-" if self.several else "") + f"{row:0{width}d}"
@@ -70,13 +71,13 @@ class Located:
 
 @dataclass(frozen=True)
 class Selected:
-    """The kept `rows`, int64 ascending `[kept]`, of the `count` rows of `dataset` or of what the manifest is of.
+    """The kept `rows`, int64 ascending `[kept]`, of the `count` rows of `dataset` or of the manifest's own data.
 
-    `located` says where the user has them: in the files that the manifest names, or in the data set that was given.
-    `labels` int64 and `weights` float32 (None where all weigh the same) go with them, `columns` says what the columns
-    of `dataset` are (None where nobody does), `target` is where the export will stand, `folder` where relative paths of
-    pictures start, `sources` the files that the data set was read from. `warn` takes a sentence that a reader of the
-    export should know, `beside` the content of further files, by what their names have behind that of the export.
+    `located` gives their places: in the manifest's files, or in the given data set. `labels` int64 and `weights`
+    float32 (None for equal weights) belong to them, `columns` names the columns of `dataset` (None if unknown),
+    `target` is the path of the export, `folder` the start of relative paths of pictures, `sources` the files of the
+    data set. `warn` takes a note for readers of the export, `beside` the content of further files, by the part of their
+    names after the export's.
     """
 
     manifest: Manifest
@@ -96,24 +97,24 @@ class Selected:
 
     @property
     def data(self) -> "datasets.Dataset":
-        """The data set; ManifestError where there is none."""
+        """The data set; ManifestError without one."""
         if self.dataset is None:
             raise ManifestError("this format holds samples, so it needs the data set: name a study (--study)")
         return self.dataset
 
     @property
     def labels_hold(self) -> Target:
-        """What the label columns hold."""
+        """The kind of targets in the label columns."""
         return (self.columns and self.columns.target) or "class"
 
     @property
     def class_names(self) -> dict[int, str | None]:
-        """Name of each class by its label, as the manifest has them."""
+        """Name of each class by its label, from the manifest."""
         return {counted.label: counted.name for counted in self.manifest.declaration.payload.classes}
 
     @property
     def label_names(self) -> dict[int, str]:
-        """Name of each class by its number; ManifestError where targets are no classes."""
+        """Name of each class by its number; ManifestError for targets that are not classes."""
         if self.labels_hold != "class":
             raise ManifestError(
                 f"the labels are {self.labels_hold}, which have no class numbers: leave the setting out"
@@ -121,7 +122,7 @@ class Selected:
         return {label: name if name is not None else str(label) for label, name in self.class_names.items()}
 
     def blocks(self, dataset: "datasets.Dataset") -> Iterator[tuple[slice, pa.Table]]:
-        """Kept rows of a data set as Arrow tables, each with the part of `rows` that it is; trials are not decoded."""
+        """Kept rows of a data set as Arrow tables, each with its slice of `rows`; pictures are not decoded."""
         size = PICTURES_AT_ONCE if has_media(dataset.features) else ROWS_AT_ONCE
         whole = dataset.with_format("arrow")
         for start in range(0, len(self.rows), size):
@@ -140,10 +141,10 @@ def select(
     progress: Progress | None,
     warn: Callable[[str], None],
 ) -> Selected:
-    """What a manifest keeps of a data set, or without one of what it was made from.
+    """The kept rows of a manifest in a data set, or without one in the manifest's own data.
 
-    Rows of a source that is as it was are those that the manifest names; rows that moved, and rows of a data set, are
-    found by content hash. Raises ManifestError for data that the manifest was not made from.
+    For an unchanged source they are the manifest's rows; rows that moved, and rows of a data set, are found by content
+    hash. Raises ManifestError for data that the manifest was not made from.
     """
     rows = manifest.selection
     if rows.order is not None and (twice := len(rows.order) - rows.count):
@@ -171,7 +172,7 @@ def select(
         labels=strata_in(manifest.table)[order],
         weights=None if manifest.weights is None else manifest.weights[order],
         dataset=dataset,
-        # Without data nothing has read the columns, and a manifest may claim any.
+        # Without data no reader has checked the columns, and a manifest may claim any.
         columns=None if dataset is None or callable(named) or not named else Columns(**named),
         target=target,
         progress=progress or (lambda done, total: None),
@@ -195,7 +196,7 @@ def positions_in(
 
 
 def split_at(positions: np.ndarray, files: Sequence[FileRows]) -> tuple[np.ndarray, np.ndarray]:
-    """Place of the file and row in it of rows that are counted over all files."""
+    """Place of the file and row in it, for rows that are counted over all files."""
     starts = Origin(files=tuple(files)).starts
     file = np.searchsorted(starts, positions, side="right") - 1
     return file, positions - starts[file]
@@ -212,7 +213,7 @@ def take(whole: "datasets.Dataset", rows: np.ndarray) -> pa.Table:
 
 
 def has_media(features: Any) -> bool:
-    """Whether a column holds images, sounds or films."""
+    """Whether a column holds images, sounds or videos."""
     import datasets
 
     return any(isinstance(feature, datasets.Image | datasets.Audio | datasets.Video) for feature in features.values())

@@ -20,7 +20,7 @@ LabelNumbers = Annotated[
     bool, Field(description="add cls, the number of the class, and classes.json, which names the numbers")
 ]
 BLOCK = 512
-"""Bytes that a tar file is counted in."""
+"""Block size of a tar file, in bytes."""
 
 
 @exporter("")
@@ -34,10 +34,10 @@ def webdataset(
 ) -> None:
     """Kept samples as tar shards for WebDataset: `shard-000000.tar` …, keys are rows of the user's file, zero-padded.
 
-    Of several files the number of the file stands before the row. Members of a sample: its image (`png`, `jpg`, …) as
-    it was encoded, or its text (`txt`); `json` with the row, the file if there are several, the weight if there is one,
-    and every other column, labels as the user has them; with `label_numbers` `cls`, the number of its class. sizes.json
-    says how many samples each shard has. Nothing in a shard depends on when, where or by whom it was written.
+    For several files the number of the file stands before the row. Members of a sample: its image (`png`, `jpg`, …) in
+    its own encoding, or its text (`txt`); `json` with the row, the file if there are several, the weight if there is
+    one, and every other column, labels with the user's values; with `label_numbers` `cls`, the number of its class.
+    sizes.json holds the number of samples of each shard. A shard does not depend on the time, place or user of writing.
     """
     if label_numbers:
         names = {str(label): name for label, name in sorted(selected.label_names.items())}
@@ -49,7 +49,7 @@ def webdataset(
 
 
 class Shards:
-    """Tar files written one after another, each of at most so many samples and bytes, `sizes` samples by name."""
+    """Tar files written one after another, with limits of samples and bytes; `sizes` holds samples by file name."""
 
     def __init__(self, folder: Path, most_samples: int, most_bytes: int) -> None:
         self.folder, self.most_samples, self.most_bytes = folder, most_samples, most_bytes

@@ -1,4 +1,4 @@
-"""What an export takes from a study: its training rows, the report on it, and what to say of what was written."""
+"""Inputs of an export from a study, its training rows and report, and the summary of the written export."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 def training_rows(file: StudyFile, root: Path, to: str = "") -> SourceRows:
     """All columns of the files that a study selects from, with the user's own values, undecoded.
 
-    CSV and JSON lines are typed over all files, as the study's own columns are; a CSV that is to be a CSV again stays
-    texts. Parquet is what `datasets` reads of it; a data set is itself. `root` is where assets are, and with them
-    prepared tables; `to` the format that is to be written.
+    CSV and JSON lines have one type per column over all files, as in the study; a CSV for export as CSV stays texts.
+    Parquet is read by `datasets`; a data set is returned itself. `root` is the folder of assets and prepared tables;
+    `to` the format to write.
     """
     study = file.study
     assert isinstance(study, Study | Choice)
@@ -57,7 +57,7 @@ def training_rows(file: StudyFile, root: Path, to: str = "") -> SourceRows:
 
 
 def sources_of(study: Study | Choice, base: Path) -> list[Path]:
-    """Files of a source; none of a data set that lies in a library or on the hub."""
+    """Files of a source; none for a data set of a library or on the hub."""
     try:
         return [path for paths in study.read_source.files(base).values() for path in paths]
     except NotImplementedError:
@@ -73,7 +73,7 @@ def whole_rows(files: Sequence[SourceFile], cache: Path, *, texts: bool) -> tupl
             paths = [file.name for file in files]
             data = datasets.load_dataset("parquet", data_files=paths, split="train", cache_dir=str(cache))
         return data, [file.footer[1] for file in files if isinstance(file, ParquetFile)]
-    # Of features some texts stand for a missing value: here all are what the user wrote.
+    # In features some texts stand for a missing value: here all texts are the user's own.
     plain = [
         replace(file, features=(), missing=(), verbatim=True) if isinstance(file, CsvFile) else file for file in files
     ]
@@ -99,7 +99,7 @@ def whole_rows(files: Sequence[SourceFile], cache: Path, *, texts: bool) -> tupl
 
 
 def whole_types(files: Sequence[SourceFile], *, texts: bool) -> dict[str, pa.DataType]:
-    """One type for each column that any of the files has, in the order of the first."""
+    """One type for each column of any of the files, in the order of the first."""
     chosen: dict[str, pa.DataType] = {}
     for file in files:
         all_texts = texts and isinstance(file, CsvFile)
@@ -131,7 +131,7 @@ def write_whole(files: Sequence[SourceFile], wanted: Types, path: Path) -> None:
 
 
 def with_report(to: str, settings: dict[str, Any], manifest: Manifest, root: Path) -> dict[str, Any]:
-    """The settings of a format, the study's report among them where the format quotes one and there is one."""
+    """The settings of a format, with the study's report if the format quotes one and it exists."""
     report = root / manifest.provenance.dataset / "report" / "report.json"
     quotes = to in exporters() and "report" in exporters()[to].settings.model_fields
     plain = Path(manifest.provenance.dataset).name == manifest.provenance.dataset
@@ -140,7 +140,7 @@ def with_report(to: str, settings: dict[str, Any], manifest: Manifest, root: Pat
 
 
 def described(path: Path | str, to: str, manifest: Manifest) -> dict[str, Any]:
-    """What was written, as JSON-able data: where, how many rows of how many, in how many files and bytes."""
+    """The written export as JSON-able data: path, rows, all rows, and numbers of files and bytes."""
     if isinstance(path, str):
         sizes, where = sizes_at(path), path
     else:

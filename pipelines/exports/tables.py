@@ -1,8 +1,8 @@
 """Exports of kept rows as tables: Parquet, CSV, JSON lines, a folder of the `datasets` library.
 
-Labels are the user's own values; CSV and JSON lines write the names of a column whose numbers the data itself names.
-Each holds the rows of the data set with all their columns, or, where no data set is given, the manifest's own table
-of kept rows, hashes, labels and scores. A selection that weights its samples adds its weights as a column.
+Labels are the user's own values; CSV and JSON lines write names for numbers where the data itself names them.
+Each holds the rows of the data set with all their columns or, without a data set, the manifest's own table of kept
+rows, hashes, labels and scores. A selection that weights its samples adds its weights as a column.
 """
 
 import codecs
@@ -46,8 +46,8 @@ ShardMegabytes = Annotated[int, Field(ge=1, le=10**6, description="most megabyte
 class Rows:
     """Kept rows as Arrow tables of one schema, with the added columns; pictures in files of their own are read in.
 
-    With `texts` numbers that the data set has names for become these names. Numbers of classes are a ClassLabel, so
-    that their names are written beside them where the format has a place for it.
+    With `texts`, numbers that the data set names become these names. Numbers of classes are a ClassLabel, so that their
+    names are written beside them if the format allows it.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Rows:
             names, numbers = selected.label_names, datasets.Value("int64")
             whole = not texts and sorted(names) == list(range(len(names)))
             feature = datasets.ClassLabel(names=[names[label] for label in sorted(names)]) if whole else numbers
-            if texts:  # neither CSV nor JSON lines have a place for names of numbers
+            if texts:  # CSV and JSON lines cannot hold names of numbers
                 named = {str(label): names[label] for label in sorted(names)}
                 selected.beside[".classes.json"] = json.dumps(named, indent=2, ensure_ascii=False) + "\n"
             self.added[number_column] = (selected.labels, feature)
@@ -82,7 +82,7 @@ class Rows:
     def __iter__(self) -> Iterator[pa.Table]:
         from datasets.table import embed_table_storage
 
-        # Pictures are found by what the schema's metadata says of the columns.
+        # The schema's metadata identifies the columns of pictures.
         schema = self.dataset.features.arrow_schema
         for part, table in self._blocks():
             table = embed_table_storage(table.cast(schema)) if has_media(self.features) else table.cast(schema)
@@ -102,7 +102,7 @@ class Rows:
 
 
 def with_pandas(schema: pa.Schema, sources: Sequence[Path]) -> pa.Schema:
-    """A schema with what pandas wrote into the first of the Parquet files of rows: which column is the index."""
+    """A schema with pandas' metadata from the first of the Parquet files of rows: the name of the index column."""
     if not sources or sources[0].suffix != ".parquet":
         return schema
     told = (pq.read_schema(sources[0]).metadata or {}).get(b"pandas")
@@ -110,7 +110,7 @@ def with_pandas(schema: pa.Schema, sources: Sequence[Path]) -> pa.Schema:
 
 
 def places_of(selected: Selected) -> tuple[Any, Any]:
-    """The user's row of each kept sample, and the feature of that column; of several files `FILE:ROW`."""
+    """The user's row of each kept sample, and the feature of that column; for several files `FILE:ROW`."""
     import datasets
 
     located = selected.located
@@ -122,7 +122,7 @@ def places_of(selected: Selected) -> tuple[Any, Any]:
 
 
 def texts_of_classes(features: Any) -> dict[str, Callable[[Any], Any]]:
-    """For columns of numbers that a data set has names for, and lists of them: what makes names of a cell."""
+    """For columns of numbers that a data set names, and lists of them: functions from a cell to names."""
     named = {name: getattr(getattr(of, "feature", of), "names", None) for name, of in features.items()}
     return {name: partial(_named, names) for name, names in named.items() if names}
 
@@ -142,7 +142,7 @@ def text_feature(feature: Any) -> Any:
 
 
 def label_texts(selected: Selected) -> Callable[[Mapping[str, Any], int], Any]:
-    """What gives the label of a record as the user has it; its name where the data have no column for it."""
+    """A function from a record to its label with the user's value; its name where the data have no column for it."""
     name = selected.columns.labels[0] if selected.columns and selected.columns.labels else "label"
     named, names = texts_of_classes(selected.data.features), selected.class_names
 
@@ -165,7 +165,7 @@ def parquet(
 ) -> None:
     """Kept rows of the data set as Parquet, or without one the table of kept rows, hashes, labels and scores.
 
-    Images and sounds that the data set keeps in files of their own travel within the Parquet file.
+    Images and sounds in files of their own are stored within the Parquet file.
     """
     rows = Rows(selected, row_column, weight_column, number_column)
     with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
@@ -174,7 +174,7 @@ def parquet(
 
 
 def grouped(tables: "Rows | Iterator[pa.Table]") -> Iterator[pa.Table]:
-    """Tables joined until they are worth a row group."""
+    """Tables joined to the size of a row group."""
     waiting: list[pa.Table] = []
     for table in tables:
         waiting.append(table)
@@ -196,8 +196,8 @@ def jsonl(
 ) -> None:
     """Kept rows of the data set as JSON lines, or without one the table of kept rows, hashes, labels and scores.
 
-    Lines of a study of JSON lines are copied as they stand there, the added columns behind their own. Otherwise a NaN,
-    which JSON does not know, is null; times are ISO 8601. Bytes and images cannot be held.
+    Lines of a study of JSON lines are copied unchanged, with the added columns at their end. Otherwise a NaN, which
+    JSON does not have, is null; times are ISO 8601. Bytes and images cannot be held.
     """
     rows = Rows(selected, row_column, weight_column, number_column, texts=True)
     if selected.sources and all(READ.get(ending_of(source)) == "jsonl" for source in selected.sources):
@@ -211,7 +211,7 @@ def jsonl(
 
 
 def copy_lines(selected: Selected, added: Mapping[str, Any], write: Callable[[bytes], Any]) -> None:
-    """Copy the kept lines of JSON files, with values of added columns, `[kept]` each, behind their own."""
+    """Copy the kept lines of JSON files, with values of added columns, `[kept]` each, at their end."""
     position = 0
 
     def with_added(lines: bytes) -> None:
@@ -243,8 +243,8 @@ def csv(
 ) -> None:
     """Kept rows of the data set as CSV in UTF-8, or without one the table of kept rows, hashes, labels and scores.
 
-    Fields of a study of CSV files are written as they stand there. An empty field is a missing value; times are ISO
-    8601; lists and objects are written as JSON. Bytes and images cannot be held.
+    Fields of a study of CSV files are written unchanged. An empty field is a missing value; times are ISO 8601; lists
+    and objects are written as JSON. Bytes and images cannot be held.
     """
     rows = Rows(selected, row_column, weight_column, number_column, texts=True)
     refuse_bytes(rows.features, rows.schema, "CSV")
@@ -254,7 +254,7 @@ def csv(
     between = separator or selected.manifest.selection.origin.separator
     formulas = 0
     with path.open("wb") as file:
-        # polars has no name for a column that has none.
+        # polars has no name for a nameless column.
         header = io.StringIO()
         csv_module.writer(header, delimiter=between, lineterminator="\n").writerow(rows.schema.names)
         file.write(header.getvalue().encode())
@@ -273,13 +273,13 @@ def csv(
 
 
 def formulas_in(frame: pl.DataFrame) -> int:
-    """How many texts of a table a spreadsheet takes for formulas: =, @, or a sign before other things than a number."""
+    """The number of texts that a spreadsheet reads as formulas: =, @, or a sign before anything but a number."""
     like = pl.col(pl.String).str.contains(r"^[\t\r]*(?:[=@]|[+-][^0-9.\s])")
     return int(frame.select(pl.sum_horizontal(like.sum())).item() or 0) if pl.String in frame.dtypes else 0
 
 
 def refuse_bytes(features: Any, schema: pa.Schema, what: str) -> None:
-    """Raise ManifestError where a column holds what JSON cannot: images, sounds, films or bytes."""
+    """Raise ManifestError for a column of images, sounds, videos or bytes, which JSON cannot hold."""
     for name in features:
         if has_media({name: features[name]}) or _holds_bytes(schema.field(name).type):
             raise ManifestError(
@@ -338,7 +338,7 @@ def datasets(
     rows = Rows(selected, row_column, weight_column, number_column)
     origin = rows.dataset.info
     info = DatasetInfo(origin.description, origin.citation, origin.homepage, origin.license, features=rows.features)
-    # An empty one of the same columns: what the library writes beside the rows is the library's to say.
+    # An empty one of the same columns: the library decides which files it writes beside the rows.
     empty = Dataset.from_dict({name: [] for name in rows.features}, info=info)
     with own_manners():
         empty.save_to_disk(path)
@@ -359,7 +359,7 @@ def datasets(
 
 
 def sharded(tables: Rows, size: int) -> Iterator[Iterator[pa.Table]]:
-    """Consecutive tables in parts of about `size` bytes; each part is to be used up before the next."""
+    """Consecutive tables in parts of about `size` bytes; consume each part before the next."""
     source = iter(tables)
     upcoming = next(source, None)
 

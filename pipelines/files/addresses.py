@@ -1,7 +1,7 @@
 """Files by path, and objects of a store by URL (`s3://`, `gs://`, `memory://`, whatever fsspec knows).
 
-Credentials come from where a store's own client looks for them, or from `options`, which fsspec's file system takes.
-Neither they nor what a URL holds of them are in anything that is shown or written: see `shown`.
+Credentials come from the places where a store's own client looks for them, or from `options` for fsspec's file system.
+No message or file contains them, nor those in a URL: see `shown`.
 """
 
 import glob
@@ -20,7 +20,7 @@ from secateur.pipelines.files.contents import content_of
 
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 BLOCK = 1 << 22
-"""Bytes of an object that are read at once."""
+"""Bytes per read of an object."""
 
 CHANGES = (
     "ETag",
@@ -34,18 +34,18 @@ CHANGES = (
     "md5",
     "crc32c",
 )
-"""What clients of stores call what changes with an object."""
+"""Clients' names for the properties that change with an object."""
 
 Options = Mapping[str, Any]
 Address = str | Path
 
 
 class AddressError(ValueError):
-    """A path or URL that leads nowhere; the message says which, and what to do."""
+    """A path or URL that does not exist; the message names it and the remedy."""
 
 
 def is_url(address: Address) -> bool:
-    """Whether a text is a URL; `C:\\data` and `FILE:3` are none."""
+    """Whether a text is a URL; `C:\\data` and `FILE:3` are not."""
     return isinstance(address, str) and URL.match(address) is not None
 
 
@@ -63,7 +63,7 @@ def shown(address: Address) -> str:
 
 
 def refuse_secret(address: Address) -> None:
-    """Raise AddressError for a URL with a user, a password or a query: it would be shown and written."""
+    """Raise AddressError for a URL with a user, a password or a query, as messages and files would contain it."""
     if shown(address) != str(address):
         raise AddressError(
             f"{shown(address)} is given with a user, a password or a query: leave credentials to what the store's "
@@ -73,22 +73,23 @@ def refuse_secret(address: Address) -> None:
 
 @dataclass(frozen=True)
 class Stored:
-    """A file at a path, or an object that `store`, a file system of fsspec, has at its path; `name` is shown."""
+    """A file at a path, or an object that `store`, a file system of fsspec, has at its path; `name` is for messages."""
 
     path: str
     name: str
     store: Any = None
 
     def size(self) -> int | None:
-        """Bytes, or None where it is not there."""
+        """Bytes, or None for a missing file."""
         if self.store is None:
             return os.path.getsize(self.path) if os.path.isfile(self.path) else None
         return int(self.store.info(self.path)["size"]) if self.store.isfile(self.path) else None
 
     def version(self) -> str:
-        """What the store says of an object that changes whenever it does, by which an unchanged one is not read again.
+        """A digest of the store's properties of an object that change with it, so that an unchanged one is not read
+        again.
 
-        Empty of a file, and where the store says nothing of the kind.
+        Empty for a file, and where the store has no such properties.
         """
         if self.store is None:
             return ""
@@ -97,7 +98,7 @@ class Stored:
         return xxhash.xxh3_128_hexdigest(repr(sorted(known.items())).encode()) if known else ""
 
     def digest(self) -> str:
-        """XXH3-128 of its bytes, 32 hexadecimal digits; a file that nobody has written since is not read again."""
+        """XXH3-128 of its bytes, 32 hexadecimal digits; a file that did not change is not read again."""
         if self.store is None:
             return content_of(Path(self.path))
         total = xxhash.xxh3_128()
@@ -110,37 +111,37 @@ class Stored:
         """A stream of its bytes that can seek."""
         if self.store is None:
             return open(self.path, "rb")
-        # A process that was forked has the parent's store, whose threads are not there: fsspec makes it one of its own.
+        # A forked process has the parent's store without its threads: fsspec makes it a new one.
         store = type(self.store)(*self.store.storage_args, **self.store.storage_options)
         return store.open(self.path, "rb")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, or the beginning that the names of some objects of a store share."""
+    """A folder, or the common prefix of the names of some objects of a store."""
 
     path: str
     address: str
-    """What is shown."""
+    """The address for messages."""
     store: Any = None
 
     def at(self, name: str) -> Stored:
-        """What is at a name, with forward slashes, below it."""
+        """The file at a name, with forward slashes, below it."""
         separator = "" if self.address.endswith("/") else "/"
         path = os.path.join(self.path, name) if self.store is None else f"{self.path.rstrip('/')}/{name}"
         return Stored(path, f"{self.address}{separator}{name}", self.store)
 
     @cached_property
     def there(self) -> bool:
-        """Whether it is a folder."""
+        """Whether it is an existing folder."""
         return os.path.isdir(self.path) if self.store is None else bool(self.store.isdir(self.path))
 
     def seen_from(self, folder: Path) -> str:
-        """Its path from another folder, with forward slashes; of a store its URL."""
+        """Its path from another folder, with forward slashes; for a store its URL."""
         return self.address if self.store is not None else os.path.relpath(self.path, folder).replace(os.sep, "/")
 
     def names(self, ending: str = "") -> list[str]:
-        """Files that lie in it, not deeper, sorted, less hidden ones."""
+        """Files directly in it, sorted, without hidden ones."""
         if self.store is None:
             found = [entry.name for entry in os.scandir(self.path) if entry.is_file()]
         else:
@@ -150,7 +151,8 @@ class Folder:
 
 
 def store_of(url: str, options: Options | None = None) -> tuple[Any, str]:
-    """The file system of a URL and the path in it; AddressError where fsspec knows none, or lacks its package."""
+    """The file system of a URL and the path in it; AddressError for one that fsspec does not know, or whose package is
+    missing."""
     import fsspec
 
     try:
@@ -161,7 +163,7 @@ def store_of(url: str, options: Options | None = None) -> tuple[Any, str]:
 
 
 def folder_of(address: Address, options: Options | None = None) -> Folder:
-    """The folder at an address, whether it is there or not."""
+    """The folder at an address, which need not exist."""
     if is_url(address):
         store, path = store_of(str(address), options)
         return Folder(path, shown(address).rstrip("/"), store)
@@ -171,9 +173,9 @@ def folder_of(address: Address, options: Options | None = None) -> Folder:
 def found_files(
     data: Address | Sequence[Address], ending: str, options: Options | None = None
 ) -> tuple[Folder, list[str]]:
-    """The files of an ending that a path, a glob, a folder, a URL or a list of these names, sorted within each.
+    """The files with an ending at a path, a glob, a folder, a URL or a list of these, sorted within each.
 
-    They come as the folder that all lie below, and their names from there. Raises AddressError where there is none.
+    Returns their common folder, and their names from there. Raises AddressError where there are none.
     """
     several = [data] if isinstance(data, str | Path) else list(data)
     if len(several) == 1 and (folder := folder_of(several[0], options)).there:

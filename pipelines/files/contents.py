@@ -1,7 +1,7 @@
-"""Contents of files and folders as digests; a file that nobody has written since is not read again.
+"""Digests of the contents of files and folders; a file that did not change is not read again.
 
-What is known of a file goes by its size, inode and times. It lives as long as the process, and from one process to the
-next in a small file, see `remembered`.
+A file is identified by its size, inode and times. The digests live as long as the process, and between processes in a
+small file, see `remembered`.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ import xxhash
 from secateur.pipelines.files.whole_files import write_bytes
 
 SETTLED = 2 * 10**9
-"""Nanoseconds since the last change of a file from which on its times tell a further change: they go in steps."""
+"""Nanoseconds after a file's last change from which on its times reveal a further change: file times go in steps."""
 HEAD = b"secateur contents 1\n"
 SIZE = 16
 """Bytes of a digest."""
 
 _known: dict[bytes, bytes] = {}
-"""By the digest of a path: that of the file's state, and that of its content."""
+"""By the digest of a path: the digests of the file's state and of its content."""
 _asked: ContextVar[set[bytes] | None] = ContextVar("_asked", default=None)
 
 
 def content_of(path: Path) -> str:
-    """XXH3-128 of the bytes of a file, 32 hexadecimal digits; raises OSError where it cannot be read."""
+    """XXH3-128 of the bytes of a file, 32 hexadecimal digits; raises OSError for an unreadable one."""
     name = xxhash.xxh3_128_digest(os.fsencode(os.path.abspath(path)))
     if (asked := _asked.get()) is not None:
         asked.add(name)
@@ -46,13 +46,13 @@ def content_of(path: Path) -> str:
 
 
 def state_of(found: os.stat_result) -> bytes:
-    """Digest of all that changes when a file is written or replaced."""
+    """Digest of all properties that change when a file is written or replaced."""
     state = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     return xxhash.xxh3_128_digest(repr(state).encode())
 
 
 def digest_of(files: Iterable[tuple[str, Path]]) -> str:
-    """32 hexadecimal digits of the names' hash, sizes and contents of files, in their order."""
+    """Hash of the names, sizes and contents of files, in their order, 32 hexadecimal digits."""
     total = xxhash.xxh3_128()
     for name, path in files:
         content = bytes.fromhex(content_of(path))
@@ -61,15 +61,15 @@ def digest_of(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def content_at(path: Path) -> str:
-    """Digest of a file, or of the names and contents of all files below a folder, less hidden ones and bytecode."""
+    """Digest of a file, or of the names and contents of all files below a folder, without hidden ones and bytecode."""
     return digest_of(files_below(path)) if path.is_dir() else content_of(path)
 
 
 def files_below(folder: Path, ending: str = "") -> list[tuple[str, Path]]:
-    """Files of a folder by their names from it, sorted, links followed, less hidden ones and bytecode."""
+    """Files of a folder by their names from it, sorted, links followed, without hidden ones and bytecode."""
     found, seen = [], set[str]()
     for place, folders, names in os.walk(folder, followlinks=True):
-        # A link that leads to a folder above itself would be followed for ever.
+        # A link to a folder above itself would lead to endless recursion.
         folders[:] = [] if (real := os.path.realpath(place)) in seen else folders
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
@@ -80,9 +80,9 @@ def files_below(folder: Path, ending: str = "") -> list[tuple[str, Path]]:
 
 @contextmanager
 def remembered(file: Path) -> Iterator[None]:
-    """Know in the block what `file` says of files, and write to it at the end what the block asked for.
+    """Use the digests in `file` within the block, and at the end write those that the block used to it.
 
-    One that is not there, or damaged, is taken for empty, and replaced.
+    A missing or damaged file counts as empty, and is replaced.
     """
     stored = _read(file)
     _known.update(stored)

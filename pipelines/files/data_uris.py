@@ -1,9 +1,9 @@
-"""Pictures as addresses that are the pictures themselves."""
+"""Pictures as data URIs."""
 
 import base64
 
 KINDS = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"))
-"""Beginnings of encoded pictures, and what browsers call them; any other is WebP."""
+"""First bytes of encoded pictures, and their media types; any other is WebP."""
 
 
 def data_uri(picture: bytes) -> str:

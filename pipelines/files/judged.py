@@ -1,4 +1,4 @@
-"""What a long search or measurement noted after each step, so that the same command goes on where it was stopped."""
+"""Results of a long search or measurement, stored after each step, so that the same command resumes after a stop."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from secateur.pipelines.files.whole_files import write_bytes
 
 @dataclass
 class Judged:
-    """Results by key, noted in a file after each; without `made_of` nothing is noted."""
+    """Results by key, stored in a file after each; without `made_of` nothing is stored."""
 
     file: Path
     made_of: str
@@ -18,16 +18,16 @@ class Judged:
 
     @classmethod
     def read(cls, file: Path, made_of: str) -> "Judged":
-        """What a stopped run of the same work, which `made_of` tells from other work, noted."""
+        """The stored results of a stopped run of the same work, which `made_of` identifies."""
         try:
             told = json.loads(file.read_bytes()) if made_of else {}
-        except (FileNotFoundError, ValueError):  # a file that is not ours to read is begun anew
+        except (FileNotFoundError, ValueError):  # a file of other content is started anew
             told = {}
         same = isinstance(told, dict) and told.get("made_of") == made_of
         return cls(file, made_of, dict(told.get("values", {})) if same and made_of else {})
 
     def note(self, key: str, value: Any) -> None:
-        """Take in one result."""
+        """Store one result."""
         self.values[key] = value
         if self.made_of:
             told = {"made_of": self.made_of, "values": self.values}

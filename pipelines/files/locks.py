@@ -1,4 +1,4 @@
-"""Locks that go with the process that holds them, however it ends, and the note that says who holds one."""
+"""Locks that the system releases when their process ends, however it ends, with a note on the holder."""
 
 import errno
 import json
@@ -18,13 +18,13 @@ from filelock import FileLock, Timeout
 from secateur.pipelines.files.whole_files import write_bytes
 
 SETTLED = 0.5
-"""Seconds in which whoever took a lock has written its note, and whoever only looked has let go."""
+"""Seconds within which the taker of a lock writes its note, and a mere test releases it."""
 LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-"""What file systems answer that know no locks; work goes on without."""
+"""Errors of file systems without locks; work continues without them."""
 
 
 class Held(ValueError):
-    """Another process holds a lock; the text says which."""
+    """Another process holds a lock; the text names it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Holder:
 
     @classmethod
     def here(cls, doing: str = "") -> "Holder":
-        """This process; it does what its command line says unless `doing` says it better."""
+        """This process; its activity is `doing`, by default its command line."""
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         return cls(os.getpid(), platform.node(), time.strftime("%Y-%m-%d %H:%M:%S"), doing or command[:200])
 
@@ -56,10 +56,10 @@ def held(
     waits: Callable[[str], None] | None = None,
     stopped: Callable[[], bool] | None = None,
 ) -> Iterator[None]:
-    """Hold the lock `path` until the block ends; beside it a note says who does.
+    """Hold the lock `path` until the block ends; a note beside it names the holder.
 
-    Where another process holds it, Held is raised, with a sentence about `what`; with `waits` that sentence is passed
-    on instead and the lock waited for, until `stopped` is true: then Held is raised after all.
+    If another process holds it, raises Held with a sentence about `what`. With `waits`, that gets the sentence instead,
+    and the call waits for the lock until `stopped` is true; then it raises Held after all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     note, lock = path.with_name(f"{path.name}.json"), lock_at(path)
@@ -83,12 +83,12 @@ def held(
 
 
 def lock_at(path: Path) -> FileLock:
-    """The lock of a path, not yet taken. The file stays when the lock goes: another might hold it by then."""
+    """The lock of a path, not yet taken. Its file stays after release, as another process might hold it by then."""
     return FileLock(path, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
 
 
 def take(lock: FileLock, **how: Any) -> None:
-    """Acquire a lock, or go without where the file system has none; `how` is as for `FileLock.acquire`."""
+    """Acquire a lock, or continue without one where the file system has none; `how` is as for `FileLock.acquire`."""
     try:
         lock.acquire(**how)
     except OSError as error:
@@ -97,14 +97,14 @@ def take(lock: FileLock, **how: Any) -> None:
 
 
 def is_free(lock: FileLock) -> bool:
-    """Whether nobody held a lock, which this process holds from now on; where there are no locks nobody can tell."""
+    """Whether no process held a lock, which this process then holds; false where the file system has no locks."""
     with suppress(OSError):  # a Timeout is one
         lock.acquire(blocking=False)
     return lock.is_locked
 
 
 def holder_in(note: Path) -> "Holder | str":
-    """Who holds the lock that a note belongs to."""
+    """The holder of the lock to which a note belongs."""
     try:
         return Holder(**json.loads(note.read_bytes()))
     except (OSError, ValueError, TypeError):

@@ -1,8 +1,8 @@
-"""Objects of a store (`s3://`, `gs://`, `memory://`) as files: copies that are kept, and exports that are stored.
+"""Objects of a store (`s3://`, `gs://`, `memory://`) as files: cached copies for reading, and uploads of exports.
 
 A copy lies below `$SECATEUR_CACHE/objects` (`~/.cache/secateur` if that is not set) under the scheme and the path of
-its URL: its own path says where it is from, and nothing of a user, a password or a query is in it. It is fetched again
-where the store says another size, time or tag of the object than when it was fetched.
+its URL, without user, password and query: its path identifies its source. It is fetched again if the store reports
+another size, time or tag of the object than at the last fetch.
 """
 
 import json
@@ -17,26 +17,26 @@ from secateur.pipelines.files.addresses import URL, AddressError, Options, Store
 from secateur.pipelines.files.whole_files import new_file, write_bytes
 
 RECEIPT = "secateur.json"
-"""File of an exported folder that is written last, so that a folder that holds it is whole."""
+"""File of an exported folder that is written last, so that a folder with it is complete."""
 
 
 UPLOADS = "secateur-upload-"
-"""How names of folders begin in which something waits to be stored."""
+"""Prefix of the names of folders whose content waits for its upload."""
 
 
 def waits(path: Path) -> bool:
-    """Whether a path is where something is written that goes to a URL."""
+    """Whether a path lies in a folder whose content waits for its upload."""
     return path.parent.name.startswith(UPLOADS)
 
 
 def objects_folder() -> Path:
-    """Where copies of objects lie."""
+    """The folder of copies of objects."""
     cache = os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur"
     return Path(os.path.abspath(cache)) / "objects"
 
 
 def url_of(path: Path | str) -> str:
-    """The URL of which a path is the copy, without anything secret; empty of any other path."""
+    """The URL of which a path is the copy, without secrets; empty for any other path."""
     try:
         scheme, *parts = Path(path).relative_to(objects_folder()).parts
     except ValueError:
@@ -45,22 +45,22 @@ def url_of(path: Path | str) -> str:
 
 
 def with_urls(text: str) -> str:
-    """A message whose paths of copies are the URLs that they are of."""
+    """A message with the URLs in place of the paths of copies."""
     folder = re.escape(str(objects_folder()))
     return re.sub(rf"{folder}/([A-Za-z][A-Za-z0-9+.-]*)/", r"\1://", text)
 
 
 def scrubbed(error: BaseException, url: str) -> str:
-    """What a store's client says, without user, password and query of any URL in it."""
+    """The message of a store's client, without user, password and query of any URL in it."""
     said = " ".join(str(error).replace(url, shown(url)).split())
     said = re.sub(rf"{URL.pattern[1:]}\S+", lambda found: shown(found[0].rstrip("'\")>,")), said)
     return f"{type(error).__name__}{f': {said[:300]}' if said else ''}"
 
 
 def copied(url: str, options: Options | None = None) -> list[Path]:
-    """Copies of the objects that a URL, or a glob of one, names, sorted by name; of a folder of all in it.
+    """Copies of the objects at a URL, or a glob of one, sorted by name; for a folder of all in it.
 
-    Raises AddressError, without a cause that might say a key, where the store does not know them or cannot be asked.
+    Raises AddressError where the store does not have them or does not answer, without a cause that might contain a key.
     """
     try:
         store, path = store_of(url, options)
@@ -75,13 +75,13 @@ def copied(url: str, options: Options | None = None) -> list[Path]:
         return [_copy(Stored(each, f"{scheme}://{each.lstrip('/')}", store), scheme) for each in sorted(found)]
     except AddressError:
         raise
-    except Exception as error:  # clients of stores raise errors of their own
+    except Exception as error:  # clients of stores raise their own errors
         said = scrubbed(error, url)
     raise AddressError(f"{shown(url)} cannot be read: {said}")
 
 
 def _forget(folder: Path, names: Sequence[str]) -> None:
-    """Remove copies in a folder whose objects are there no longer."""
+    """Remove copies in a folder whose objects no longer exist."""
     there = {folder / name.lstrip("/") for name in names}
     for copy in folder.rglob("*") if folder.is_dir() else ():
         if copy.is_file() and not copy.name.startswith(".") and copy not in there:
@@ -107,7 +107,7 @@ def _copy(stored: Stored, scheme: str) -> Path:
 
 
 def refuse_there(url: str, *, overwrite: bool, options: Options | None = None) -> None:
-    """Raise FileExistsError where something is at a URL that may not be replaced: a folder only if it is an export."""
+    """Raise FileExistsError for an object at a URL that may not be replaced: a folder may only if it is an export."""
     store, path = store_of(url, options)
     try:
         there, folder = store.exists(path), store.isdir(path)
@@ -124,7 +124,7 @@ def refuse_there(url: str, *, overwrite: bool, options: Options | None = None) -
 
 
 def stored_at(url: str, source: Path, options: Options | None = None) -> None:
-    """Write a file, or a folder whose `secateur.json` comes last, to a URL; what an earlier export left there goes."""
+    """Write a file, or a folder whose `secateur.json` comes last, to a URL; removes an earlier export there."""
     store, path = store_of(url, options)
     try:
         if source.is_file():
@@ -150,7 +150,7 @@ def sizes_at(url: str, options: Options | None = None) -> list[int]:
 
 
 class Upload:
-    """A local path to write to, whose content is at `url` once the block ends without an error.
+    """A local path for writing, whose content is uploaded to `url` if the block ends without an error.
 
     >>> with Upload("memory://bucket/a.txt") as path:
     ...     _ = path.write_text("kept")

@@ -1,7 +1,7 @@
-"""The code that a study names by `module:name`, found without importing any of it.
+"""Find the code that a study names by `module:name` without importing any of it.
 
-It is the file of the module; of a package all files `.py` of its top-level folder; and likewise the modules that these
-import, however deep. Of installed packages their versions stand for their files.
+It is the file of the module, for a package all files `.py` of its top-level folder, and likewise the modules that these
+import, at any depth. Installed packages count by their versions instead of their files.
 """
 
 import ast
@@ -23,11 +23,11 @@ from secateur.pipelines.files.contents import content_of, digest_of, files_below
 from secateur.scorers.lazy import look_in_working_folder
 
 OWN = "secateur"
-"""The version of this package stands with every result already."""
+"""This package, whose version is part of every result already."""
 
 _seen: dict[Path, tuple[ModuleSpec | None, str]] = {}
-"""What files of code held at the last look, and by which specification they were loaded then, if they were: whoever
-loads a module anew makes another.
+"""Content of code files at the last look, and the specification under which each was loaded then, if it was: a new
+import of a module makes another.
 """
 
 
@@ -38,8 +38,8 @@ def code_content(module: str) -> str:
 
 
 def code_of(module: str) -> tuple[dict[str, Path], dict[str, str]]:
-    """Files of a module and of what it imports, by their names from the folder that they are imported from, and the
-    versions of installed packages among them. Of a module that is not there both are empty.
+    """Files of a module and of its imports, by their names from their import folder, and the versions of installed
+    packages among them. Both are empty for a module that does not exist.
     """
     look_in_working_folder()
     files, versions, seen, todo = dict[str, Path](), dict[str, str](), {OWN}, [module.partition(".")[0]]
@@ -57,8 +57,8 @@ def code_of(module: str) -> tuple[dict[str, Path], dict[str, str]]:
 
 
 def refuse_changed(files: Iterable[Path]) -> None:
-    """Raise ValueError for a file of code that this process has loaded and that was changed since: results of the old
-    code would be noted as of the new one. Remembers what the files hold now.
+    """Raise ValueError for a file of code that changed after this process loaded it: results of the old code would be
+    stored as those of the new one. Remembers the files' present content.
     """
     loaded = {file: vars(each).get("__spec__") for each in list(sys.modules.values()) if (file := file_of(each))}
     for path in files:
@@ -73,15 +73,15 @@ def refuse_changed(files: Iterable[Path]) -> None:
 
 
 def file_of(module: ModuleType) -> str | None:
-    """File of a loaded module, if it has one; nothing that is loaded when it is asked for is."""
+    """File of a loaded module, if it has one; does not trigger lazy imports."""
     found = vars(module).get("__file__") if isinstance(module, ModuleType) else None
     return found if isinstance(found, str) else None
 
 
 def files_of(top: str) -> tuple[dict[str, Path], bool]:
-    """Files of a top-level module that lies in a folder of the user's, by name, and whether it is installed instead."""
+    """Files of a top-level module in a folder of the user's, by name, and whether it is installed instead."""
     try:
-        spec = find_spec(top)  # of a name without a dot nothing is imported
+        spec = find_spec(top)  # a name without a dot triggers no import
     except (ImportError, ValueError, AttributeError):
         spec = None
     if spec is None:
@@ -98,7 +98,7 @@ def files_of(top: str) -> tuple[dict[str, Path], bool]:
 
 
 def is_installed(path: Path) -> bool:
-    """Whether a path lies in a folder that Python, or an installer, fills."""
+    """Whether a path lies in a folder of Python or of an installer."""
     return any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in installed_folders())
 
 
@@ -112,7 +112,7 @@ def installed_folders() -> tuple[str, ...]:
 
 @cache
 def version_of(top: str) -> str:
-    """Version of the installed package that a module belongs to; empty for one of the standard library."""
+    """Version of the installed package of a module; empty for one of the standard library."""
     if top in sys.stdlib_module_names:
         return ""
     try:
@@ -124,13 +124,13 @@ def version_of(top: str) -> str:
 
 @lru_cache(maxsize=4096)
 def imports_in(path: Path, content: str) -> frozenset[str]:
-    """Top-level names that a file of this content imports, wherever in it; none of one that is no Python.
+    """Top-level names that a file of this content imports, anywhere in it; empty for a file that is not Python.
 
     Relative imports stay in a package, whose files all count.
     """
     try:
         nodes: Iterable[ast.AST] = ast.walk(ast.parse(path.read_bytes()))
-    except (SyntaxError, ValueError):  # whoever imports it says so
+    except (SyntaxError, ValueError):  # the import itself reports it
         nodes = ()
     names = set[str]()
     for node in nodes:

@@ -1,7 +1,7 @@
-"""The hidden names under which files and folders are written: who is writing them, and what killed writers left.
+"""Hidden names of files and folders that are being written, their locks, and leftovers of killed writers.
 
-A partial name is locked by the process that writes it, and the system drops the lock when that process ends, however
-it ends. So what is not locked is a leftover, and what another process is still writing is left alone.
+The writing process locks a partial name, and the system drops the lock when that process ends, however it ends. So an
+unlocked one is a leftover, and a locked one is left alone.
 """
 
 import ctypes
@@ -23,25 +23,25 @@ if sys.platform != "win32":
 WRITING, ASIDE = "partial", "aside"
 LEFTOVER = re.compile(rf"\.(?P<name>.+)\.[0-9a-f]{{12}}\.(?P<ending>{WRITING}|{ASIDE})", re.DOTALL)
 SNAPSHOT = "snapshot.partial"
-"""The state of a training that is being saved."""
+"""The state of a training during its save."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Numbers of Linux's renameat2."""
 
 
 def hidden_sibling(path: Path, ending: str = WRITING) -> Path:
-    """A new hidden name beside `path`, in a folder that is made if need be."""
+    """A new hidden name beside `path`; creates the folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.{ending}")
 
 
 @contextmanager
 def claimed(path: Path, *, folder: bool) -> Iterator[Path]:
-    """An empty file or folder beside `path`, locked until the block ends; whoever opens it must not replace it."""
+    """An empty file or folder beside `path`, locked until the block ends; writers must not replace it."""
     while True:
         partial = hidden_sibling(path)
         partial.mkdir() if folder else partial.touch(exist_ok=False)
         descriptor = _lock(partial, wait=True)
-        # Between its birth and its lock another process may have taken it for a leftover.
+        # Between creation and lock another process may have removed it as a leftover.
         if descriptor is None or partial.exists():
             break
         os.close(descriptor)
@@ -56,13 +56,14 @@ def claimed(path: Path, *, folder: bool) -> Iterator[Path]:
 def resumable_folder(path: Path) -> Iterator[Path]:
     """The folder `path`, in which only this process works until the block ends.
 
-    It goes when the block does, but stays when the process is killed or interrupted: the next one finds what is there.
+    It is removed at the end of the block, but stays if the process is killed or interrupted: the next one finds its
+    content.
     """
     while True:
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(path, wait=True)
-        # While this process waited, the one that worked in it may have taken the folder away.
+        # While this process waited, the earlier holder may have removed the folder.
         if descriptor is None or (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
             break
         os.close(descriptor)
@@ -79,7 +80,7 @@ def resumable_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> list[Path]:
-    """Delete what killed writers of `path` left beside it; returns what was deleted.
+    """Delete leftovers of killed writers of `path` beside it; returns the deleted paths.
 
     A folder that was moved aside and never replaced is put back first.
     """
@@ -89,9 +90,9 @@ def remove_leftovers(path: Path) -> list[Path]:
 
 
 def remove_all_leftovers(folder: Path) -> list[Path]:
-    """`remove_leftovers` of everything below a folder whose lock this process holds; returns what was deleted.
+    """`remove_leftovers` for everything below a folder whose lock this process holds; returns the deleted paths.
 
-    Snapshots of trainings, which nobody locks, are among them.
+    Snapshots of trainings, which have no locks, are deleted too.
     """
     removed = []
     for parent, folders, files in os.walk(folder):
@@ -104,7 +105,7 @@ def remove_all_leftovers(folder: Path) -> list[Path]:
 
 
 def _removed(parent: Path, names: Iterable[str], only: str | None = None) -> list[Path]:
-    """Leftovers among the names of a folder that were deleted."""
+    """Delete the leftovers among the names of a folder; returns their paths."""
     removed = []
     for name in sorted(names):
         entry, found = parent / name, LEFTOVER.fullmatch(name)
@@ -125,7 +126,7 @@ def _removed(parent: Path, names: Iterable[str], only: str | None = None) -> lis
 
 
 def swap(first: Path, second: Path) -> bool:
-    """Exchange what two names stand for in one step; False where the system or the file system has no such step."""
+    """Exchange two names in one step; False where the system or the file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -140,7 +141,7 @@ def swap(first: Path, second: Path) -> bool:
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:
-    """Descriptor that holds the lock; None where another process holds it or the file system knows no locks."""
+    """Descriptor that holds the lock; None where another process holds it or the file system has no locks."""
     if sys.platform == "win32":
         return None
     with suppress(OSError):

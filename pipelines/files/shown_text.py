@@ -1,7 +1,7 @@
-"""Text of others on a terminal, in Markdown and in pictures: shown as it is written, and never obeyed.
+"""Show foreign text on a terminal, in Markdown and in pictures literally, without effects of its characters.
 
 Class names, texts, columns and file names come from data. Terminals obey control characters in them, Markdown their
-punctuation, browsers their tags, and readers are misled by characters that turn the direction of writing.
+punctuation, browsers their tags, and characters that turn the direction of writing mislead readers.
 """
 
 import html
@@ -25,11 +25,11 @@ def one_line(text: str, longest: int | None = None) -> str:
 
 
 def quoted(name: str, longest: int = 60) -> str:
-    """A name of the user's within a sentence."""
+    """A name of the user's for a sentence, in quotes."""
     return repr(one_line(name, longest))
 
 
 def in_markdown(text: str, longest: int | None = None) -> str:
-    """`one_line` as Markdown that shows the text: no markup, tags, links or pictures."""
-    # GitHub makes links of addresses that stand in a text.
+    """`one_line` as Markdown that shows the text literally: without markup, tags, links or pictures."""
+    # GitHub turns addresses in a text into links.
     return ADDRESS.sub(r"\\\g<0>", MARKUP.sub(r"\\\1", html.escape(one_line(text, longest), quote=False)))

@@ -1,12 +1,13 @@
-"""Full disks, quotas and folders that cannot be written to, in one sentence: which path, why, and what to do.
+"""Full disks, quotas and unwritable folders, in one sentence: the path, the reason, and the remedy.
 
 Libraries report them in many ways: with the system's number, with a text of their own, or with neither.
 """
 
 import errno
+import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +26,7 @@ REASONS = {
     errno.EIO: ("its disk reports an error", "look after the disk, and run the same again"),
 }
 FORBIDDEN = (errno.EACCES, errno.EPERM)
-"""Reasons for which a file may not even be read."""
+"""Errors that also occur on reading."""
 WORDS = {
     r"No space left on device|database or disk is full": errno.ENOSPC,
     r"Disk quota exceeded": errno.EDQUOT,
@@ -34,20 +35,20 @@ WORDS = {
     r"unable to open database file": errno.EACCES,
     r"disk I/O error": errno.EIO,
 }
-"""What libraries say that pass on no number: those in Rust, SQLite, a worker that quotes another process."""
+"""Messages of libraries that pass on no number: those in Rust, SQLite, a worker that quotes another process."""
 BLOCK = 1 << 16
-"""Bytes that are tried where a library says nothing."""
+"""Bytes of a trial write after an error without a reason."""
 
 
 class Unwritable(OSError):
-    """Something cannot be written; the text is one sentence."""
+    """A failed write; the text is one sentence."""
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Errors of the disk inside become Unwritable that names `path`; others pass.
+    """Turn disk errors of the block into Unwritable that names `path`; others pass.
 
-    A library that fails without a reason is taken to have met the one for which a block cannot be written there now.
+    If a library fails without a reason, the error of a trial write to the same folder counts as its reason.
     """
     try:
         yield
@@ -63,9 +64,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def told(error: BaseException, fallback: Path) -> str | None:
-    """The sentence for an error that comes of the disk; None for others, and for those that say it themselves.
+    """The sentence for an error caused by the disk; None for others, and for errors whose text contains it.
 
-    `fallback` is the folder to name where the error names no file.
+    `fallback` is the folder to name if the error names no file.
     """
     known = next((str(at) for at in chain_of(error) if isinstance(at, Unwritable)), "")
     if known:
@@ -79,17 +80,17 @@ def told(error: BaseException, fallback: Path) -> str | None:
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """An error, what it came from, what that came from, and so on."""
+    """An error and its chain of causes."""
     at: BaseException | None = error
     seen: list[BaseException] = []
-    while at is not None and not any(at is one for one in seen):  # an error may come from itself
+    while at is not None and not any(at is one for one in seen):  # an error may be its own cause
         seen.append(at)
         yield at
         at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
 
 
 def reason_of(error: BaseException) -> tuple[int | None, str]:
-    """Number of the disk's error that an error came from, and the file that it names."""
+    """Number of the disk's error in an error's chain, and the file that it names."""
     for at in chain_of(error):
         if isinstance(at, OSError) and at.errno is not None:
             if at.errno in REASONS:
@@ -100,21 +101,39 @@ def reason_of(error: BaseException) -> tuple[int | None, str]:
 
 
 def in_words(text: str) -> int | None:
-    """Number of the disk's error that a text speaks of."""
+    """Number of the disk's error that a text mentions."""
     return next((number for words, number in WORDS.items() if re.search(words, text)), None)
 
 
 def sentence(number: int, path: Path) -> str:
-    """What to tell whoever runs this."""
+    """The sentence for the user."""
     reason, remedy = REASONS[number]
     return f"{path} cannot be {'opened' if number in FORBIDDEN else 'written'}: {reason}; {remedy}"
 
 
 def refusal_at(folder: Path) -> int | None:
-    """Number of the error with which a block cannot be written in a folder now; None where it can be."""
+    """Number of the error of a trial write to a folder; None if it succeeds."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(BLOCK))
     except OSError as error:
         return error.errno if error.errno in REASONS else None
     return None
+
+
+def refuse_unwritable(paths: Mapping[str, Path | None]) -> None:
+    """Raise ValueError that names the option of a path whose parent is not a folder, or not writable."""
+    for option, path in paths.items():
+        if path is None:
+            continue
+        above = next(one for one in path.expanduser().absolute().parents if os.path.lexists(one))
+        if not above.is_dir():
+            raise ValueError(f"{option} {path}: {above} is no folder; name another path")
+        try:
+            with tempfile.TemporaryFile(dir=above):
+                pass
+        except OSError as error:
+            why = error.strerror or error
+            raise ValueError(
+                f"{option} {path}: nothing can be written in {above} ({why}); name another path"
+            ) from error

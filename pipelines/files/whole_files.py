@@ -1,8 +1,7 @@
 """Files and folders that appear whole or not at all, and names that stay inside their folder.
 
-Everything is written under a hidden `.partial` name beside its target, flushed to the disk and renamed, so that a
-killed run leaves nothing where a reader would take it for whole. Full disks and folders that cannot be written to are
-told in one sentence.
+Each is written under a hidden `.partial` name beside its target, flushed to the disk and renamed, so that a killed run
+leaves no incomplete file that a reader would accept. Errors of full disks and unwritable folders are one sentence.
 """
 
 import hashlib
@@ -16,21 +15,21 @@ from secateur.pipelines.files.partial_names import ASIDE, claimed, hidden_siblin
 from secateur.pipelines.files.unwritable import disk_errors
 
 MANY = 200
-"""Files from which on one flush of everything is quicker than one of each."""
+"""Least number of files for which one flush of everything is faster than one of each."""
 
 
 @contextmanager
 def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A path to an empty file to write to; it stands at `path` once the block ends without an error, and not before.
+    """A path to an empty file for writing; it appears at `path` when the block ends without an error, and not before.
 
-    Raises FileExistsError where something stands at `path` already, unless `overwrite` is set and it is no folder.
+    Raises FileExistsError where something exists at `path` already, unless `overwrite` is set and it is no folder.
     """
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder, and a file is not written over a folder; name another target")
     with disk_errors(path), claimed(path, folder=False) as partial:
         try:
-            with disk_errors(path):  # asked before the unfinished file goes, and makes room
+            with disk_errors(path):  # before the unfinished file is removed, which frees space
                 yield partial
                 _flush(partial)
                 _place(partial, path, overwrite=overwrite)
@@ -41,11 +40,11 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """An empty folder to fill; it stands at `path` once the block ends without an error, and not before.
+    """An empty folder to fill; it appears at `path` when the block ends without an error, and not before.
 
-    With `overwrite` the folder that stands there is exchanged for the new one in one step, where the system has such
-    a step (Linux), and then deleted; elsewhere it is moved aside first. Raises FileExistsError where something stands
-    at `path` already, unless `overwrite` is set and it is a real folder.
+    With `overwrite` the existing folder is exchanged for the new one in one step, where the system has such a step
+    (Linux), and then deleted; elsewhere it is moved aside first. Raises FileExistsError where something exists at
+    `path` already, unless `overwrite` is set and it is a real folder.
     """
     refuse_existing(path, overwrite=overwrite)
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
@@ -62,13 +61,13 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes, *, overwrite: bool = False) -> None:
-    """Write a file whole or not at all; raises FileExistsError as `new_file` does."""
+    """Write a file whole or not at all; raises FileExistsError like `new_file`."""
     with new_file(path, overwrite=overwrite) as partial:
         partial.write_bytes(content)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError where something, be it a dangling link, stands at `path` and may not be replaced."""
+    """Raise FileExistsError for an existing path, even a dangling link, that may not be replaced."""
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{path} exists already: name another path, or overwrite it if there is an option to")
 
@@ -96,7 +95,7 @@ def sha256_of(path: Path) -> str:
 
 
 def link_or_copy(path: Path, target: Path) -> None:
-    """A further name of a file, or a whole copy where the file system has no such names; replaces a file there."""
+    """A hard link to a file, or a whole copy where the file system has none; replaces an existing target."""
     target.unlink(missing_ok=True)
     try:
         target.hardlink_to(path)
@@ -109,7 +108,7 @@ def _place(partial: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
         os.replace(partial, path)
         return
-    # A rename would silently replace what another process put there meanwhile; a link refuses.
+    # A rename would silently replace a file that another process put there meanwhile; a link fails.
     try:
         os.link(partial, path)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Data that are no table of texts or pictures, as one: conversations, and pictures in a folder without classes.
+"""Convert conversations, and pictures in a folder without classes, into tables of texts or pictures.
 
 Rows keep their numbers, so a row of the table is that row of the user's file.
 """
@@ -25,11 +25,11 @@ from secateur.pipelines.data.types import series_of
 from secateur.pipelines.front_door.held import batches_of
 
 USUAL = ("messages", "conversations", "conversation")
-"""Names of columns of conversations, ahead of others that hold some."""
+"""Usual names of columns of conversations, which come before other such columns."""
 
 
 def chats_in(place: Place) -> tuple[list[SourceFile], dict[str, tuple[str, str]]]:
-    """The files of a place, and its columns of conversations with the names in a turn; none where it holds none."""
+    """The files of a place, and its columns of conversations with the names in a turn; empty without any."""
     if place.kind not in ("jsonl", "parquet", "disk"):
         return [], {}
     files, _ = files_at(place)
@@ -37,7 +37,7 @@ def chats_in(place: Place) -> tuple[list[SourceFile], dict[str, tuple[str, str]]
 
 
 def stored(file: SourceFile) -> Mapping[str, pa.DataType]:
-    """Types of columns as they lie in a file."""
+    """Types of columns as stored in a file."""
     if isinstance(file, JsonlFile):
         return file.stored_types()
     schema = file.footer[0] if isinstance(file, ParquetFile) else file.rows.data.schema  # type: ignore[attr-defined]
@@ -46,9 +46,9 @@ def stored(file: SourceFile) -> Mapping[str, pa.DataType]:
 
 @dataclass(frozen=True)
 class Flat:
-    """A place whose conversations are texts, the names of the user's files where the place has others, and the column.
+    """A place whose conversations are texts, the user's names of files where these differ, and the column.
 
-    Without conversations it is the place as it was.
+    Without conversations it is the place unchanged.
     """
 
     place: Place
@@ -57,9 +57,9 @@ class Flat:
 
 
 def flattened(place: Place, folder: Path, name: str, wanted: str | None) -> Flat:
-    """The place with a column of conversations as texts, one turn a line behind who speaks, written below `folder`.
+    """The place with a column of conversations as texts, one turn a line after its speaker, written below `folder`.
 
-    `wanted` is the column to read; where there is none it is the first of a usual name, else the first of all.
+    `wanted` is the column to read; by default the first with a usual name, else the first of all.
     """
     files, chats = chats_in(place)
     usual = [one for one in USUAL if one in chats]
@@ -76,7 +76,7 @@ def flattened(place: Place, folder: Path, name: str, wanted: str | None) -> Flat
 
 
 def chats_in_hand(data: Any, path: Path) -> Path | None:
-    """Data in memory with a column of conversations, as a file; None of other data."""
+    """Data in memory with a column of conversations, written as a file; None for other data."""
     kind = type(data).__module__.partition(".")[0]
     if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
         first = data[0]
@@ -94,7 +94,7 @@ def chats_in_hand(data: Any, path: Path) -> Path | None:
 
 
 def write_texts(file: SourceFile, column: str, turn: tuple[str, str], path: Path) -> None:
-    """A file with one column of conversations as texts, and of its other columns those that a study can read."""
+    """Write a file with one column of conversations as texts, and the other columns that a study can read."""
     kept = [name for name, kind in stored(file).items() if name == column or types.canonical(kind) is not None]
     writer: pq.ParquetWriter | None = None
     first = 0
@@ -111,13 +111,14 @@ def write_texts(file: SourceFile, column: str, turn: tuple[str, str], path: Path
 
 
 def tables_of(file: SourceFile) -> Iterable[pa.Table]:
-    """All columns in batches, as they are stored."""
+    """All columns in batches, in their stored types."""
     return file.rows.with_format("arrow").iter(1 << 14) if isinstance(file, DatasetSplit) else batches_of(file)
 
 
 def listed_pictures(folder: Path, path: Path) -> Path | None:
-    """Pictures that lie in a folder without folders of classes, as a file of their absolute paths in the order of their
-    names; None for any other folder."""
+    """Write a file of the absolute paths, in the order of names, of pictures in a folder without folders of classes;
+    None for any other folder.
+    """
     inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     if any(entry.is_dir() for entry in inside) or any(entry.stem == "metadata" for entry in inside):
         return None

@@ -1,4 +1,4 @@
-"""Scores that a caller of the front door asks for: names, or names with settings, as a study has them."""
+"""Scores in the arguments of a call: names, or names with settings, as in a study."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Scores = Iterable[str] | Mapping[str, Mapping[str, Any] | None]
 
 
 def asked(scores: Scores) -> dict[str, Score]:
-    """Scores by the names that the caller gives them; raises ValueError for a scorer or setting that there is not."""
+    """Scores by the caller's names; raises ValueError for an unknown scorer or setting."""
     if isinstance(scores, str):
         scores = [scores]
     bodies = dict(scores) if isinstance(scores, Mapping) else dict.fromkeys(scores)

@@ -1,4 +1,4 @@
-"""`audit`: leaks, copies, wrong labels and oddities of data in hand, or of a file, without a study's files."""
+"""`audit`: leaks, copies, wrong labels and oddities of data in memory, or of a file, without a study."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from secateur.pipelines.studies.draft import Wish
 
 
 class Audit:
-    """What an audit has found. A notebook shows its findings."""
+    """The results of an audit. A notebook shows its findings."""
 
     def __init__(self, audit: Audited, inputs: Sequence[Path] = ()) -> None:
         self.audit = audit
         self.inputs = tuple(inputs)
-        """Files and folders that were read, over which nothing is written."""
+        """Files and folders that the audit read, which no output may overwrite."""
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """The gravest first: `kind`, `split`, `importance`, `count`, `text`, `rows`, `view`, … of each."""
+        """Findings, most severe first: `kind`, `split`, `importance`, `count`, `text`, `rows`, `view`, … of each."""
         return self.audit.findings
 
     @cached_property
     def lines(self) -> pl.DataFrame:
-        """A line for each row of each finding, as in findings.csv: docs/audit.md says what its columns are."""
+        """A line for each row of each finding, as in findings.csv: docs/audit.md describes its columns."""
         return self.audit.lines
 
     @property
     def pairs(self) -> pl.DataFrame:
-        """The lines of rows that are compared with another: how similar they are, and what both hold."""
+        """The lines of rows that are compared with another: their similarity, and the contents of both."""
         return self.lines.filter(pl.col("other_at").is_not_null())
 
     @property
@@ -69,8 +69,8 @@ class Audit:
         """Write the page to a path that ends in .html, the table of findings to one that ends in .csv or .parquet, and
         to any other path a folder with these, manifests and exports.
 
-        Raises FileExistsError where something is there; with `overwrite`, where that is no such file or folder of an
-        earlier audit, or is a link or a device. Raises ValueError for data that were audited, and for a path in them.
+        Raises FileExistsError for an existing path; with `overwrite`, for a path that is not such a file or folder of
+        an earlier audit, or is a link or a device. Raises ValueError for the audited data, and for a path in them.
         """
         from secateur.pipelines.pages.audit_folder import write_audit, write_page, write_table
         from secateur.pipelines.pages.audit_paths import refuse_inputs, refuse_page, refuse_table
@@ -88,8 +88,8 @@ class Audit:
         return target
 
     def precision(self, marks: str | Path) -> pl.DataFrame:
-        """How many findings are right, of a CSV of marks that the page saved: `finding`, `split`, `marked`, `right`,
-        `share`, `low` and `high`, the ends of an exact interval of 95%.
+        """The share of right findings, from a CSV of marks that the page saved: `finding`, `split`, `marked`, `right`,
+        `share`, `low` and `high`, the ends of an exact 95% interval.
         """
         found, strange = precisions(self.lines, read_marks(Path(marks)))
         if strange:
@@ -97,7 +97,7 @@ class Audit:
         return pl.DataFrame([one.content() for one in found])
 
     def keep(self, name: str) -> np.ndarray:
-        """Training rows that stay, bool `[n]` in the order of the data: `deduplicated`, `without_leaks` or
+        """A mask of training rows to keep, bool `[n]` in the order of the data: `deduplicated`, `without_leaks` or
         `without_suspects`."""
         return self.audit.mask(name)
 
@@ -141,20 +141,20 @@ def audit(
     `data`, `test`, `target` and each of `against` (one or several benchmarks) are a table of pandas, polars or Arrow, a
     `datasets.Dataset`, a list of dicts, or the path of a CSV, JSON-lines or Parquet file, of a folder of such files, of
     one that `datasets` saved, or of a folder of pictures; of a folder with a test split that is the test. A column of
-    chat messages is read as a text. Nothing is written but a temporary folder, which goes with the result.
+    chat messages is read as a text. Nothing is written but a temporary folder, which is deleted with the result.
 
     `label` is the column of labels, or several; `text`, `image` or `features` the input; `group` a column whose equal
-    values belong together, `key` one of ids of your own. What is not named is guessed, as `secateur init` does, but for
-    labels that no name or type shows: without a label, or with `unlabelled`, labels are not looked at. Without `near`
-    equal rows alone are copies. `charset` is the encoding of CSV files that are not UTF-8, such as latin-1.
+    values belong together, `key` a column of your own ids. Columns that you do not name are guessed, as in `secateur
+    init`, except labels without a telling name or type; without a label, or with `unlabelled`, labels are not checked.
+    Without `near` only equal rows are copies. `charset` is the encoding of CSV files that are not UTF-8 (latin-1).
 
-    `probabilities` `[n, classes]` in the order of the classes (of several labels each one's, of numbers predictions
-    `[n, k]`), or a .npy file of them, judge training labels in the place of a cheap model. They must be of a model that
+    `probabilities` `[n, classes]` in the order of the classes (for several labels each one's, for numbers predictions
+    `[n, k]`), or a .npy file of them, judge training labels in place of a cheap model. They must come from a model that
     did not learn from the row. With `by` "cleanlab", which must be installed, cleanlab ranks and counts wrong labels.
     `embeddings` compare rows as well: an array or .npy file `[n, d]` of the training rows, a mapping of them by the
     name of the part, a column of lists that all parts have, or the name or folder of a pretrained encoder.
 
-    Raises ValueError for data that cannot be read, columns that there are not, and vectors that do not go with rows.
+    Raises ValueError for unreadable data, missing columns, and vectors that do not match the rows.
 
     >>> import secateur as sc
     >>> rows = [{"body": f"row number {i % 9}", "label": "even" if i % 2 else "odd"} for i in range(10)]
@@ -177,5 +177,5 @@ def audit(
 
 
 def rows_in_hand(data: Sequence[Any]) -> bool:
-    """Whether a list is rows, and no list of data."""
+    """Whether a list holds rows rather than data sets."""
     return bool(data) and all(isinstance(row, dict) for row in data)

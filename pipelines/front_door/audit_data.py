@@ -1,6 +1,6 @@
-"""Data of a caller as an audit reads them: training rows, and beside them test, target and benchmarks, in any format.
+"""Read a caller's data for an audit: training rows, and beside them test, target and benchmarks, in any format.
 
-Columns are guessed as for a first study; where none looks like a label the rows are audited without one.
+Columns are guessed as for a first study; without a column that looks like a label, rows are audited without one.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from secateur.pipelines.studies.problem import Problem
 from secateur.pipelines.studies.rejections import did_you_mean
 
 SURE = ("you said so", "its name", "the file declares it a ClassLabel", "the column of lists", "the columns of 0 and 1")
-"""Reasons for which a column is taken for the label; the last column that might be one is not."""
+"""Reasons that suffice to take a column for the label; being the last possible column does not."""
 HELD = {"image": "pictures", "text": "texts", "features": "tables"}
-"""What data hold, by the kind of their input."""
+"""The content of data, by the kind of their input."""
 NAMED = 5
-"""Columns that a message names."""
+"""Most columns in a message."""
 IN_HAND = {"train": "the data", "test": "the test rows", "target": "the target rows"}
-"""What people call data in memory, by the part that they are."""
+"""Names of data in memory for people, by their part."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a caller gives: training rows, and what they are compared with; each a path or data in memory."""
+    """A caller's arguments: training rows, and the data to compare them with; each a path or data in memory."""
 
     data: Any
     test: Any = None
@@ -56,29 +56,29 @@ class Given:
     key: str | None = None
     """The column of the caller's own ids."""
     unlabelled: bool = False
-    """Whether no column is taken for a label."""
+    """Whether to take no column for a label."""
     charset: str | None = None
-    """Encoding of CSV files that are no UTF-8."""
+    """Encoding of CSV files that are not UTF-8."""
     embeddings: AskedVectors | None = None
-    """By which rows are compared, too."""
+    """Vectors for a further comparison of rows."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """A part's place, and what people call it and its files."""
+    """A part's place, and the names of the part and its files for people."""
 
     name: str
     place: Place
     shown: tuple[str, ...] = ()
-    """Names of its files, where they are not those of the user."""
+    """Names of its files, where the read files are not the user's."""
     base: Path = Path()
-    """Where relative paths of pictures start."""
+    """Start of relative paths of pictures."""
     chat: str | None = None
     """Its column of conversations, which is read as texts."""
 
 
 def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
-    """Read all that a caller gives; what has to be written goes below `folder`. Raises SourceError."""
+    """Read all of the caller's data; files are written below `folder` where necessary. Raises SourceError."""
     try:
         if given.charset is not None:
             codecs.lookup(given.charset)
@@ -86,12 +86,12 @@ def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
         raise SourceError(f"--charset {given.charset}: there is no such encoding; write latin-1 or cp1252") from error
     try:
         return read_rows(given, folder, alive)
-    except SourceError as error:  # whose words are of a study
+    except SourceError as error:  # errors in the words of a study
         raise SourceError(str(error).replace("source.charset", "--charset")) from error
 
 
 def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
-    """`audit_rows`, whose errors have the words of a study."""
+    """`audit_rows`, with errors in the words of a study."""
     given_text = given.wish.text
     refuse_both(given.wish)
     refuse_twice(given)
@@ -126,14 +126,14 @@ def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
 
 
 def refuse_both(wish: Wish) -> None:
-    """Raise SourceError where a column is the label and the input."""
+    """Raise SourceError where one column is both the label and the input."""
     if both := {*wish.labels} & {wish.text, wish.image, *wish.features}:
         name = min(map(str, both))
         raise SourceError(f"column {name!r} is named as the label and as the input: name another column as one of them")
 
 
 def refuse_twice(given: Given) -> None:
-    """Raise SourceError where a column is named twice, and where a label is named and none is wanted."""
+    """Raise SourceError for a column that is named twice, and for a label together with `unlabelled`."""
     for what, names in (("label", given.wish.labels), ("feature", given.wish.features)):
         if twice := [name for name in names if list(names).count(name) > 1]:
             raise SourceError(f"column {twice[0]!r} is named twice as a {what}: name it once")
@@ -145,8 +145,9 @@ def refuse_twice(given: Given) -> None:
 
 
 def left_out_of(draft: Draft, columns: Columns, part: PartFiles) -> pl.DataFrame | None:
-    """Columns of a table that nobody named and that were guessed to be no features, such as identifiers, as they are in
-    the training rows; None where there are none, or the caller named the features."""
+    """Columns of the training rows that nobody named and that the guess excluded from the features, such as
+    identifiers; None without any, or where the caller named the features.
+    """
     used = {*columns.inputs, *columns.labels, columns.group, columns.id, *draft.wish.leave_out}
     held = {name: column.holds for name, column in draft.profile.columns.items() if name not in used}
     names = [name for name, holds in held.items() if holds in ("text", "integer", "number", "boolean")]
@@ -156,7 +157,7 @@ def left_out_of(draft: Draft, columns: Columns, part: PartFiles) -> pl.DataFrame
 
 
 def located(data: Any, part: str, given: Given, folder: Path) -> Located:
-    """Where a part lies; data in memory, chats and pictures without classes become a file below `folder`."""
+    """A part's place; data in memory, chats and pictures without classes become a file below `folder`."""
     wish, charset = given.wish, given.charset
     name = part.replace(" ", "_")
     if not isinstance(data, str | Path):
@@ -175,14 +176,14 @@ def located(data: Any, part: str, given: Given, folder: Path) -> Located:
     if place.kind == "csv" and charset is not None:
         separator = separator_of(place.first, charset)
         place = replace(place, charset=charset, separator=separator)
-    if path.is_file():  # and not what stands beside it
+    if path.is_file():  # without its neighbours
         place = alone(place, path)
     flat = flattened(place, folder, name, wish.text)
     return Located(part, flat.place, flat.names, base, flat.column)
 
 
 def benchmark(data: Any, number: int, given: Given, folder: Path, parts: dict[int, PartFiles]) -> Located:
-    """A benchmark, called by its path, or by its number where it lies in memory; no two have one name."""
+    """A benchmark, named by its path, or by its number where it lies in memory; names are unique."""
     name = str(data) if isinstance(data, str | Path) else f"benchmark {number + 1}"
     taken = {"train", "test", "target", *(part.name for part in parts.values())}
     found = located(data, f"benchmark {number + 1}", given, folder)
@@ -192,7 +193,7 @@ def benchmark(data: Any, number: int, given: Given, folder: Path, parts: dict[in
 def drafted(place: Place, given: Given, chat: str | None = None) -> Draft:
     """Columns, task and label of the training rows, guessed where the caller names none; raises SourceError.
 
-    `chat` is a text column that was found to hold conversations, which nobody named.
+    `chat` is a text column that holds conversations and that nobody named.
     """
     found, wish = profile(place), given.wish
     draft = Draft(found, wish, goal=Goal((), "classification", "", ""))
@@ -213,7 +214,7 @@ def drafted(place: Place, given: Given, chat: str | None = None) -> Draft:
     else:
         inputs = {wish.text, wish.image, *wish.features, *wish.leave_out, *aside}
         rest = {name: column for name, column in found.columns.items() if name not in inputs}
-        hint = unnamed(rest if len(found.columns) > 1 else {})  # a column alone is the input
+        hint = unnamed(rest if len(found.columns) > 1 else {})  # a single column is the input
         draft.note("label", "none", "you said so" if given.unlabelled else hint)
     out = {*draft.goal.columns, *wish.leave_out, *aside}
     guess_inputs(draft, {name: column.unmarked or column for name, column in found.columns.items() if name not in out})
@@ -227,13 +228,13 @@ def drafted(place: Place, given: Given, chat: str | None = None) -> Draft:
 
 
 def unnamed(columns: Mapping[str, Column]) -> str:
-    """How to name the label, with the last column that may be one, if any."""
+    """A hint to name the label, with the last column that may be one, if any."""
     able = [name for name, column in columns.items() if column.holds in ("text", "integer", "number", "boolean")]
     return f"name it with --label, such as --label {shlex.quote(able[-1])}" if able else "name it with --label"
 
 
 def goal_if_sure(draft: Draft, wish: Wish, aside: set[str]) -> Goal | None:
-    """The label as named, or a guess that has a good reason."""
+    """The named label, or a guess with a good reason."""
     taken = (wish.text, wish.image, *wish.features, *wish.leave_out, *aside)
     if wish.labels:
         return goal_of(draft.profile, wish.labels, wish.task, taken)
@@ -245,7 +246,7 @@ def goal_if_sure(draft: Draft, wish: Wish, aside: set[str]) -> Goal | None:
 
 
 def columns_of(draft: Draft, given: Given) -> Columns:
-    """Columns of the training rows as a study has them."""
+    """Columns of the training rows in a study's form."""
     named = dict(draft.columns) | {"group": given.group, "id": given.key}
     columns = Columns(**named)
     return (columns.holding(Problem(kind=draft.goal.task).target) if columns.labels else columns).reading(
@@ -261,7 +262,7 @@ def files_of(draft: Draft, columns: Columns, folder: Path, split: str) -> Sequen
 
 
 def part_files(at: Located, draft: Draft, columns: Columns, folder: Path) -> PartFiles:
-    """The files of a part whose columns are those given."""
+    """The files of a part with the given columns."""
     own = replace(draft, profile=replace(draft.profile, place=at.place))
     source = TypeAdapter(Source).validate_python(source_of(own, folder))
     with own_manners():
@@ -271,8 +272,9 @@ def part_files(at: Located, draft: Draft, columns: Columns, folder: Path) -> Par
 
 
 def beside(at: Located, draft: Draft, columns: Columns, folder: Path) -> PartFiles:
-    """The files of a part that training is compared with: the same columns, less labels that it lacks, its texts or
-    pictures perhaps under another name. Raises SourceError where it lacks a feature."""
+    """The files of a part to compare training with: the same columns without missing labels, and possibly another name
+    of the texts or pictures. Raises SourceError for a missing feature.
+    """
     if at.place.kind in KNOWN:
         if columns.kind not in (own := KNOWN[at.place.kind][0]):
             held = HELD["features" if "features" in own else "image"]

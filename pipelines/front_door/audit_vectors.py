@@ -1,6 +1,6 @@
-"""Vectors by which an audit compares rows: files of the caller's own, a column, or a pretrained model.
+"""Vectors by which an audit compares rows: the caller's own files, a column, or a pretrained model.
 
-They are named as `embeddings` of a study are, `{"file": …}`, `{"column": …}` and `{"encoder": …}`, or by name alone.
+Their names are those of `embeddings` in a study, `{"file": …}`, `{"column": …}` and `{"encoder": …}`, or a name alone.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class AskedVectors:
-    """Arrays by the name of the part that each is of, with what a message calls it; or a name of a column or model."""
+    """Arrays by the name of their part, with their names for messages; or the name of a column or model."""
 
     arrays: Mapping[str, Shaped[np.ndarray, "m d"]]
     said: Mapping[str, str]
     name: str | None = None
     column: bool | None = None
-    """Whether the name is a column's; None where it may be either."""
+    """Whether the name is a column's; None if unknown."""
     settings: Mapping[str, Any] | None = None
     """Further settings of the model."""
 
 
 def asked_vectors(given: Any, *, near: bool = True) -> AskedVectors | None:
-    """What a caller names; files are opened, and mapped into memory.
+    """The vectors in a caller's argument; files are opened as memory maps.
 
-    An array or a path that ends in .npy is of the training rows; a mapping, or texts `PART=FILE`, of the parts by name;
-    any other text is a column of the data or a model. Raises SourceError for anything else, and unless `near` copies
-    are looked for.
+    An array or a path that ends in .npy belongs to the training rows; a mapping, or texts `PART=FILE`, to the parts by
+    name; any other text is a column of the data or a model. Raises SourceError for anything else, and for vectors
+    without `near`.
     """
     if given is None or (isinstance(given, list | tuple) and not given):
         return None
@@ -66,7 +66,7 @@ def asked_vectors(given: Any, *, near: bool = True) -> AskedVectors | None:
 
 
 def as_in_a_study(given: Mapping[str, Any]) -> AskedVectors:
-    """Of the keys that `embeddings` of a study has."""
+    """The vectors for the keys of a study's `embeddings`."""
     if "column" in given:
         if more := [key for key in given if key != "column"]:
             raise SourceError(f"embeddings: {more[0]} does not go with a column; leave it out")
@@ -80,7 +80,7 @@ def as_in_a_study(given: Mapping[str, Any]) -> AskedVectors:
 
 
 def by_part(given: Sequence[Any]) -> dict[str, str]:
-    """Files by the part that they are of; raises SourceError for what is no file, and for two of one part."""
+    """Files by their part; raises SourceError for a text without a file, and for two files of one part."""
     found: dict[str, str] = {}
     for one in map(str, given):
         part, equals, file = one.rpartition("=")
@@ -99,7 +99,7 @@ def by_part(given: Sequence[Any]) -> dict[str, str]:
 
 
 def files_in(given: Any) -> list[str]:
-    """Paths among what a caller names, such as nothing may be written over."""
+    """Paths in a caller's argument, which no output may overwrite."""
     if isinstance(given, Mapping):
         given = [one for one in given.values() if isinstance(one, str | Path)]
     several = given if isinstance(given, list | tuple) else [given]
@@ -107,7 +107,7 @@ def files_in(given: Any) -> list[str]:
 
 
 def opened_array(given: Any) -> tuple[Shaped[np.ndarray, "m d"], str]:
-    """An array as it is, or of a file, mapped into memory, and what a message calls it; SourceError for any other."""
+    """An array, or a file of one as a memory map, and its name for messages; SourceError for anything else."""
     said = "the array" if not isinstance(given, str | Path) else str(given)
     if isinstance(given, str | Path):
         given = array_at(given, "embeddings")
@@ -131,7 +131,7 @@ def named(given: str | Path) -> AskedVectors:
 
 
 def refuse_alone(asked: AskedVectors) -> None:
-    """Raise SourceError for vectors of other parts without those of training, with which they would be compared."""
+    """Raise SourceError for vectors of other parts without those of training, which these would be compared with."""
     if TRAIN not in asked.arrays:
         given = ", ".join(asked.arrays)
         raise SourceError(
@@ -141,7 +141,7 @@ def refuse_alone(asked: AskedVectors) -> None:
 
 
 def lacking(vectors: Vectors, parts: Mapping[int, PartFiles]) -> list[str]:
-    """A note on the parts that have no vectors; none where all have, and where a model makes them."""
+    """A note on the parts without vectors; empty where all have some, and where a model makes them."""
     without = [part.name for number, part in parts.items() if vectors.held and number not in vectors.counts]
     if not without:
         return []
@@ -152,8 +152,9 @@ def lacking(vectors: Vectors, parts: Mapping[int, PartFiles]) -> list[str]:
 
 
 def vectors_for(asked: AskedVectors, parts: Mapping[int, PartFiles], columns: Iterable[str], kind: str) -> Vectors:
-    """Vectors of the parts of an audit; `columns` are those of the training rows, `kind` what rows are: text, image or
-    features. Raises SourceError, or ValueError for a model that cannot be loaded."""
+    """Vectors of the parts of an audit; `columns` are those of the training rows, `kind` is text, image or features.
+    Raises SourceError, or ValueError for a model that cannot be loaded.
+    """
     numbers = {part.name: number for number, part in parts.items()}
     if asked.name is None:
         if unknown := [name for name in asked.arrays if name not in numbers]:
@@ -171,7 +172,7 @@ def vectors_for(asked: AskedVectors, parts: Mapping[int, PartFiles], columns: It
 
 
 def of_column(name: str, parts: Mapping[int, PartFiles], there: Sequence[str]) -> Vectors:
-    """Vectors of a column of lists that every part has; SourceError where one lacks it."""
+    """Vectors of a column of lists in every part; SourceError for a part without it."""
     for part in parts.values():
         held = there if part.name == TRAIN else list(part.files[0].columns)
         if name not in held:
@@ -191,7 +192,7 @@ def named_model(asked: AskedVectors, there: Sequence[str], kind: str) -> Vectors
     name = str(asked.name)
     known = asked.column is False or Path(name).expanduser().is_dir()
     near = "" if known else did_you_mean(name, there)
-    if near or not (known or "/" in name):  # and nobody looks for it on the hub
+    if near or not (known or "/" in name):  # fail before a search on the hub
         raise SourceError(
             f"embeddings: the data have no column {name!r}; {near}there are: {', '.join(there)}. Name a model by its "
             f"folder, or one of the hub as AUTHOR/{name.rpartition('/')[2]}"

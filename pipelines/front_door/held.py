@@ -1,4 +1,4 @@
-"""Data that a caller of the front door gives: a table, a data set, or the path of a file or folder."""
+"""A caller's data: a table, a data set, or the path of a file or folder."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from secateur.pipelines.studies.rejections import did_you_mean
 
 BATCH = 1 << 14
 SHOWN = 5
-"""Rows that a message names."""
+"""Most rows in a message."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """Rows, in one or several files, whose columns are read when they are asked for.
+    """Rows, in one or several files, whose columns are read on access.
 
-    `take` gives some rows, int64 ascending and counted over all files, in the caller's own kind: polars of a path.
+    `take` returns some rows, int64 ascending and counted over all files, in the caller's own type; polars for a path.
     """
 
     name: str
     files: Sequence[SourceFile]
     take: Callable[[np.ndarray], Any]
     place: Place | None = None
-    """Where it lies, of a path."""
+    """The data's place, for a path."""
     items: int | None = None
-    """Rows, of data in hand."""
+    """Number of rows, for data in memory."""
     read: dict[str, pl.Series] = field(default_factory=dict)
-    """Columns that somebody asked for."""
+    """Cache of columns."""
 
     @cached_property
     def columns(self) -> list[str]:
@@ -54,8 +54,8 @@ class Held:
         return [name for name in first if all(name in names for names in others)]
 
     def column(self, name: str, what: str) -> pl.Series:
-        """A column; `what` says for a message what it is read as. Raises SourceError where there is none."""
-        name = str(name)  # pandas may call one 0
+        """A column; `what` names its use in messages. Raises SourceError where it is missing."""
+        name = str(name)  # a column of pandas may be the number 0
         if name not in self.columns:
             near = did_you_mean(name, self.columns)
             raise SourceError(f"{what}: {self.name} has no column {name!r}; {near}there are: {', '.join(self.columns)}")
@@ -66,7 +66,7 @@ class Held:
         return self.read[name]
 
     def numbers(self, name: str, what: str) -> np.ndarray:
-        """A column of numbers or of true and false, int64 or float64 `[n]`; SourceError for any other and for gaps."""
+        """A column of numbers or booleans, int64 or float64 `[n]`; SourceError for other types and for nulls."""
         held = self.column(name, what)
         if held.dtype == pl.Boolean:
             held = held.cast(pl.Int64)
@@ -80,7 +80,7 @@ class Held:
         return held.to_numpy().astype(np.float64 if held.dtype.is_float() else np.int64, copy=False)
 
     def codes(self, name: str, what: str) -> tuple[np.ndarray, pl.Series]:
-        """Numbers of a column's distinct values, int64 `[n]`, and those values in order; SourceError for gaps."""
+        """Codes of a column's distinct values, int64 `[n]`, and these values in order; SourceError for nulls."""
         held = self.column(name, what)
         self.refuse(held.is_null(), f"{what}: column {name!r}", "empty")
         return codes_of(held)
@@ -107,24 +107,24 @@ class Held:
 
     @property
     def count(self) -> int:
-        """Rows of all files."""
+        """Number of rows of all files."""
         return len(next(iter(self.read.values()))) if self.read else sum(self.sizes)
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Rows of each file."""
+        """Number of rows of each file."""
         return [self.items] if self.items is not None else [rows_of(file) for file in self.files]
 
 
 def names_of(given: str | int | Sequence[str | int] | None) -> tuple[str, ...]:
-    """Columns that a caller names: one, several, or none; numbers, which pandas has, as the texts that they become."""
+    """Columns in a caller's argument: one, several, or none; numbers, which pandas allows, as texts."""
     if given is None:
         return ()
     return (str(given),) if isinstance(given, str | int) else tuple(str(name) for name in given)
 
 
 def held(data: Any) -> Held:
-    """What a caller gives: see `select`; raises SourceError for anything else."""
+    """A caller's data: see `select`; raises SourceError for other types."""
     if isinstance(data, str | Path):
         return of_path(at_hand(data))
     hand = in_hand(data, None)
@@ -132,7 +132,7 @@ def held(data: Any) -> Held:
 
 
 def in_hand(data: Any, columns: Columns | None) -> Given:
-    """Data in hand as columns; raises SourceError for what is none, with what to do."""
+    """Data in memory as columns; raises SourceError, with a remedy, for other types."""
     import datasets
 
     if isinstance(data, datasets.DatasetDict):
@@ -152,11 +152,11 @@ def in_hand(data: Any, columns: Columns | None) -> Given:
 
 
 def of_path(path: Path) -> Held:
-    """A file, or a folder of files or one that `datasets` saved; raises SourceError as `find_data`."""
+    """A file, or a folder of files or one that `datasets` saved; raises SourceError like `find_data`."""
     place = find_data(str(path))
     if place.kind in ("imagefolder", "digits", "diabetes"):
         raise SourceError(f"{path}: pictures in folders are no table; name a file that lists them, or write a study")
-    if path.is_file():  # and not what stands beside it
+    if path.is_file():  # without its neighbours
         place = alone(place, path)
     files, _ = files_at(place)
 
@@ -164,12 +164,12 @@ def of_path(path: Path) -> Held:
 
 
 def alone(place: Place, path: Path) -> Place:
-    """One file of a place, without what stands beside it."""
+    """One file of a place, without its neighbours."""
     return replace(place, train=str(path), test=None, first=path, others=())
 
 
 def taken(files: Sequence[SourceFile], rows: np.ndarray) -> pl.DataFrame:
-    """Some rows, int64 ascending and counted over all files, with all columns; of Parquet in the types that it has."""
+    """Some rows, int64 ascending and counted over all files, with all columns; for Parquet in the stored types."""
     parts, start = [], 0
     for file in files:
         for table in batches_of(file):
@@ -190,7 +190,7 @@ def batches_of(file: SourceFile) -> Iterator[pa.Table]:
 
 
 def rows_of(file: SourceFile) -> int:
-    """Rows of a file; SourceError where it has none."""
+    """Number of rows of a file; SourceError for an empty one."""
     if isinstance(file, ParquetFile | DatasetSplit):
         if not (count := file.footer[1] if isinstance(file, ParquetFile) else len(file.rows)):
             raise SourceError(f"{file.name}: no rows")
@@ -201,7 +201,7 @@ def rows_of(file: SourceFile) -> int:
 
 
 def vectors_of(rows: Held, given: Any, selector: str) -> np.ndarray:
-    """Embeddings float32 `[n, d]`; a `.npy` file is mapped into memory."""
+    """Embeddings float32 `[n, d]`; a `.npy` file is a memory map."""
     if given is None:
         raise ValueError(f"embeddings: selector {selector!r} reads vectors; give an array, a .npy file or a column")
     if isinstance(given, str | Path) and Path(given).suffix == ".npy":

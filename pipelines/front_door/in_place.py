@@ -22,16 +22,17 @@ def in_place(
     """Kept rows of data, without a copy: a map-style data set of dicts, which `save` writes in 8 bytes a row or less.
 
     `kept` is a manifest of rows or its folder; a list or array of row numbers, counted over all files from 0; a list of
-    ids; or the path of what `save`, or `secateur export --to in_place`, wrote. `data` are Parquet files, a folder that
-    `datasets` saved, tar shards of WebDataset, a Lance data set, or a folder of MDS or LitData: a path, glob, folder,
-    URL or list of these. A saved file knows where its data lie, and looks below `data` if you name it.
+    ids; or the path of a file from `save`, or from `secateur export --to in_place`. `data` are Parquet files, a folder
+    that `datasets` saved, tar shards of WebDataset, a Lance data set, or a folder of MDS or LitData: a path, glob,
+    folder, URL or list of these. A saved file holds the place of its data; if you name `data`, they are looked for
+    there.
 
     Rows of a manifest are found by their content, or, where it has ids (`columns: {id: …}` of the study) or `key` names
-    a column of the data, by these. `columns` are those that items have. `options` are fsspec's for a URL. With `verify`
-    files are read once to tell whether they are those that were sealed; else their sizes are compared alone.
+    a column of the data, by these. `columns` are the columns of the items. `options` are fsspec's for a URL. With
+    `verify` files are read once and compared with their sealed digests; otherwise only their sizes are compared.
 
-    Raises ValueError that names a file that is missing or has changed, a kept row or id that the data lack, and data of
-    no format that is read in place.
+    Raises ValueError that names a missing or changed file, a kept row or id that the data lack, and data of a format
+    that cannot be read in place.
 
     >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq, secateur as sc
     >>> with tempfile.TemporaryDirectory() as folder:

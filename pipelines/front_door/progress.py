@@ -1,4 +1,4 @@
-"""Bars of long work, in a shell and in a notebook."""
+"""Progress bars of long work, in a shell and in a notebook."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class Bars:
-    """One bar at a time, which goes when its work is done; none where it is not `shown`.
+    """One bar at a time, which disappears when its work is done; none unless `shown`.
 
-    It stands in for `ProgressDisplay` in a run of a study, whose steps give their context.
+    It replaces `ProgressDisplay` in a run of a study, whose steps pass their context.
     """
 
     def __init__(self, *, shown: bool) -> None:
@@ -21,8 +21,8 @@ class Bars:
         self.said = ""
 
     def stage(self, words: str) -> None:
-        """Say what is being done from now on."""
-        if words == self.said:  # each input of a step says it
+        """Show the stage that begins."""
+        if words == self.said:  # each input of a step reports it
             return
         self.close()
         self.said = words
@@ -32,7 +32,7 @@ class Bars:
             self.bar = tqdm(desc=words, leave=False, bar_format="{desc}")
 
     def start(self, context: Any, title: str, *, part: bool = False) -> Callable[[int, int], None]:
-        """A callback that is told (done, in all)."""
+        """A callback for (done, total)."""
         self.close()
         if not self.shown:
             return lambda done, total: None
@@ -47,7 +47,7 @@ class Bars:
         return told
 
     def track(self, context: Any, items: Iterable[T], title: str) -> Iterator[T]:
-        """Iterate and tell."""
+        """Iterate, and update the bar."""
         listed = list(items)
         told = self.start(context, title)
         for number, item in enumerate(listed):
@@ -55,7 +55,7 @@ class Bars:
             told(number + 1, len(listed))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
         self.bar, self.said = None, ""
@@ -63,7 +63,7 @@ class Bars:
 
 @contextmanager
 def bars(shown: bool) -> Iterator[Bars]:
-    """Bars that are gone when the block ends, however it ends."""
+    """Bars that are removed when the block ends, also by an error."""
     display = Bars(shown=shown)
     try:
         yield display

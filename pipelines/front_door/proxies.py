@@ -1,4 +1,4 @@
-"""Scores of a study's training rows, made in this process in the order of the study's assets, and kept nowhere."""
+"""Score a study's training rows in this process, in the order of the study's assets, without storing the results."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from secateur.trainers.processes import device_of_choice
 from secateur.trainers.sparse_rows import open_inputs
 
 ROWS = 1 << 16
-"""Rows of a scoring pass between two looks of its bar."""
+"""Rows of a scoring pass between two updates of its bar."""
 GRAPHS = {
     "embeddings": ("neighbour_indices", "neighbour_distances"),
     "label_free_embeddings": ("label_free_neighbours",),
 }
-"""What is made of the neighbour graph of each of a study's embeddings."""
+"""Signals from the neighbour graph of each of a study's embeddings."""
 
 
 def scored(study: Study, loaded: Loaded, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:
     """Every score of the study by name, float32 `[n]`; proxies have the seeds from `seed` on.
 
-    `folder` takes the encoded inputs and the proxies. Raises what a run of the study raises.
+    The encoded inputs and the proxies are written to `folder`. Raises the errors of a run of the study.
     """
     data = encoded(study, loaded, folder)
     runs = [folder / f"seed-{seed + number}" for number in range(study.proxy_runs)]
     watched = [train_proxy(study, data, run, seed + number, display) for number, run in enumerate(runs)]
-    # As a study has them: means over runs in float64.
+    # As in a study: means over runs in float64.
     found: dict[str, np.ndarray] = {
         name: np.asarray(np.mean([each[name] for each in watched], axis=0, dtype=np.float64), np.float32)
         for name in watched[0]
@@ -63,7 +63,7 @@ def scored(study: Study, loaded: Loaded, folder: Path, seed: int, display: Bars)
 
 
 def encoded(study: Study, loaded: Loaded, folder: Path) -> Data:
-    """The rows as arrays, memory-mapped in `folder`; raises SourceError for a study that is not possible of them."""
+    """The rows as memory-mapped arrays in `folder`; raises SourceError for a study that these rows do not allow."""
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
     classes = len(np.unique(loaded.targets)) if loaded.targets.dtype == np.int64 else None
     check_possible(study, task.strata(loaded.targets), task.stratum_names(), classes)
@@ -75,7 +75,7 @@ def encoded(study: Study, loaded: Loaded, folder: Path) -> Data:
 
 
 def train_proxy(study: Study, data: Data, folder: Path, seed: int, display: Bars) -> dict[str, np.ndarray]:
-    """Train a proxy, with its checkpoints in `folder`; the scores of the observers that watched it, by name."""
+    """Train a proxy, with its checkpoints in `folder`; returns the scores of its observers by name."""
     assert study.proxy
     watchers: dict[str, Observer] = {}
     for name, score in study.computed.items():
@@ -117,7 +117,7 @@ def passed(study: Study, data: Data, runs: list[Path], display: Bars) -> dict[st
 def signals_of(
     study: Study, data: Data, loaded: Loaded, run: Path, folder: Path, display: Bars
 ) -> dict[str, np.ndarray]:
-    """What scorers of signals read besides scores: of the targets, and what embeddings of the first proxy give."""
+    """Inputs of scorers of signals besides scores: from the targets, and from the first proxy's embeddings."""
     strata = data.task.strata(data.targets)
     null = null_model_of(strata, len(data.task.stratum_names()))
     given: dict[str, Any] = {"labels": strata, "strata": strata, "null_log_probabilities": null}
@@ -142,7 +142,7 @@ def signals_of(
 
 
 def joined(blocks: Any, path: Path) -> np.ndarray:
-    """Blocks of vectors as one array in a file, one of them in memory at a time."""
+    """Write blocks of vectors as one array in a file, with one block in memory at a time."""
     width, kind = 0, np.dtype(np.float16)
     with path.open("wb") as file:
         for block in blocks:

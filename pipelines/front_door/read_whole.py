@@ -1,4 +1,4 @@
-"""Data of a caller as a study reads it, all of it as training rows: columns, task and policies guessed."""
+"""Read all of a caller's data as training rows of a study, with guessed columns, task and policies."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ LENIENT = DataPolicy(bad_rows="drop", unlabelled="drop")
 OPTION = re.compile(r"--([a-z_]+)(?: (COLUMN|classification|regression|multi_label)\b)?")
 """An option of the shell in a message."""
 WRITTEN = "data_in_hand.parquet"
-"""What is in memory, as a file of the temporary folder."""
+"""File name, in the temporary folder, for data in memory."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """All rows of the caller's data, and the part of a study that says how they are read."""
+    """All rows of the caller's data, and the part of a study that describes their reading."""
 
     loaded: Loaded
     content: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Whole:
     scores: Mapping[str, Mapping[str, Any] | None]
     """Scores of a first study, with their settings."""
     base: Path
-    """The folder that paths of the source start from."""
+    """The folder of the source's relative paths."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -63,14 +63,14 @@ class Whole:
 
     @property
     def paths(self) -> pl.Series | None:
-        """Path of each picture, of a folder of pictures."""
+        """Path of each picture, for a folder of pictures."""
         if self.loaded.pictures is None:
             return None
         name, folder = self.loaded.pictures[0], os.path.abspath(self.base / self.content["source"]["train"])
         return self.loaded.rows["train"].column(name).struct.field("path").str.strip_prefix(f"{folder}/")
 
     def left_out(self) -> str:
-        """How many rows cannot be scored, and why; empty where all can."""
+        """The number of rows that cannot be scored, with the reasons; empty if there are none."""
         told = []
         for left in self.loaded.dropped:
             reasons = ", ".join(dict.fromkeys(left.reasons[:100]))
@@ -79,7 +79,7 @@ class Whole:
 
 
 def read_whole(data: Any, wish: Wish, folder: Path) -> Whole:
-    """Read data in hand, or at a path, as `select` takes them; what has to be written goes below `folder`.
+    """Read data in memory, or at a path, in the forms of `select`; files are written below `folder` where necessary.
 
     Raises SourceError for data that no study can read.
     """
@@ -106,7 +106,7 @@ def read_whole(data: Any, wish: Wish, folder: Path) -> Whole:
 
 
 def load_whole(draft: Draft, source: Mapping[str, Any], folder: Path) -> Loaded:
-    """Every row as a row of training, less those that no study can use."""
+    """Every row as a training row, except those that no study can use."""
     from pydantic import TypeAdapter
 
     from secateur.pipelines.data.sources import Source
@@ -117,18 +117,18 @@ def load_whole(draft: Draft, source: Mapping[str, Any], folder: Path) -> Loaded:
 
 
 def place_of(data: Any, wish: Wish, folder: Path) -> Place:
-    """Where the data lie; what is in memory is written below `folder` first."""
+    """The place of the data; data in memory are first written below `folder`."""
     if not isinstance(data, str | Path):
         return find_data(str(written(data, wish, folder / WRITTEN)))
     path = at_hand(data)
     place = find_data(str(path))
-    if path.is_file():  # and not what stands beside it
+    if path.is_file():  # without its neighbours
         return replace(place, train=str(path), test=None, first=path, others=())
     return replace(place, test=None)
 
 
 def written(data: Any, wish: Wish, path: Path) -> Path:
-    """Data in hand as a Parquet file: columns that a study can read, of others those that the caller names."""
+    """Write data in memory as a Parquet file: columns that a study can read, and others that the caller names."""
     import datasets
 
     named = [name for name in (*wish.labels, wish.text, wish.image, *wish.features) if name is not None]
@@ -152,10 +152,10 @@ def written(data: Any, wish: Wish, path: Path) -> Path:
 
 
 def write(rows: SourceFile, named: list[str], path: Path) -> None:
-    """Columns of data in hand as a Parquet file, in batches."""
+    """Write columns of data in memory as a Parquet file, in batches."""
     kinds = {name: kind for name, kind in types_of([rows], rows.columns).items() if kind is not None}
     kinds |= settled_types([rows], named, ())
-    # A column without any value has no type of its own, and a file needs one.
+    # A column without any value has no type of its own, but a file needs one.
     stored = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in kinds.items()}
     schema = pa.schema(list(stored.items()))
     with pq.ParquetWriter(path, schema) as file:
@@ -165,7 +165,7 @@ def write(rows: SourceFile, named: list[str], path: Path) -> None:
 
 @contextmanager
 def in_words_of_a_call(folder: Path) -> Iterator[None]:
-    """Errors that name options of the shell, or the file that data in hand were written to, in words of a call."""
+    """Errors of the block with arguments of a call for options of the shell, and the data for the temporary file."""
     try:
         yield
     except SourceError as error:

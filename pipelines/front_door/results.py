@@ -1,4 +1,4 @@
-"""The results of a study, for a notebook: its report, manifests, scores and findings, read when they are asked for."""
+"""The results of a study, for a notebook: its report, manifests, scores and findings, read on access."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 
 WIDE = 1000
-"""Columns of a page, which has room for the whole table."""
+"""Width in columns that holds the whole table."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Report:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What report.json holds (docs/reference/report.md)."""
+        """The content of report.json (docs/reference/report.md)."""
         data: dict[str, Any] = json.loads(self.path.with_name("report.json").read_text(encoding="utf-8"))
         return data
 
     @property
     def parts(self) -> list[tuple[list[str], str, Table]]:
         """Sentences, and the table below them with its caption, of each comparison: two where a study compares at both
-        lengths. The sentences are the recommendation, where there is one, and which arms did better than random.
+        lengths. The sentences are the recommendation, if there is one, and the arms that were better than random.
         """
         recommendation, at_steps = self.data["recommendation"], self.data.get("at_equal_steps")
         said = [*([recommendation["sentence"]] if recommendation else []), self.data["verdict"]]
@@ -71,9 +71,9 @@ class Report:
 
 
 class Manifests(Mapping[tuple[str, int | float, int], Manifest]):
-    """Manifests of a study by selection, budget and seed; without a seed that of seed 0, or the first there is.
+    """Manifests of a study by selection, budget and seed; without a seed that of seed 0, or the first available.
 
-    That of a selection in training has `epochs`.
+    The manifest of a selection in training has `epochs`.
     """
 
     def __init__(self, store: Store, study: AnyStudy) -> None:
@@ -81,7 +81,7 @@ class Manifests(Mapping[tuple[str, int | float, int], Manifest]):
         self._places = {trial: place for trial, place in places.items() if place}
 
     def __getitem__(self, key: Any) -> Manifest:
-        """The manifest; raises KeyError that names what there is."""
+        """The manifest; raises KeyError that lists the available ones."""
         name, keep, *seed = key if isinstance(key, tuple) and len(key) in (2, 3) else (key, None)
         wanted = selection_key(name, keep)
         found = {trial.seed: place for trial, place in self._places.items() if trial.selection == wanted}
@@ -90,7 +90,7 @@ class Manifests(Mapping[tuple[str, int | float, int], Manifest]):
         return Manifest.load(found[seed[0] if seed else min(found)])
 
     def _absent(self, wanted: str, found: Mapping[int, Path]) -> str:
-        """Why there is no manifest of a key."""
+        """The error message for a key without a manifest."""
         if found:
             return f"{wanted} has manifests of the seeds {', '.join(map(str, sorted(found)))}"
         there = list(dict.fromkeys(trial.selection for trial in self._places))
@@ -109,7 +109,7 @@ class Manifests(Mapping[tuple[str, int | float, int], Manifest]):
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study that was run, of any kind; its files are those of `secateur run`."""
+    """A finished run of a study of any kind; its files are those of `secateur run`."""
 
     store: Store
     study: AnyStudy
@@ -127,13 +127,13 @@ class StudyResult:
 
     @cached_property
     def manifests(self) -> Manifests:
-        """What each selection keeps: `manifests["hardest", 0.3]`, or with a seed `manifests["hardest", 0.3, 1]`; what
-        each epoch showed of one in training, `manifests["rs2", 0.3].epochs`."""
+        """The kept rows of each selection: `manifests["hardest", 0.3]`, or with a seed `manifests["hardest", 0.3, 1]`;
+        for one in training the rows of each epoch, `manifests["rs2", 0.3].epochs`."""
         return Manifests(self.store, self.study)
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """What is wrong with data and scores, the gravest first: `kind`, `split`, `count`, `text`, … of each."""
+        """Faults of data and scores, the most severe first: `kind`, `split`, `count`, `text`, … of each."""
         found: list[dict[str, Any]] = self.report.data["findings"]
         return found
 

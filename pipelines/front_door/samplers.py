@@ -1,4 +1,4 @@
-"""The samplers for a training loop of your own, each by the name of its class and loaded when it is first used.
+"""The samplers for a training loop of your own, each under the name of its class and loaded on first use.
 
 >>> import secateur as sc
 >>> dir(sc.samplers)

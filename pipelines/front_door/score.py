@@ -1,4 +1,4 @@
-"""`score`: train a proxy on data in hand, or on those of a file, and score every row, without a study's files."""
+"""`score`: train a proxy on data in memory, or in a file, and score every row, without a study."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.scores import Score, with_read
 
 MORE = ("proxy", "encoding", "checkpoints", "proxy_runs", "embeddings", "neighbours")
-"""Keys of a study that decide on scores and that the signature does not name."""
+"""Keys of a study that affect scores and are not parameters of `score`."""
 
 
 def score(
@@ -48,23 +48,23 @@ def score(
     `data` is a table of pandas, polars or Arrow, a `datasets.Dataset`, a list of dicts, a map-style torch data set, or
     the path of a CSV, JSON-lines or Parquet file, of a folder of such files, of one that `datasets` saved, or of a
     folder of pictures by class; of a folder with a test split the training rows. Nothing is written but a temporary
-    folder, which is gone when the call ends.
+    folder, which is deleted when the call ends.
 
     `label` is the column to predict, or several; `text`, `image` or `features` the input. Columns that you do not name
-    are guessed, as `secateur init` does; so are `task` (classification, regression or multi_label), `model` and
+    are guessed, as in `secateur init`, and so are `task` (classification, regression or multi_label), `model` and
     `epochs`.
 
     `scores` are names of scorers, or names with settings, `{"el2n": {"epochs": 5}}`; by default those of a first study.
     `more` are keys of a study: `proxy` (further settings of its training, such as `{"batch_size": 128}`), `encoding`,
-    `checkpoints` (for scores like `vog`), `proxy_runs` (scores are averaged over so many seeds from `seed` on),
-    `embeddings`, `neighbours`.
+    `checkpoints` (for scores like `vog`), `proxy_runs` (the number of seeds, from `seed` on, that scores are averaged
+    over), `embeddings`, `neighbours`.
 
     The result has a row for each row of the data, in order: `row`, int64, counted over all files, and a column float32
-    for each score; of pictures in folders `path`, too. Rows without label or input have null, and a warning counts
+    for each score; for pictures in folders also `path`. Rows without label or input have null, and a warning counts
     them. The numbers are those of a study of these training rows with the same settings.
 
-    Raises ValueError for data that cannot be read, columns, scores and settings that there are not, and scores that the
-    task cannot give, before anything is trained.
+    Raises ValueError, before any training, for unreadable data, unknown columns, scores and settings, and scores that
+    the task does not have.
 
     >>> import secateur as sc
     >>> rows = [{"size": i % 10 + 0.5, "label": "large" if i % 10 > 4 else "small"} for i in range(60)]
@@ -89,7 +89,7 @@ def score(
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """A table with a line for each row of the caller's data, its scores, and why rows have none, if some do not."""
+    """A table with a line for each row of the caller's data, its scores, and the reason for rows without any."""
 
     table: pl.DataFrame
     scores: Mapping[str, Score]
@@ -106,7 +106,7 @@ def scored_rows(
     folder: Path,
     caller: str,
 ) -> ScoredRows:
-    """Score data as `score` does; what has to be written goes below `folder`, and `caller` is who refuses settings."""
+    """Score data as `score` does; files are written below `folder`; `caller` names the function in errors."""
     display.stage("reading the data")
     whole = read_whole(data, wish, folder)
     chosen = chosen or asked(whole.scores)
@@ -116,7 +116,7 @@ def scored_rows(
 
 
 def refuse(more: Mapping[str, Any]) -> None:
-    """Raise TypeError for a key that there is not, and ValueError for one that a study alone has a use for."""
+    """Raise TypeError for an unknown key, and ValueError for a key that only a study has."""
     if unknown := [key for key in more if key not in MORE]:
         near = did_you_mean(unknown[0], MORE)
         raise TypeError(f"score() takes no {unknown[0]!r}; {near}besides those of its signature: {', '.join(MORE)}")
@@ -127,7 +127,7 @@ def refuse(more: Mapping[str, Any]) -> None:
 
 
 def study_of(whole: Whole, scores: Mapping[str, Score], more: Mapping[str, Any], caller: str) -> Study:
-    """The study of these scores; raises StudyError, which names the caller, for settings that it does not take."""
+    """The study of these scores; raises StudyError, which names the caller, for wrong settings."""
     content = {**whole.content, **{key: value for key, value in more.items() if key != "proxy"}}
     content["proxy"] = proxy_of(whole.content["proxy"], more.get("proxy") or {})
     content["encoding"] = {**whole.content["encoding"], **(more.get("encoding") or {})}
@@ -143,7 +143,7 @@ def study_of(whole: Whole, scores: Mapping[str, Score], more: Mapping[str, Any],
 
 
 def proxy_of(guessed: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """The proxy's training: as guessed, but for what the caller says; settings guessed for another model go."""
+    """The proxy's training: guessed, with the caller's settings; settings guessed for another model are dropped."""
     kept = dict(guessed)
     if "steps" in said:
         kept.pop("epochs", None)

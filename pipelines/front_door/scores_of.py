@@ -1,4 +1,4 @@
-"""`scores_of`: scores of samples from outputs of the caller's own model, by the scorers that watch a run of ours."""
+"""`scores_of`: scores of samples from outputs of the caller's own model, by the scorers that watch our trainings."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ def scores_of(
     task: Literal["classification", "multi_label"] = "classification",
     column: Named = None,
 ) -> pl.DataFrame:
-    """Scores of samples from what your own model puts out for them: a column float32 for each score, rows in order.
+    """Scores of samples from the outputs of your own model: a column float32 for each score, rows in order.
 
     `logits`, or with `kind="probabilities"` probabilities, are `[n, classes]` of one pass over the data or
     `[epochs, n, classes]` of several, of NumPy or torch; a list of one `[n, classes]` for each epoch; or the path of a
     `.npy`, safetensors or Parquet file (a column of lists), or a list of such paths. `column` names the column or
-    tensor, or one for each epoch, where a file has several. This reads blocks of rows: a mapped file stays on disk.
+    tensor, or one for each epoch, where a file has several. Blocks of rows are read: a mapped file stays on disk.
     `labels` are whole numbers 0 … classes-1 `[n]`; with `task="multi_label"` 0 and 1 `[n, labels]`.
 
-    `scores` picks: names, or names with settings as in a study, `{"el2n": {"epochs": 5}}`. Without it come all that
-    follow: of one pass the scores that need no second one, of several epochs also those that follow a sample over time
-    (`forgetting`, `dual`, …). The observers and scorers of checkpoints of a study compute them: from the logits of a
-    training run, before each update, they give the numbers of that run. Scorers of checkpoints take each epoch for one.
+    `scores` selects scores: names, or names with settings as in a study, `{"el2n": {"epochs": 5}}`. By default all
+    possible ones are computed: from one pass those that need no second one, from several epochs also those that follow
+    a sample over time (`forgetting`, `dual`, …). The observers and scorers of checkpoints of a study compute them: from
+    the logits of a training run, before each update, they give the numbers of that run. For scorers of checkpoints each
+    epoch is one.
 
-    Probabilities count as the softmax (of several labels the sigmoid) that they are, one below 1.2e-38 as that number.
-    The margin of logits is that of log-probabilities, so `aum` follows too, unless some probability is rounded to 0
-    (of several labels to 0 or 1).
+    Probabilities are the softmax (for several labels the sigmoid) of logits; one below 1.2e-38 counts as that number.
+    The margin of logits is that of log-probabilities, so `aum` is possible too, unless some probability is rounded to 0
+    (for several labels to 0 or 1).
 
-    Raises ValueError for shapes that do not fit, labels that are no class, NaN (by epoch, from 0, and row),
-    probabilities that do not add up to 1, and scores that do not follow, with the reason.
+    Raises ValueError for shapes that do not fit, labels that are not classes, NaN (by epoch, from 0, and row),
+    probabilities that do not add up to 1, and scores that are not possible, with the reason.
 
     >>> import numpy as np, secateur as sc
     >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
@@ -74,7 +75,7 @@ def scores_of(
 
 
 def targets_of(labels: Any, task: str, epochs: Sequence[Epoch], outputs: Any) -> np.ndarray:
-    """Labels as the task has them, int64 `[n]` or bool `[n, labels]`; raises ValueError for others."""
+    """Labels in the task's form, int64 `[n]` or bool `[n, labels]`; raises ValueError for others."""
     if isinstance(labels, str | Path):
         labels = array_at(labels, "labels")
     held = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)

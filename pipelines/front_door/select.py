@@ -1,6 +1,6 @@
-"""`select`: keep a part of data in hand, or of a file, by a score of its own, without a study and without a file.
+"""`select`: keep a part of data in memory, or of a file, by a score of its own, without a study and without a file.
 
-The result is a `Choice`: the rows, as many at random, and the size of both in the budget's unit.
+The result is a `Choice`: the rows, a random choice of equal size, and both sizes in the budget's unit.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ IN_STUDIES = {
     "sources": "where rows come from; name that column as by, with share='balanced'",
     "target_source": "where rows come from; name that column as by, with the source's share, such as {'bank': 1.0}",
 }
-"""What selectors read that studies have, and what there is here."""
+"""Inputs of selectors that studies have, and their replacements here."""
 Keep = int | float | Mapping[str, int | float]
 """A count of rows, a share of them in (0, 1], or an amount, or a share, of one column: `{"tokens": 2_000_000}`."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Rows that stay, int64 ascending, of `of` rows, and `random` ones that come to as much.
+    """Kept rows, int64 ascending, of `of` rows, and `random` ones of the same size.
 
-    `total` is what the rows come to in `unit` (rows, or a column), `random_total` what the random ones do, `budget`
-    what they may come to, and `whole` what all rows do.
+    `total` is the kept rows' sum in `unit` (rows, or a column), `random_total` that of the random ones, `budget` the
+    largest allowed sum, and `whole` the sum of all rows.
     """
 
     rows: np.ndarray
@@ -53,7 +53,7 @@ class Choice:
     selector: str
     settings: Mapping[str, Any]
     groups: int | None = None
-    """Groups that stay, where rows stay together."""
+    """Number of kept groups, where rows stay together."""
 
 
 def select(
@@ -78,17 +78,17 @@ def select(
     """The rows of `data` that a selector keeps, in their order, as the same kind of data.
 
     `data` is a table of pandas, polars or Arrow, a `datasets.Dataset`, a list of dicts, a map-style torch data set, or
-    the path of a CSV, JSON-lines or Parquet file, of a folder of such files or of one that `datasets` saved, of which
-    polars comes back. Nothing is written.
+    the path of a CSV, JSON-lines or Parquet file, of a folder of such files or of one that `datasets` saved; paths give
+    a polars table. Nothing is written.
 
     `keep` is a share in (0, 1], a count of rows, or an amount of a column, such as `{"tokens": 2_000_000}` or, as a
-    share of all of it, `{"tokens": 0.3}`; what is kept never comes to more.
+    share of all of it, `{"tokens": 0.3}`; the kept rows never exceed it.
 
     `score` is a column of numbers, or an array of one number per row; `selector` one of `docs/selectors.md`. With a
-    score it is `top` if you name none (`end="high"` or `"low"`), without one `uniform_random`. `settings` are those of
-    the selector, such as `low` and `high` of `band`. Selectors of vectors read `embeddings`: a column of lists, an
-    array `[n, d]`, or the path of a `.npy` file; those of classes read `label`; other scores that a selector names,
-    such as `aum`, are columns of that name.
+    score the default is `top` (`end="high"` or `"low"`), without one `uniform_random`. `settings` are those of the
+    selector, such as `low` and `high` of `band`. Selectors of vectors read `embeddings`: a column of lists, an array
+    `[n, d]`, or the path of a `.npy` file; those of classes read `label`; other scores that a selector names, such as
+    `aum`, are columns of that name.
 
     `target` are examples of the job: data as above, or vectors `[queries, d]`. `nearest_to_target` compares by
     `embeddings`, a column that pool and target have, or by TF-IDF of the column `text`; `target_task` is a column of
@@ -96,12 +96,12 @@ def select(
 
     `group` is a column whose equal values stay or go together (an episode, a document): groups are taken in the order
     of the selection as long as they fit. `by` is a column (a source, a language) whose values get parts of the budget:
-    `share` is "proportional" to what they hold, "balanced", or a share by value. `key` is a column whose values stand
-    for rows in draws and ties, so that a choice does not depend on the order of rows. With `random_twin` a pair comes
-    back: what is kept, and as much at random.
+    `share` is "proportional" to their size, "balanced", or a share by value. `key` is a column whose values identify
+    rows in draws and ties, so that a choice does not depend on the order of rows. With `random_twin` the result is a
+    pair: the kept rows, and a random choice of equal size.
 
-    Raises ValueError for a column, selector or setting that there is not, for gaps, NaN and negative costs, which it
-    counts and whose rows it names, and for a budget that cannot be met.
+    Raises ValueError for an unknown column, selector or setting, for missing values, NaN and negative costs, with their
+    number and rows, and for a budget that cannot be met.
 
     >>> import polars as pl, secateur as sc
     >>> prompts = pl.DataFrame({"prompt": ["a", "b", "c", "d"], "pass_rate": [0.1, 0.9, 0.5, 0.7]})
@@ -134,8 +134,8 @@ def choose(
     seed: int,
     settings: Mapping[str, Any],
 ) -> Choice:
-    """What `select` keeps, and as much at random; see there."""
-    if rows.items == 0:  # a file without rows is refused as it is read
+    """The rows that `select` keeps, and a random choice of equal size; see there."""
+    if rows.items == 0:  # reading refuses a file without rows
         raise ValueError("the data have no rows: there is nothing to keep a part of")
     keep = keep.item() if isinstance(keep, np.generic) else keep
     name = selector or ("uniform_random" if score is None else "top")
@@ -175,7 +175,7 @@ def choose(
 
 
 def refuse_unread(chosen: Selector[...], given: Mapping[str, Any]) -> None:
-    """Raise ValueError for what the caller gives and the selector does not read."""
+    """Raise ValueError for arguments that the selector does not read."""
     reads = set(chosen.reads)
     readers = {"embeddings": {"embeddings", "target_places"}, "label": {"strata", "memberships"}}
     for name, value in given.items():
@@ -191,7 +191,7 @@ def signals_of(
     embeddings: Any,
     aim: Target | None,
 ) -> dict[str, np.ndarray]:
-    """What a selector reads, by the names of its parameters; raises ValueError that says what is missing."""
+    """The inputs of a selector, by the names of its parameters; raises ValueError that names a missing one."""
     found: dict[str, np.ndarray] = {}
     for name in chosen.reads:
         if name in ("ids", "budget"):
@@ -221,7 +221,7 @@ def signals_of(
 
 
 def array_of(values: Any, what: str) -> np.ndarray:
-    """Numbers in hand as an array `[n]`."""
+    """Numbers in memory as an array `[n]`."""
     found = np.asarray(values)
     if found.ndim != 1 or found.dtype.kind not in "fiub":
         raise ValueError(f"{what}: one number per row is needed, got an array {found.shape} of {found.dtype}")
@@ -229,8 +229,7 @@ def array_of(values: Any, what: str) -> np.ndarray:
 
 
 def ids_of(rows: Held, name: str) -> np.ndarray:
-    """Distinct ids int64 `[n]` of a column: whole numbers as they are, texts by a hash; SourceError where two are
-    equal."""
+    """Distinct ids int64 `[n]` of a column: whole numbers unchanged, texts by a hash; SourceError for equal ids."""
     column = rows.column(name, "key")
     rows.refuse(column.is_null(), f"key: column {name!r}", "empty")
     rows.refuse(~column.is_first_distinct(), f"key: column {name!r}", "the same as in an earlier row")
@@ -241,7 +240,7 @@ def ids_of(rows: Held, name: str) -> np.ndarray:
 
 
 def budget_of(rows: Held, keep: Any, count: int) -> tuple[np.ndarray | None, float, str]:
-    """What each row costs (None: one each), the budget, and its unit."""
+    """The cost of each row (None: one each), the budget, and its unit."""
     if not isinstance(keep, Mapping):
         return None, float(resolve_keep(keep, count)), "rows"
     if len(keep) != 1:

@@ -1,4 +1,4 @@
-"""`study`: run a study as the shell does, and hold what it came to."""
+"""`study`: run a study like the shell does, and return its results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from secateur.pipelines.studies.files import find_study
 
 
 def study(name: str | Path, *, again: bool = False, wait: bool = False, progress: bool = True) -> StudyResult:
-    """Run a study of any kind, and hold its report, manifests, scores and findings.
+    """Run a study of any kind, and return its report, manifests, scores and findings.
 
-    `name` is that of a study in the folder `studies`, of one that ships, or the path of its YAML file. It is run as
-    `secateur run` runs it: below SECATEUR_HOME (or `.secateur`) it writes the same files, and what is fresh is not made
-    again unless `again`. With `wait` it waits where another process makes the study.
+    `name` is that of a study in the folder `studies`, of one that ships, or the path of its YAML file. The run is that
+    of `secateur run`: it writes the same files below SECATEUR_HOME (or `.secateur`), and skips fresh results unless
+    `again`. With `wait` it waits where another process makes the study.
 
-    Raises StudyError where there is no such study or its file is broken, Held where another process makes it, and what
-    a step of the study raises.
+    Raises StudyError for an unknown study or a broken file, Held where another process makes it, and the errors of the
+    study's steps.
 
     >>> import secateur as sc
     >>> result = sc.study("digits")  # doctest: +SKIP
@@ -31,7 +31,7 @@ def study(name: str | Path, *, again: bool = False, wait: bool = False, progress
     """
     file = find_study(str(name))
     assert file.study is not None
-    from secateur.pipelines.materialise import instance_at, run_study  # which imports Dagster
+    from secateur.pipelines.materialise import instance_at, run_study  # imports Dagster
 
     def told(text: str) -> None:
         warnings.warn(text, stacklevel=2)

@@ -1,4 +1,4 @@
-"""What selectors read of a target: a few hundred examples of the job that a model is trained for."""
+"""Inputs of selectors from a target: a few hundred examples of the job that a model is trained for."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from secateur.scorers.target.text_cosines import TextCosines
 
 @dataclass(frozen=True)
 class Target:
-    """A pool and the target that is read beside it; `depth` is how many places are wanted, all where None."""
+    """A pool and its target; `depth` is the number of places to compute, None for all."""
 
     rows: Held
     examples: Held | np.ndarray
@@ -28,7 +28,7 @@ class Target:
     depth: int | None = None
 
     def signal(self, name: str) -> np.ndarray:
-        """A signal by its name, `[n]`; raises ValueError that says what is missing."""
+        """A signal by its name, `[n]`; raises ValueError that names a missing argument."""
         if name == "target_places":
             tasks = self.held.codes(self.task, "target_task")[0] if self.task is not None else None
             return target_places(self.cosines, tasks, depth=self.depth)
@@ -36,14 +36,14 @@ class Target:
 
     @property
     def held(self) -> Held:
-        """The target as rows; ValueError where it is vectors alone."""
+        """The target as rows; ValueError for vectors alone."""
         if isinstance(self.examples, np.ndarray):
             raise ValueError("target: vectors have no columns; give a table, or the path of a file")
         return self.examples
 
     @property
     def cosines(self) -> Cosines:
-        """Of the pool's rows to the target's: of embeddings where there are any, else of TF-IDF of the texts."""
+        """Cosines of the pool's rows to the target's: of embeddings if given, else of TF-IDF of the texts."""
         if isinstance(self.examples, np.ndarray):
             own = vectors_of(self.rows, self.embeddings, "a target of vectors")
             if self.examples.ndim != 2 or self.examples.shape[1] != own.shape[1]:
@@ -59,7 +59,7 @@ class Target:
 
     @property
     def texts(self) -> tuple[pl.Series, pl.Series]:
-        """Texts of the pool and of the target; ValueError where no column is named or one is empty somewhere."""
+        """Texts of the pool and of the target; ValueError without a column, and for an empty text."""
         if self.text is None:
             raise ValueError("text: name the column of texts that pool and target are compared by, or give embeddings")
         found = []
@@ -73,12 +73,12 @@ class Target:
 
     @cached_property
     def ratios(self) -> NgramRatios:
-        """Of the texts."""
+        """Ratios of n-grams, from the texts."""
         return ngram_ratios(*self.texts)
 
 
 def target_of(given: Any) -> Held | np.ndarray:
-    """A target as a caller gives it: data as for the pool, or vectors `[queries, d]`; ValueError for an empty one."""
+    """A target in an argument: data as for the pool, or vectors `[queries, d]`; ValueError for an empty one."""
     found = given if isinstance(given, np.ndarray) else held(given)
     if not len(found if isinstance(found, np.ndarray) else range(found.count)):
         raise ValueError("target: it has no rows; name some hundred examples of the job")

@@ -1,4 +1,4 @@
-"""What stays of data as a file: byte for byte where the format is the data's own, converted where it is another."""
+"""Write kept rows of data as a file: byte for byte in the data's own format, converted in another."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.files.unwritable import refuse_unwritable
 from secateur.pipelines.files.whole_files import new_file, refuse_existing
 from secateur.pipelines.front_door.held import Held, rows_of
 from secateur.pipelines.manifests.row_files import (
@@ -23,20 +24,20 @@ from secateur.pipelines.manifests.row_files import (
 )
 
 KINDS = {"csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet", "indices": ".npy", "text": ".txt"}
-"""What can be written, by the word for it, with the ending of the file."""
+"""Output formats, with the endings of their files."""
 
 
 OWN: Mapping[type[SourceFile], str] = {ParquetFile: "parquet", CsvFile: "csv", JsonlFile: "jsonl"}
-"""What a file is written as without a change of its rows."""
+"""Output formats that keep the rows of a file unchanged."""
 
 
 def format_of(path: Path) -> str | None:
-    """The format that a file's ending says; None where it says none."""
+    """The format for a file's ending; None for an unknown ending."""
     return FORMATS.get(ending_of(path)) or {".npy": "indices", ".txt": "text"}.get(path.suffix)
 
 
 def kind_of(path: Path, said: str | None) -> str:
-    """The format to write: the one said, or that of the file's ending; raises ValueError with those there are."""
+    """The format to write: the given one, or that of the file's ending; raises ValueError with the list of formats."""
     kind = said or format_of(path)
     if kind not in KINDS:
         raise ValueError(
@@ -46,15 +47,16 @@ def kind_of(path: Path, said: str | None) -> str:
 
 
 def refuse_ending(path: Path, kind: str) -> None:
-    """Raise ValueError for a file whose ending says another format than is written."""
+    """Raise ValueError for a file whose ending belongs to another format."""
     if (ending := format_of(path)) not in (None, kind):
         named = path.name[: path.name.rindex(ending_of(path) or path.suffix)] + KINDS[kind]
         raise ValueError(f"--to {kind}: -o {path.name} is of {ending}; leave --to out, or write -o {named}")
 
 
 def refuse_output(data: Held, path: Path, *others: str | None, overwrite: bool) -> None:
-    """Raise ValueError where a file is there, or is one that is read: of the data, or one of the `others`."""
+    """Raise ValueError for a file that exists, that cannot be written, or that is read: of the data or `others`."""
     refuse_existing(path, overwrite=overwrite)
+    refuse_unwritable({"--out": path})
     if any(path.resolve() == Path(file.name).resolve() for file in data.files):
         raise ValueError(f"{path} is the data itself, which nothing here changes: name another file")
     if any(path.resolve() == Path(other).resolve() for other in others if other):
@@ -78,12 +80,12 @@ def write_rows(data: Held, rows: np.ndarray, path: Path, kind: str, *, overwrite
 
 
 def separator_of(path: Path) -> str:
-    """What stands between the fields of a CSV of that name."""
+    """The field separator of a CSV with that name."""
     return "\t" if ending_of(path) == ".tsv" else ","
 
 
 def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None:
-    """Copy rows of a file as they stand in it."""
+    """Copy rows of a file unchanged."""
     if isinstance(file, ParquetFile):
         keep = np.zeros(file.footer[1], np.bool_)
         keep[rows] = True
@@ -98,7 +100,7 @@ def copy(file: SourceFile, rows: np.ndarray, partial: Path, suffix: str) -> None
 
 
 def converted(rows: pl.DataFrame, partial: Path, kind: str, path: Path) -> None:
-    """Write rows in another format than they came in, for a file that will be at `path`."""
+    """Write rows in another format than their own, for a file that will be at `path`."""
     if kind == "parquet":
         rows.write_parquet(partial)
         return

@@ -1,7 +1,7 @@
-"""What reads rows of data where they lie: one class per format, in the file of its name.
+"""The contract of readers of rows in place: one class per format, in the file of its name.
 
-A reader knows the shards of some data (files, or what the format has instead), how many rows each has, and gives some
-rows of a shard. What is kept, the loaders and the checks are the same for every format.
+A reader knows the shards of some data (files, or the format's own parts), the number of rows of each, and reads some
+rows of a shard. Selection, loaders and checks are the same for every format.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from secateur.pipelines.files.addresses import Address, Folder, Options
 Item = Mapping[str, Any]
 Open = TypeVar("Open")
 ITEMS = 4096
-"""Rows of a batch that is made of items."""
+"""Rows of a batch made of items."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where data lie: the folder and names of files in it that hold rows, in their order. `version` of Lance."""
+    """The place of data: the folder and names of files in it that hold rows, in their order. `version` of Lance."""
 
     folder: Folder
     names: tuple[str, ...] = ()
@@ -40,9 +40,9 @@ class Reader(ABC):
 
     kind: ClassVar[str]
     random: ClassVar[bool] = True
-    """Whether one row costs little to read by itself; otherwise a block is read whole."""
+    """Whether reading a single row is cheap; otherwise a block is read whole."""
     key: ClassVar[str] = ""
-    """What ids of a manifest are looked up in, where the data have no columns."""
+    """The key in which ids of a manifest are looked up, for data without columns."""
 
     def __init__(self, data: Data) -> None:
         self.data = data
@@ -51,7 +51,7 @@ class Reader(ABC):
     @classmethod
     @abstractmethod
     def found(cls, data: Address | Sequence[Address], options: Options | None) -> Data | None:
-        """Where the data lie if they are of this format, else None."""
+        """The place of the data if they are of this format, else None."""
 
     @property
     @abstractmethod
@@ -61,27 +61,27 @@ class Reader(ABC):
     @property
     @abstractmethod
     def rows(self) -> np.ndarray:
-        """How many rows each shard has, int64 `[shards]`."""
+        """Number of rows of each shard, int64 `[shards]`."""
 
     @property
     def besides(self) -> Sequence[str]:
-        """Names of further files without which rows are others, such as an index."""
+        """Names of further files on which the rows depend, such as an index."""
         return ()
 
     def blocks(self, shard: int) -> np.ndarray:
-        """Where the parts of a shard that are read at once begin, and where the last one ends, int64."""
+        """Starts of a shard's blocks, which are read at once, and the end of the last, int64."""
         return np.array([0, self.rows[shard]], np.int64)
 
     @abstractmethod
     def read(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> Sequence[Item]:
-        """Rows of a shard, int64 ascending, with some of their columns, or all where they are None."""
+        """Rows of a shard, int64 ascending, with some of their columns, or all for None."""
 
     @abstractmethod
     def keys(self, name: str) -> Sequence[Any]:
-        """Ids of all rows, shard after shard; `name` is a column. Raises SourceError where there are none."""
+        """Ids of all rows, shard after shard; `name` is a column. Raises SourceError for data without them."""
 
     def as_file(self) -> SourceFile:
-        """All rows as columns, to find kept ones by their content; SourceError where the format has no columns."""
+        """All rows as columns, to find kept ones by their content; SourceError for a format without columns."""
         raise SourceError(
             f"{self.data.folder.address}: {self.kind} has no columns to find rows by their content: give the study a "
             f"column of ids (columns: id), which are looked up in {self.key!r}"
@@ -89,11 +89,11 @@ class Reader(ABC):
 
     @property
     def starts(self) -> np.ndarray:
-        """Where each shard begins if all are read one after another, int64 `[shards + 1]`."""
+        """Start of each shard if all are read one after another, int64 `[shards + 1]`."""
         return np.concatenate([[0], np.cumsum(self.rows)]).astype(np.int64)
 
     def opened(self, shard: int, anew: Callable[[], Open]) -> Open:
-        """What this process has open of a shard. One that was forked shares the place in its parent's files, and would
+        """This process's open handle of a shard. A forked process shares the position in its parent's files, and would
         move it: each opens its own.
         """
         mine = (os.getpid(), shard)
@@ -103,16 +103,16 @@ class Reader(ABC):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is open."""
+        """The state without open files."""
         return {"data": self.data, "_open": {}}
 
 
 class ItemReader(Reader):
-    """A reader of dicts, one for each row, of a format without a list of rows to read: a thin data set over its own."""
+    """A reader of dicts, one for each row, for a format that reads single rows: a thin data set over its reader."""
 
     @abstractmethod
     def item(self, shard: int, row: int) -> Item:
-        """One row as the format's own reader gives it."""
+        """One row from the format's own reader."""
 
     def read(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> Sequence[Item]:
         """See `Reader.read`."""
@@ -149,7 +149,7 @@ class ItemReader(Reader):
 
 
 class TableReader(Reader):
-    """A reader of columns, which gives Arrow tables."""
+    """A reader of columns, which returns Arrow tables."""
 
     @property
     @abstractmethod

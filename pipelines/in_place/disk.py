@@ -20,7 +20,7 @@ STATE = "state.json"
 
 
 class Disk(TableReader):
-    """A folder of `save_to_disk`, its Arrow files the shards; items are what `datasets` gives, pictures decoded."""
+    """A folder of `save_to_disk`, its Arrow files the shards; items are those of `datasets`, pictures decoded."""
 
     kind: ClassVar[str] = "disk"
 
@@ -68,7 +68,7 @@ class Disk(TableReader):
         return found
 
     def positions(self, shard: int, rows: np.ndarray) -> np.ndarray:
-        """Rows of a shard among those of the data set."""
+        """Places in the data set of a shard's rows."""
         found: np.ndarray = self.starts[shard] + rows
         return found
 

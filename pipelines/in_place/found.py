@@ -1,4 +1,4 @@
-"""A selection and data become a view: the format is told, kept rows are found, what has changed is refused."""
+"""Open a view of a selection on data: detect the format, find the kept rows, refuse changed files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def readers() -> Mapping[str, type[Reader]]:
 
 
 def reader_of(data: Address | Sequence[Address], options: Options | None = None) -> Reader:
-    """What reads data at a path, glob, folder or URL; SourceError where no format of ours is there."""
+    """The reader of data at a path, glob, folder or URL; SourceError for an unknown format."""
     for kind in readers().values():
         try:
             found = kind.found(data, options)
@@ -84,7 +84,7 @@ def is_manifest(path: Address) -> bool:
 
 
 def known_files(data: Data) -> Any:
-    """In the block, files that were read whole before and have not changed since are not read again."""
+    """Within the block, do not read again files that were read whole before and did not change."""
     cache = Path(os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     names = xxhash.xxh3_64_hexdigest("\n".join([data.folder.path, *data.names]).encode())
     return remembered(cache / "in_place" / names)
@@ -98,7 +98,7 @@ def opened(
     options: Options | None,
     verify: bool,
 ) -> InPlace:
-    """What a saved file keeps of data as they were; SourceError that names the first file that has changed."""
+    """The view of a saved file on its unchanged data; SourceError that names the first changed file."""
     parent, _, name = str(path).replace(os.sep, "/").rpartition("/")
     stored = folder_of(parent or ("/" if str(path).startswith("/") else "."), options).at(name)
     if stored.size() is None:
@@ -118,7 +118,7 @@ def opened(
     with known_files(Data(folder, names)):
         refuse_changed(folder, [*told.shards, *told.besides], contents=verify)
     reader = readers()[told.kind](Data(folder, names, told.version))
-    if list(reader.shards) != list(names):  # a reader of a folder knows all its shards
+    if list(reader.shards) != list(names):  # a folder's reader lists all its shards
         numbers = np.array([list(reader.shards).index(name) for name in names], np.int64)
         kept = Kept(numbers[kept.shard], kept.row, kept.weights, kept.of)
     return InPlace(reader, kept, told, columns)
@@ -137,7 +137,7 @@ def of_manifest(manifest: Manifest, reader: Reader, key: str) -> np.ndarray:
 
 
 def of_told(manifest: Manifest) -> dict[str, str]:
-    """What a saved file says of a manifest."""
+    """Entries of a saved file about a manifest."""
     made = manifest.provenance
     return {"manifest": manifest.declaration.root, "dataset": made.dataset, "selection": made.selection}
 
@@ -155,7 +155,7 @@ def of_list(kept: Any, reader: Reader, key: str) -> np.ndarray:
 
 
 def by_key(ids: Sequence[str], reader: Reader, name: str) -> np.ndarray:
-    """Row of each id among those of the data; SourceError where one is missing, or stands at several rows."""
+    """Row of each id among those of the data; SourceError for an id that is missing, or occurs at several rows."""
     there = [str(value) for value in reader.keys(name)]
     places = {value: row for row, value in enumerate(there)}
     if len(places) < len(there):

@@ -1,8 +1,8 @@
-"""Which rows of data are kept where they lie: found, sealed, and written in at most eight bytes a row.
+"""The positions of kept rows in data that stay where they are, with seals of the files, in at most eight bytes a row.
 
 The file is Parquet with the columns `shard` (a number), `row` (in the shard, from 0) and, where a selection weights,
-`weight`; names, sizes and digests of the shards stand in its metadata under the key `secateur:in_place`. Shards that
-hold no kept row are not in it. Nothing in it depends on when or by whom it was written, and no credentials are in it.
+`weight`; names, sizes and digests of the shards stand in its metadata under the key `secateur:in_place`. Shards without
+a kept row are not in it. It does not depend on the time or user of writing, and contains no credentials.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ ROWS_PER_GROUP = 1 << 22
 
 
 class Seal(BaseModel):
-    """A file as it was when rows of it were kept; `rows` is None of one that holds none, such as an index.
+    """The state of a file when rows of it were kept; `rows` is None for one without rows, such as an index.
 
-    `version` is what an object store said of it, by which an unchanged object is known without being read.
+    `version` is the object store's property of it, which identifies an unchanged object without a read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,8 +43,9 @@ class Seal(BaseModel):
 
 
 class Told(BaseModel):
-    """What the file says of itself: the format of the data, where they lie from the file's own folder, and of which
-    manifest the rows are, if of one."""
+    """The metadata of the file: the format of the data, their place relative to the file's own folder, and the manifest
+    of the rows, if there is one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,8 +63,9 @@ class Told(BaseModel):
 @dataclass(frozen=True)
 class Kept:
     """Kept rows, ascending: `shard` int64, a place among the reader's shards, and `row` in it int64, `[kept]`;
-    `weights` float32 `[kept]` or None where all weigh the same. `of` says of which manifest they are, `scores` hold
-    that manifest's, float32 `[kept]`; a saved file has none."""
+    `weights` float32 `[kept]` or None for equal weights. `of` names their manifest, `scores` are that manifest's,
+    float32 `[kept]`; a saved file has none.
+    """
 
     shard: np.ndarray
     row: np.ndarray
@@ -80,7 +82,7 @@ class Kept:
         of: Mapping[str, str],
         scores: Mapping[str, np.ndarray] | None = None,
     ) -> Kept:
-        """Rows that are counted over all shards, which begin at `starts`; SourceError where two are one, or none."""
+        """Rows counted over all shards, which begin at `starts`; SourceError for repeated rows and for rows outside."""
         order = np.argsort(positions, kind="stable")
         sorted_ = positions[order]
         if len(sorted_) and (sorted_[0] < 0 or sorted_[-1] >= starts[-1]):
@@ -99,7 +101,7 @@ class Kept:
 
 
 def seals_of(reader: Reader, kept: Kept) -> tuple[tuple[Seal, ...], tuple[Seal, ...]]:
-    """Seals of the shards that hold kept rows, and of files besides them."""
+    """Seals of the shards that hold kept rows, and of the further files."""
     rows = reader.rows
     shards = [(reader.shards[shard], int(rows[shard])) for shard in np.unique(kept.shard).tolist()]
     return tuple(sealed(reader.data.folder, *one) for one in shards), tuple(
@@ -108,7 +110,7 @@ def seals_of(reader: Reader, kept: Kept) -> tuple[tuple[Seal, ...], tuple[Seal, 
 
 
 def sealed(folder: Folder, name: str, rows: int | None) -> Seal:
-    """The seal of a file as it is now; SourceError where it is not there."""
+    """The seal of a file as it is now; SourceError for a missing one."""
     stored = folder.at(name)
     if (size := stored.size()) is None:
         raise SourceError(f"{stored.name}: there is no such file")
@@ -117,7 +119,7 @@ def sealed(folder: Folder, name: str, rows: int | None) -> Seal:
 
 
 def refuse_changed(folder: Folder, seals: Sequence[Seal], *, contents: bool) -> None:
-    """Raise SourceError that names the first file that is not what was sealed: gone, of another size, or, with
+    """Raise SourceError that names the first file that differs from its seal: missing, of another size, or, with
     `contents`, of other bytes."""
     for seal in seals:
         stored = folder.at(seal.name)
@@ -135,7 +137,7 @@ def refuse_changed(folder: Folder, seals: Sequence[Seal], *, contents: bool) -> 
 
 
 def written(kept: Kept, told: Told, reader: Reader, path: Path) -> None:
-    """Write rows whose shards are numbered as `told` lists them."""
+    """Write rows whose shards are numbered in the order of `told`."""
     places = {seal.name: place for place, seal in enumerate(told.shards)}
     numbers = np.array([places.get(name, -1) for name in reader.shards], np.int32)
     columns: dict[str, Any] = {"shard": numbers[kept.shard], "row": kept.row}
@@ -154,7 +156,7 @@ def written(kept: Kept, told: Told, reader: Reader, path: Path) -> None:
 
 
 def told_in(source: Any, name: str) -> Told:
-    """What a saved file says of itself; SourceError where it is none of ours."""
+    """The metadata of a saved file; SourceError for any other file."""
     try:
         metadata = pq.read_metadata(source).metadata or {}
     except (pa.ArrowException, OSError) as error:
@@ -171,7 +173,7 @@ def told_in(source: Any, name: str) -> Told:
 
 
 def rows_in(source: Any, told: Told, name: str) -> Kept:
-    """The rows of a saved file; SourceError where they do not lie within its shards, ascending and each once."""
+    """The rows of a saved file; SourceError unless they lie within its shards, ascending and each once."""
     table = pq.read_table(source)
     expected = ["shard", "row", *(["weight"] if "weight" in table.column_names else [])]
     if table.column_names != expected or any(column.null_count for column in table.columns):

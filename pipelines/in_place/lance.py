@@ -19,9 +19,9 @@ ROWS = 1 << 16
 
 
 class Lance(TableReader):
-    """A data set of Lance at one of its versions, whose files nobody changes; the fragments are the shards.
+    """A data set of Lance at one of its versions, whose files never change; the fragments are the shards.
 
-    Rows are counted over all fragments without deleted ones, as `take` of Lance counts them. `_rowid` is a key.
+    Rows are counted over all fragments without deleted ones, like in `take` of Lance. `_rowid` is a key.
     """
 
     kind: ClassVar[str] = "lance"
@@ -42,7 +42,7 @@ class Lance(TableReader):
 
     @cached_property
     def of_version(self) -> Any:
-        """The data set at the version; SourceError where Lance has it no longer."""
+        """The data set at the version; SourceError where Lance has removed it."""
         try:
             return _library(self.data.folder.address).dataset(self.data.folder.path, version=self.data.version)
         except (ValueError, OSError) as error:
@@ -97,7 +97,7 @@ class Lance(TableReader):
     def add_column(self, name: str, values: np.ndarray, positions: np.ndarray) -> int:
         """Add a column of float32 with `values` at rows, int64 ascending, and null elsewhere; returns the new version.
 
-        The rows' own files stay as they are. Raises SourceError where the data set has the column, or a later version.
+        The rows' own files are not changed. Raises SourceError where the data set has the column, or a later version.
         """
         newest = _library(self.data.folder.address).dataset(self.data.folder.path)
         if newest.version != self.data.version:

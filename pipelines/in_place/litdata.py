@@ -1,4 +1,4 @@
-"""LitData's chunks in place: its StreamingDataset keeps parts of chunks alone, and gives any row by its number."""
+"""LitData's chunks in place: its StreamingDataset can skip only whole chunks, but reads any row by its number."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from secateur.pipelines.in_place.mds import INDEX, index_in
 
 
 class Litdata(ItemReader):
-    """A folder that `litdata.optimize` wrote; its chunks are the shards, items that are no dicts come as `item`.
+    """A folder of `litdata.optimize`; its chunks are the shards, items that are not dicts come as `item`.
 
-    Chunks that hold pickles are refused: they may run code.
+    Chunks with pickles are refused: they may run code.
     """
 
     kind: ClassVar[str] = "litdata"

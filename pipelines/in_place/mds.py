@@ -1,4 +1,4 @@
-"""MDS shards of MosaicML in place: StreamingDataset takes no list of rows, its reader of a shard gives one by one."""
+"""MDS shards of MosaicML in place: StreamingDataset takes no list of rows; its reader of a shard reads single rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INDEX = "index.json"
 
 
 def index_in(folder: Folder, key: str) -> dict[str, Any] | None:
-    """The index.json of a folder where it is a JSON object that has a key, else None."""
+    """The index.json of a folder if it is a JSON object with a key, else None."""
     if folder.store is not None or not (path := Path(folder.path, INDEX)).is_file():
         return None
     try:
@@ -29,7 +29,7 @@ def index_in(folder: Folder, key: str) -> dict[str, Any] | None:
 
 
 class Mds(ItemReader):
-    """A folder of MDS; shards are unpacked files. Columns that are pickles are refused: they may run code."""
+    """A folder of MDS; shards are uncompressed files. Columns of pickles are refused: they may run code."""
 
     kind: ClassVar[str] = "mds"
 

@@ -1,4 +1,4 @@
-"""Parquet files in place: of a file the row groups are read that hold kept rows, and no other."""
+"""Parquet files in place: of each file only the row groups with kept rows are read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Parquet(TableReader):
 
     @cached_property
     def _groups(self) -> list[np.ndarray]:
-        """Where the row groups of each file begin, and the last ends."""
+        """Starts of the row groups of each file, and the end of the last."""
         found = []
         for shard in range(len(self.shards)):
             told = self._file(shard).metadata
@@ -53,11 +53,11 @@ class Parquet(TableReader):
         return np.array([starts[-1] for starts in self._groups], np.int64)
 
     def blocks(self, shard: int) -> np.ndarray:
-        """Row groups."""
+        """Starts of the row groups, and the end of the last."""
         return self._groups[shard]
 
     def sizes(self, shard: int) -> np.ndarray:
-        """Bytes of each row group of a file as it stands there, int64."""
+        """Stored bytes of each row group of a file, int64."""
         told = self._file(shard).metadata
         groups = [told.row_group(group) for group in range(told.num_row_groups)]
         return np.array(
@@ -70,7 +70,7 @@ class Parquet(TableReader):
         return self._file(0).schema_arrow
 
     def table(self, shard: int, rows: np.ndarray, columns: Sequence[str] | None) -> pa.Table:
-        """Rows of those row groups that hold one."""
+        """Read rows from the row groups that hold them."""
         starts, file = self._groups[shard], self._file(shard)
         groups = np.searchsorted(starts, rows, side="right") - 1
         parts = []

@@ -1,4 +1,4 @@
-"""Kept rows as a stream: block after block, each row once over all processes and workers, to be resumed."""
+"""Kept rows as a stream that can resume: block after block, each row once over all processes and workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from secateur.selectors.samplers.contract import Shard
 
 
 class Viewed(Protocol):
-    """What a view has that a stream needs: see `InPlace`."""
+    """The interface of a view to a stream: see `InPlace`."""
 
     @property
     def bounds(self) -> np.ndarray: ...
@@ -26,12 +26,13 @@ class Viewed(Protocol):
 class Stream(IterableDataset):  # type: ignore[type-arg]
     """The items of a view; `shard` is the share of this process, of which each worker of a loader takes a run.
 
-    An epoch is one order of all kept rows. Process `rank` of `world` takes its run of it, workers theirs: each row
-    comes once, runs differ by one row at most, and a block is read by those alone whose run it is in. Without `shuffle`
-    the order is that of the data. With it blocks are shuffled, and rows among `window` blocks that are read together:
-    memory holds so many blocks' kept rows. Call `set_epoch` before each epoch, and leave `persistent_workers` out.
+    An epoch is one order of all kept rows. Process `rank` of `world` takes its run of it, and workers take theirs: each
+    row comes once, runs differ by one row at most, and only the processes whose run contains a block read it. Without
+    `shuffle` the order is that of the data. With it blocks are shuffled, and rows among `window` blocks that are read
+    together: memory holds the kept rows of so many blocks. Call `set_epoch` before each epoch, and leave
+    `persistent_workers` out.
 
-    A `Shard` says rank and world alone here: nothing is padded or dropped.
+    Only rank and world of a `Shard` count here: no row is padded or dropped.
     """
 
     def __init__(self, view: Viewed, *, shuffle: bool, seed: int, shard: Shard | None, window: int) -> None:
@@ -42,14 +43,14 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
         self._given = self._resume_at = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch, from 0, whose order the next iteration gives."""
+        """Set the epoch, from 0, whose order the next iteration follows."""
         if epoch < 0:
             raise ValueError(f"epoch {epoch} is negative")
         if epoch != self.epoch:
             self.epoch, self._given, self._resume_at = epoch, 0, 0
 
     def __len__(self) -> int:
-        """Rows of this process, whatever the workers."""
+        """Rows of this process over all its workers."""
         start, stop = self._run(self.shard.rank, self.shard.world, (0, len(self.view)))
         return stop - start
 
@@ -60,7 +61,7 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
         return start + size * number // parts, start + size * (number + 1) // parts
 
     def _mine(self) -> tuple[int, int]:
-        """Places of the epoch's order that this process and worker give."""
+        """Places in the epoch's order of this process and worker."""
         process = self._run(self.shard.rank, self.shard.world, (0, len(self.view)))
         worker = get_worker_info()
         return process if worker is None else self._run(worker.id, worker.num_workers, process)
@@ -78,7 +79,7 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
                 yield item
 
     def _windows(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Where blocks that are read together begin in the epoch's order, and places of their kept rows in it."""
+        """Starts of windows (blocks read together) in the epoch's order, and places of their kept rows in it."""
         bounds = self.view.bounds
         count, place = len(bounds) - 1, 0
         random = np.random.default_rng((self.seed, self.epoch))
@@ -91,16 +92,16 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
             place += len(rows)
 
     def state_dict(self, given: int | None = None) -> dict[str, Any]:
-        """Where this process, or worker, stands: torchdata's StatefulDataLoader saves it of each worker.
+        """The position of this process, or worker: torchdata's StatefulDataLoader saves it for each worker.
 
-        `given` is how many rows were trained on, by default how many were given out; a loader without torchdata that
-        looks ahead has taken more.
+        `given` is the number of rows that were trained on, by default of those that were yielded; a loader without
+        torchdata that prefetches has taken more.
         """
         made_of = [len(self.view), self.shuffle, self.seed, self.window, self.shard.rank, self.shard.world]
         return {"made_of": made_of, "epoch": self.epoch, "given": self._given if given is None else given}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; raises ValueError for the state of another stream."""
+        """Resume from a state; raises ValueError for the state of another stream."""
         if list(state["made_of"]) != (mine := self.state_dict()["made_of"]):
             raise ValueError(
                 f"the state is of another stream: rows, shuffle, seed, window, rank and world are {mine} here and were "

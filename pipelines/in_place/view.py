@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from secateur.selectors.samplers.contract import Shard
 
 HELD = 1 << 28
-"""Bytes of kept rows that stay in memory, of formats in which one row is not read by itself."""
+"""Bytes of kept rows that stay in memory, for formats that cannot read single rows."""
 MANY = 3.0
-"""Times the bytes of kept rows from which on an export is better than reading in place."""
+"""Ratio of read bytes to bytes of kept rows from which on an export is better than reading in place."""
 
 
 class InPlace:
     """Kept rows of data, in the order of the data: a map-style data set for torch's DataLoader.
 
-    `view[i]` is a dict of columns (or members, of WebDataset); `columns` leaves out others. `weights` are float32
+    `view[i]` is a dict of columns (or members, for WebDataset); `columns` selects some. `weights` are float32
     `[len(view)]` or None. A view holds row numbers and open files; workers of a loader open their own.
     """
 
@@ -50,7 +50,7 @@ class InPlace:
 
     @classmethod
     def of(cls, reader: Reader, kept: Kept, columns: Sequence[str] | None = None) -> InPlace:
-        """Kept rows that no file says yet."""
+        """Kept rows that are in no file yet."""
         told = {"kind": reader.kind, "data": "", "version": reader.data.version, "shards": (), **kept.of}
         return cls(reader, kept, Told.model_validate(told), columns)
 
@@ -63,7 +63,7 @@ class InPlace:
         return self.__getitems__([place % len(self)])[0]
 
     def __getitems__(self, places: Sequence[int]) -> list[Item]:
-        """Items at some places, in their order: what torch's loader asks for a batch."""
+        """Items at some places, in their order; torch's loader calls it for a batch."""
         wanted = np.asarray(places, np.int64)
         found: list[Item] = [{}] * len(wanted)
         for block in np.unique(blocks := np.searchsorted(self.bounds, wanted, side="right") - 1).tolist():
@@ -77,23 +77,23 @@ class InPlace:
 
     @property
     def weights(self) -> np.ndarray | None:
-        """Weight of each kept row, float32, or None where all weigh the same."""
+        """Weight of each kept row, float32, or None for equal weights."""
         return self.kept.weights
 
     @property
     def scores(self) -> Mapping[str, np.ndarray]:
-        """Scores of kept rows by name (`score_el2n`), float32; of a manifest alone, a saved file has none."""
+        """Scores of kept rows by name (`score_el2n`), float32; only for a manifest, as a saved file has none."""
         return self.kept.scores
 
     @property
     def places(self) -> pl.DataFrame:
-        """Where each kept row lies: `shard`, the name of its file, and `row` in it, from 0."""
+        """The place of each kept row: `shard`, the name of its file, and `row` in it, from 0."""
         names = pl.Series(list(self.reader.shards), dtype=pl.String)
         return pl.DataFrame({"shard": names.gather(self.kept.shard), "row": self.kept.row})
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """Where kept rows of each block that has some begin among all kept rows, and where the last end, int64."""
+        """Starts, among all kept rows, of those of each block that has some, and the end of the last, int64."""
         numbers = np.full(len(self), -1, np.int64)
         for shard, mine in self._by_shard():
             starts = self.reader.blocks(shard)
@@ -103,7 +103,7 @@ class InPlace:
         return np.array(edges, np.int64)
 
     def _by_shard(self) -> Iterator[tuple[int, slice]]:
-        """Each shard that holds kept rows, and where these are among all."""
+        """Each shard with kept rows, and their slice among all."""
         shards, starts = np.unique(self.kept.shard, return_index=True)
         for shard, (start, stop) in zip(shards.tolist(), pairwise([*starts.tolist(), len(self)]), strict=True):
             yield shard, slice(start, stop)
@@ -142,7 +142,7 @@ class InPlace:
         return Stream(self, shuffle=shuffle, seed=seed, shard=shard, window=window)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Kept rows as Arrow tables, one for each block that holds some; SourceError where the data have no columns."""
+        """Kept rows as Arrow tables, one for each block that holds some; SourceError for data without columns."""
         reader = self._table_reader()
         chosen = self.columns if columns is None else list(columns)
         for start, stop in zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True):
@@ -197,8 +197,8 @@ class InPlace:
     def add_column(self, name: str, values: np.ndarray | None = None) -> int:
         """Add a column of float32 to a Lance data set, null at rows that are not kept; returns its new version.
 
-        `values`, one for each kept row, are the score of that name if they are left out. Raises SourceError for data of
-        another format and a column that is there.
+        `values`, one for each kept row, default to the score of that name. Raises SourceError for data of another
+        format and for an existing column.
         """
         from secateur.pipelines.in_place.lance import Lance
 
@@ -213,7 +213,7 @@ class InPlace:
 
     @property
     def bytes_read(self) -> tuple[int, int] | None:
-        """Bytes of the blocks that hold kept rows, and the kept rows' part of these; None where rows are read alone."""
+        """Bytes of the blocks with kept rows, and the kept rows' part of them; None if the format reads single rows."""
         from secateur.pipelines.in_place.parquet import Parquet
 
         if not isinstance(self.reader, Parquet):
@@ -229,7 +229,7 @@ class InPlace:
 
     @property
     def advice(self) -> str:
-        """What to do instead where reading in place reads far more than the kept rows; empty where it does not."""
+        """The alternative where reading in place reads far more than the kept rows; empty where it does not."""
         if not len(self) or (found := self.bytes_read) is None or found[0] <= MANY * max(found[1], 1):
             return ""
         return (
@@ -238,11 +238,11 @@ class InPlace:
         )
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path | str:
-        """Write which rows are kept, not the rows: at most 8 bytes a row and 64 kB.
+        """Write the positions of the kept rows, not the rows: at most 8 bytes a row and 64 kB.
 
-        110 bytes and the name of each shard that holds kept rows are among them: more than 500 shards of which fewer
-        than 25 rows are kept each may take more. `path` may be a URL. Raises FileExistsError where something stands
-        there, unless `overwrite` is set.
+        This includes 110 bytes and the name of each shard with kept rows; more than 500 shards with fewer than 25 kept
+        rows each may take more. `path` may be a URL. Raises FileExistsError for an existing path, unless `overwrite` is
+        set.
         """
         if is_url(path):
             refuse_secret(path)
@@ -255,7 +255,7 @@ class InPlace:
         return target
 
     def write(self, partial: Path, target: Path | None) -> None:
-        """Write the file at a partial name; from `target`'s folder the data are found again, None of an object."""
+        """Write the file at a partial name; a path from `target`'s folder leads to the data, None for an object."""
         folder = self.reader.data.folder
         if folder.store is None:
             paths = [Path(folder.at(name).path).resolve() for name in self.reader.shards]

@@ -1,8 +1,7 @@
-"""Tar shards of WebDataset in place: kept samples are sought by their places in the shard, the others are not read.
+"""Tar shards of WebDataset in place: kept samples are read by their positions in the shard, the others are skipped.
 
-Members are grouped into samples as the webdataset package does it: those that follow each other and share what stands
-before the first point of their name. Items are as its readers give them, bytes by ending, so that its `decode` goes on
-from a stream of them.
+Members are grouped into samples as in the webdataset package: consecutive ones whose names are equal up to the first
+point. Items are those of its readers, bytes by ending, so that its `decode` works on a stream of them.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ SHARD_AND_KEY = "shard:__key__"
 
 
 class Samples(NamedTuple):
-    """Keys of the samples of a shard, and where each begins in it and the last one ends, int64 `[samples + 1]`."""
+    """Keys of the samples of a shard, and the start of each in it and the end of the last, int64 `[samples + 1]`."""
 
     keys: list[str]
     starts: np.ndarray
 
 
 class Webdataset(Reader):
-    """Tar files that are not packed; a sample's number in its file is its row."""
+    """Uncompressed tar files; a sample's number in its file is its row."""
 
     kind: ClassVar[str] = "webdataset"
     key: ClassVar[str] = "__key__"
@@ -67,7 +66,7 @@ class Webdataset(Reader):
         return np.array([len(self.samples(shard).keys) for shard in range(len(self.shards))], np.int64)
 
     def samples(self, shard: int) -> Samples:
-        """The samples of a shard, from the headers of its members; SourceError where it is no tar file."""
+        """The samples of a shard, from the headers of its members; SourceError for a file that is not a tar file."""
         if shard not in self._known:
             stored = self.data.folder.at(self.shards[shard])
             keys, starts, end, seen = list[str](), list[int](), 0, set[str]()
@@ -118,7 +117,7 @@ class Webdataset(Reader):
 
 
 def members_in(data: bytes, key: str, where: str) -> dict[str, bytes]:
-    """Members of one sample by their endings in lower case; SourceError where two have one."""
+    """Members of one sample by their endings in lower case; SourceError for two members of one ending."""
     found = dict[str, bytes]()
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:

@@ -1,4 +1,4 @@
-"""Whether the kept rows of a manifest come to its budget: of rows, of an amount of a column, of whole groups."""
+"""Check the kept rows of a manifest against its budget: of rows, of an amount of a column, of whole groups."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from secateur.pipelines.manifests.provenance import Declaration
 from secateur.selectors.contract import resolve_amount, resolve_keep
 
 EXACT = 1e-9
-"""Share of a sum of real numbers that the order of adding up may change."""
+"""Relative error that the order of summation may cause in a sum of real numbers."""
 
 
 def check_budget(declaration: Declaration[Any]) -> None:
-    """Raise ManifestError where the budget that a manifest names does not come to what it says is kept."""
+    """Raise ManifestError where the units that a manifest declares as kept do not match the budget that it names."""
     count, of, keep = declaration.count, declaration.of, declaration.provenance.keep
     spent = declaration.provenance.spent
     if spent is None:
@@ -44,7 +44,7 @@ def check_budget(declaration: Declaration[Any]) -> None:
 
 
 def check_spent(declaration: Declaration[Any], table: pa.Table) -> None:
-    """Raise ManifestError unless the kept rows cost what the manifest says, and are of as many groups."""
+    """Raise ManifestError unless the kept rows have the cost and the number of groups that the manifest declares."""
     spent = declaration.provenance.spent
     if spent is None:
         return

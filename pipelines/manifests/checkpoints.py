@@ -1,4 +1,4 @@
-"""Safetensors checkpoints with only the weights or channels that a manifest keeps."""
+"""Write safetensors checkpoints with only the weights or channels that a manifest keeps."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ State = dict[str, torch.Tensor]
 
 
 def write_masked(kept: Kept, checkpoint: Path, output: Path) -> None:
-    """Write the checkpoint with zeros in the place of weights that do not stay; masks name their tensors.
+    """Write the checkpoint with dropped weights set to zero; masks name their tensors.
 
-    Raises ValueError for a checkpoint of another model than the mask was made for, and a file that is no safetensors.
+    Raises ValueError for the checkpoint of another model than the mask's, and for a file that is not safetensors.
     """
     tensors, metadata = read_for(kept, checkpoint)
     for name, mask in kept.groups.items():
@@ -31,10 +31,10 @@ def write_masked(kept: Kept, checkpoint: Path, output: Path) -> None:
 
 
 def write_smaller(kept: Kept, checkpoint: Path, output: Path) -> None:
-    """Write the checkpoint of the smaller network: without the channels that do not stay, and without what reads them.
+    """Write the checkpoint of the smaller network: without dropped channels and without the weights that read them.
 
-    The manifest says which tensors a layer's channels are cut out of. Raises ValueError for a checkpoint of another
-    model than the channels were chosen for, a manifest that does not say it, and a file that is no safetensors.
+    The manifest names the tensors from which a layer's channels are cut. Raises ValueError for the checkpoint of
+    another model than the manifest's, a manifest that names no tensors, and a file that is not safetensors.
     """
     tensors, metadata = read_for(kept, checkpoint)
     for layer, mask in kept.groups.items():
@@ -53,7 +53,7 @@ def write_smaller(kept: Kept, checkpoint: Path, output: Path) -> None:
 
 
 def read_for(kept: Kept, checkpoint: Path) -> tuple[State, dict[str, str] | None]:
-    """A checkpoint and its metadata; raises ValueError where it is not what a mask was made for."""
+    """Read a checkpoint and its metadata; raises ValueError where the mask was made for another checkpoint."""
     try:
         with safe_open(checkpoint, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

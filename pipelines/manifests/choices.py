@@ -1,4 +1,4 @@
-"""Choices of a search space that a manifest keeps: at each position of an architecture, what is left to choose from."""
+"""Choices of a search space that a manifest keeps: the remaining choices at each position of an architecture."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from secateur.scorers.architectures.encoding import Alive, ArchitectureSpace
 
 
 class Choice(FrozenModel):
-    """A choice, whether it stays, and its mean contribution to the predicted accuracy."""
+    """A choice, whether it is kept, and its mean contribution to the predicted accuracy."""
 
     name: Text
     kept: StrictBool
@@ -27,7 +27,7 @@ class Choice(FrozenModel):
 
 
 class Place(FrozenModel):
-    """A position of the architectures: choices that always stay, for they show as nothing, and those that can go."""
+    """A position of the architectures: choices that are always kept, as no feature encodes them, and the others."""
 
     name: Text
     always: tuple[Text, ...]
@@ -35,17 +35,17 @@ class Place(FrozenModel):
 
     @property
     def names(self) -> list[str]:
-        """All choices that there were, in order."""
+        """All original choices, in order."""
         return [*self.always, *(choice.name for choice in self.choices)]
 
     @property
     def left(self) -> list[str]:
-        """Choices that are left, in order."""
+        """Kept choices, in order."""
         return [*self.always, *(choice.name for choice in self.choices if choice.kept)]
 
 
 class ChoicesPart(FrozenModel):
-    """What a manifest says of a pruned search space."""
+    """Entry of a manifest for a pruned search space."""
 
     kind: Literal["choices"] = "choices"
     positions: Annotated[tuple[Place, ...], Field(min_length=1)]
@@ -53,7 +53,7 @@ class ChoicesPart(FrozenModel):
 
 @dataclass(frozen=True, eq=False)
 class Choices(Payload):
-    """The positions of a search space with what stays of their choices."""
+    """The positions of a search space with their choices, kept and dropped."""
 
     Part = ChoicesPart
     units: ClassVar[tuple[Unit, ...]] = ("choice",)
@@ -62,7 +62,7 @@ class Choices(Payload):
 
     @classmethod
     def of(cls, space: ArchitectureSpace, alive: Alive, contributions: np.ndarray) -> "Choices":
-        """Choices of a space that are alive, with a contribution of each: both `[features]`."""
+        """The payload of a space from a mask of kept choices and their contributions, both `[features]`."""
         facts = zip(alive.tolist(), contributions.astype(np.float64).tolist(), strict=True)
         places = []
         for position in space.positions:
@@ -90,11 +90,11 @@ class Choices(Payload):
 
     @property
     def left(self) -> dict[str, list[str]]:
-        """Choices that are left at each position."""
+        """Kept choices of each position."""
         return {place.name: place.left for place in self.positions}
 
     def write(self, folder: Path) -> None:
-        """Choices are few: manifest.json says them all."""
+        """Write no file: manifest.json lists the few choices."""
 
     @classmethod
     def check(cls, declaration: Declaration[Any]) -> None:
@@ -110,7 +110,7 @@ class Choices(Payload):
         return cls(declaration.payload.positions)
 
     def apply(self, target: Any, output: Path | None, **settings: Any) -> Any:
-        """See `Manifest.apply`; a mapping of positions to their choices comes back as one."""
+        """See `Manifest.apply`; returns a mapping for a mapping of positions to their choices."""
         refuse_settings(self.unit, settings)
         if isinstance(target, Mapping):
             return self.pruned(target)
@@ -127,7 +127,7 @@ class Choices(Payload):
         return output
 
     def pruned(self, positions: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Positions that are left; raises ManifestError for other positions or choices than the manifest's."""
+        """Kept choices of each position; raises ManifestError for other positions or choices than the manifest's."""
         if made_for({name: list(map(str, values)) for name, values in positions.items()}) != self.made_for:
             mine, theirs = (", ".join(map(str, names)) for names in (self.left, positions))
             raise ManifestError(
@@ -137,12 +137,12 @@ class Choices(Payload):
 
 
 def made_for(positions: Mapping[str, list[str]]) -> str:
-    """`choices xxh3:…` of positions and their choices."""
+    """`choices xxh3:…`, the fingerprint of positions and their choices."""
     return f"choices xxh3:{xxhash.xxh3_128_hexdigest(json.dumps(list(positions.items())).encode())}"
 
 
 def choices_in_table(part: Mapping[str, Any], base: Path) -> dict[str, list[str]]:
-    """Positions of a study's table whose choices are all that their columns hold."""
+    """Positions of a study's table; their choices are the distinct values of their columns."""
     from secateur.pipelines.runs.architectures import positions_of, read_columns
     from secateur.pipelines.studies.architectures import TableSpace
 

@@ -1,4 +1,4 @@
-"""Rows whose column of conversations is read as texts, as the audit that wrote a manifest read them."""
+"""Read a column of conversations as texts, as the audit that wrote a manifest did."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.given import Blocks
 
 BATCH = 1 << 14
-"""Rows that are read at once."""
+"""Rows per read."""
 
 
 @dataclass(frozen=True)
 class Conversations(SourceFile):
-    """A file or data in hand; its `column` is of texts, whose turns are called so."""
+    """A file or data in memory whose `column` of lists of turns is read as texts."""
 
     rows: SourceFile
     column: str
@@ -66,7 +66,7 @@ class Conversations(SourceFile):
         return {name: types.TEXT if name == self.column else found[name] for name in names}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        if start:  # whoever finds kept rows reads all of them
+        if start:  # found_rows reads every batch from row 0
             raise ValueError(f"{self.name}: conversations are read from their first row")
         others = {name: kind for name, kind in wanted.items() if name != self.column}
         if len(others) == len(wanted):
@@ -85,7 +85,7 @@ class Conversations(SourceFile):
             yield table.append_column(self.column, as_arrow(mine)).select(list(wanted))
 
     def texts(self) -> Iterator[pl.Series]:
-        """Conversations as texts, part by part; SourceError for turns that hold no text."""
+        """Conversations as texts, batch by batch; raises SourceError for turns that hold no text."""
         row = 0
         for table in stored(self.rows, self.column):
             yield as_text(series_of(table[self.column]), self.turn, self.name, row).alias(self.column)
@@ -93,12 +93,12 @@ class Conversations(SourceFile):
 
 
 def as_arrow(texts: pl.Series) -> pa.Array:
-    """Texts as the other columns of a batch are."""
+    """Texts as an Arrow array, like the other columns of a batch."""
     return texts.to_arrow().cast(types.TEXT)
 
 
 def stored(rows: SourceFile, column: str) -> Iterator[pa.Table]:
-    """A column as it is stored, in batches."""
+    """A column in its stored type, in batches."""
     if isinstance(rows, DatasetSplit):
         yield from rows.rows.select_columns([column]).with_format("arrow").iter(BATCH)
     elif isinstance(rows, Blocks):

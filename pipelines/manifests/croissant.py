@@ -1,8 +1,8 @@
 """The JSON-LD of a manifest: a Croissant 1.1 description of the kept rows, in one canonical form.
 
 Vocabulary, context and the use of PROV-O: Croissant Format Specification 1.1, "Dataset-level Information", "Resources"
-and "Provenance Representation" (http://mlcommons.org/croissant/1.1). What only secateur knows stands under one key,
-`secateur`, as a JSON literal that other readers carry along and need not understand.
+and "Provenance Representation" (http://mlcommons.org/croissant/1.1). Data of secateur alone stand under one key,
+`secateur`, as a JSON literal that other readers may ignore.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ RECORDS = "kept"
 """Name of the record set, as in `mlcroissant.Dataset(…).records("kept")`."""
 
 PROSE = frozenset({"description", "name", "prov:label"})
-"""Keys under which people are told things, in words that may change from version to version."""
+"""Keys of text for people; the wording may change between versions."""
 
 CONTEXT: dict[str, Any] = json.loads(Path(__file__).with_name("croissant_context.json").read_text(encoding="utf-8"))
-"""The context of Croissant 1.1, and our own key."""
+"""The context of Croissant 1.1 and the key `secateur`."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the kept rows: its name, its Croissant data types and what it holds, in a sentence."""
+    """A column of the kept rows: its name, its Croissant data types and its description, one sentence."""
 
     name: str
     types: tuple[str, ...]
@@ -42,7 +42,7 @@ class ParquetFile:
 
 @dataclass(frozen=True)
 class Records:
-    """A further table of a manifest, by the name of its record set, with what a record is, in a sentence."""
+    """A further table of a manifest: the name of its record set, and the description of a record, one sentence."""
 
     name: str
     meaning: str
@@ -62,7 +62,7 @@ def describe(
     extra: Mapping[str, str],
     more: Sequence[Records] = (),
 ) -> dict[str, Any]:
-    """A Croissant 1.1 document of a Parquet file and of `more`, less what stands under `secateur`; `extra` are plain
+    """A Croissant 1.1 document of a Parquet file and of `more`, without the key `secateur`; `extra` are plain
     properties.
 
     `derived_from` names the pruned data set, `generated_by` the selection and `agent` the software, for PROV-O.
@@ -101,7 +101,7 @@ def _records(told: Records) -> dict[str, Any]:
 
 
 def distribution(file: ParquetFile) -> list[dict[str, Any]]:
-    """The FileObject of a Parquet file, as it stands in a document."""
+    """The FileObject of a Parquet file for a document."""
     return [
         {
             "@type": "cr:FileObject",
@@ -127,7 +127,7 @@ def _field(column: Column, told: Records) -> dict[str, Any]:
 
 
 def serialise(document: Mapping[str, Any]) -> bytes:
-    """The one way in which a document is written: UTF-8, keys sorted, two spaces, a final newline.
+    """A document's canonical bytes: UTF-8, keys sorted, two spaces, a final newline.
 
     Raises ValueError for NaN, infinity and text that UTF-8 cannot hold.
     """
@@ -136,7 +136,7 @@ def serialise(document: Mapping[str, Any]) -> bytes:
 
 
 def root_of(document: Mapping[str, Any]) -> str:
-    """SHA-256 of a document less its own `secateur.root`, as compact UTF-8 JSON with sorted keys: 64 hex digits."""
+    """SHA-256 of a document without its `secateur.root`, as compact UTF-8 JSON with sorted keys: 64 hex digits."""
     own = {key: value for key, value in document["secateur"].items() if key != "root"}
     content = {**document, "secateur": own}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -144,9 +144,9 @@ def root_of(document: Mapping[str, Any]) -> str:
 
 
 def parse(content: bytes) -> dict[str, Any]:
-    """A document from its bytes; raises ValueError, in one sentence, for anything that `serialise` does not write.
+    """A document from its bytes; raises ValueError, in one sentence, for bytes that `serialise` does not write.
 
-    That refuses other encodings, repeated keys, NaN, and a changed byte even where JSON would not mind it.
+    Other encodings, repeated keys, NaN and any changed byte are therefore refused, even where JSON allows them.
     """
     try:
         document = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)

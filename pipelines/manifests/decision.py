@@ -1,4 +1,4 @@
-"""Why a sample stays or goes, in one sentence."""
+"""Explain in one sentence why a selection kept or dropped a sample."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from secateur.selectors.contract import selectors
 
 @dataclass(frozen=True)
 class Decision:
-    """What is known of one decision, to be told in one sentence."""
+    """The known facts of one decision; `sentence` explains it."""
 
     manifest: Manifest
     kept: bool
     counted: ClassCount | None
-    """The sample's class, where it is known."""
+    """The sample's class, if known."""
     scores: tuple[ScoreFacts, ...]
     stratum: Stratum | str | None
     compared: Compared | None = None
-    """What was compared of a selection of groups, by quotas or of an amount, as far as that is known."""
+    """The compared values of a selection of groups, by quotas or of an amount, if known."""
     turn: int | None = None
-    """At which place, from 0, the target takes the sample, where a selection follows that order."""
+    """The sample's place, from 0, in the target's order, for selections that follow that order."""
 
     @property
     def drawn(self) -> str:
-        """What a draw made of the sample."""
+        """Whether the draw took the sample."""
         return "it was drawn" if self.kept else "it was not drawn"
 
     def sentence(self) -> str:
-        """Kept or dropped, by whom, and why as far as that can be told."""
+        """Kept or dropped, and the known reason."""
         source = self.manifest.provenance
         tellers: dict[str, Callable[[], str]] = {
             "full": lambda: "every sample is kept",
@@ -50,7 +50,7 @@ class Decision:
         return f"{'Kept' if self.kept else 'Dropped'}: {reason}."
 
     def of_top(self) -> str:
-        """The score against the end of the range that is kept."""
+        """Compare the score with the kept end of the range."""
         if not self.scores:
             return self.of_any()
         source, score = self.manifest.provenance, self.scores[0]
@@ -75,7 +75,7 @@ class Decision:
         return self.of_any()  # a class policy: the end of the range is each class's own
 
     def own_value(self, score: ScoreFacts) -> str:
-        """The sample's score, or the mean of its group with it beside: the number that was compared."""
+        """The compared number: the sample's score, or the mean of its group with the sample's score beside it."""
         own = f"its {score.name} of {score.value:.4g}"
         if self.compared is None or self.compared.group is None:
             return own
@@ -83,15 +83,15 @@ class Decision:
         return f"the mean {score.name} of its group's {of}, {self.compared.value:.4g} ({own}),"
 
     def of_group(self, column: str) -> str:
-        """What it stays or goes with."""
+        """The sample's group, whose samples stay or go together."""
         own = f" {self.compared.group!r}" if self.compared and self.compared.group is not None else ""
         return f"samples of equal {column} stay or go together, and its group{own} {'stays' if self.kept else 'goes'}"
 
     def of_band(self) -> str:
-        """The score against the ends of the band."""
+        """Compare the score with the ends of the band."""
         settings = self.manifest.provenance.settings
         spent, low, high = self.manifest.provenance.spent, settings.get("low"), settings.get("high")
-        if not isinstance(low, int | float) or not isinstance(high, int | float):  # of a hostile manifest
+        if not isinstance(low, int | float) or not isinstance(high, int | float):  # a hostile manifest
             return self.of_any()
         if not self.scores or (spent and spent.group and self.compared is None):
             return self.of_any()
@@ -102,7 +102,7 @@ class Decision:
         return f"{own}; {self.drawn} (seed {self.manifest.provenance.seed})" if inside else own
 
     def of_strata(self) -> str:
-        """The cut-off, or the stratum and its quota."""
+        """Name the cut-off, or the stratum and its quota."""
         cutoff = self.manifest.provenance.settings.get("cutoff")
         if self.stratum == "cut":
             names = [score.name for score in self.scores]
@@ -117,7 +117,7 @@ class Decision:
         return f"{place} and gives {there.quota} of them; {self.drawn} (seed {self.manifest.provenance.seed})"
 
     def of_chance(self) -> str:
-        """How many of how many were drawn."""
+        """Numbers of drawn samples and of all samples."""
         declared, seed = self.manifest.declaration, self.manifest.provenance.seed
         return f"{declared.count} of {declared.of} samples were drawn at random (seed {seed}); {self.drawn}"
 
@@ -130,7 +130,7 @@ class Decision:
         return f"stratum {name} gave {quota} at random (seed {seed}); {self.drawn}"
 
     def of_turns(self) -> str:
-        """When the target takes it."""
+        """The sample's turn in the target's order."""
         target, declared = self.manifest.provenance.target, self.manifest.declaration
         if target is None or self.turn is None:
             return self.of_any()
@@ -139,11 +139,11 @@ class Decision:
         rows = f"the {target.rows:,} rows of the target ({target.origin})"
         turns = f"{rows} take" if target.task is None else f"the values of {target.task!r} in {rows} take"
         order = f"in turn {turns} samples by {by}, and {kept}"
-        # Behind the largest budget the order means nothing.
+        # Behind the largest budget the order is arbitrary.
         return f"{order}; it is number {self.turn + 1:,}" if self.kept else f"{order}; it is not among these"
 
     def of_any(self) -> str:
-        """The selector's own summary, and the sample's scores beside those that are kept."""
+        """The selector's own summary, and the sample's scores beside those of kept samples."""
         source = self.manifest.provenance
         known = selectors().get(source.selector)
         summary = f" ({known.summary.rstrip('.')})" if known and known.summary else ""

@@ -1,4 +1,4 @@
-"""A pruned fine-tuning delta on disk: the checkpoint that it makes, and beside it the manifest of what stays."""
+"""Write a pruned fine-tuning delta: its checkpoint, and beside it the manifest of the kept entries."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +30,7 @@ from secateur.trainers.pruning.kept import Kept
 
 @dataclass(frozen=True)
 class PrunedDelta:
-    """What was written: the manifest, counts by tensor, the tensors that were copied, and the search for q if any."""
+    """The written result: the manifest, counts by tensor, the copied tensors, and the search for q if there was one."""
 
     manifest: Manifest
     tensors: Mapping[str, TensorCount]
@@ -39,12 +39,12 @@ class PrunedDelta:
 
     @property
     def kept(self) -> int:
-        """Entries that stay."""
+        """Kept entries."""
         return self.manifest.declaration.count
 
     @property
     def of(self) -> int:
-        """Entries in all."""
+        """All entries."""
         return self.manifest.declaration.of
 
 
@@ -60,10 +60,11 @@ def prune_deltas(
 ) -> PrunedDelta:
     """Write base + kept delta / q and its manifest into a new folder, whole or not at all.
 
-    `inputs` are those of the layers by the name of their weight, for `wanda` and for a q by layer; `search` judges what
-    a rescaling by `search` tries. Holds a byte per entry of one tensor and blocks of a few MB. Raises ValueError before
-    anything is computed for inputs that are missing or do not fit, and for a folder that holds anything but an earlier
-    result; later, naming the tensor, for a delta that is not finite and a result that its type cannot hold.
+    `inputs` are the layers' inputs by the name of their weight, for `wanda` and for a q by layer; `search` judges the
+    values that a rescaling by `search` tries. Memory holds a byte per entry of one tensor and blocks of a few MB.
+    Raises ValueError before any computation for inputs that are missing or do not fit, and for a folder that holds
+    anything but an earlier result; later, with the tensor's name, for a delta that is not finite and a result out of
+    its type's range.
     """
     inputs = inputs or {}
     check_inputs(source, choice, inputs)
@@ -90,7 +91,7 @@ def prune_deltas(
 
 
 def check_search(choice: DeltaChoice, search: QSearch | None) -> None:
-    """Raise ValueError where q is to be searched without a score, or a score stands without a search."""
+    """Raise ValueError where a search for q has no score, or a score has no search."""
     if (choice.rescaling == "search") != (search is not None):
         raise ValueError(
             "a q by search needs a score that judges checkpoints, module:function (--score), and a score is for a "
@@ -99,7 +100,7 @@ def check_search(choice: DeltaChoice, search: QSearch | None) -> None:
 
 
 def searched(search: QSearch | None, found: FoundQ | None) -> dict[str, Any]:
-    """What a manifest says of how its q was found."""
+    """Entry of a manifest for the search of its q."""
     if search is None or found is None:
         return {}
     tried = [list(pair) for pair in found.tried]
@@ -107,7 +108,7 @@ def searched(search: QSearch | None, found: FoundQ | None) -> dict[str, Any]:
 
 
 def masks_in(folder: Path, source: DeltaSource, counts: Mapping[str, TensorCount]) -> Masks:
-    """The masks that lie in a folder."""
+    """The masks in a folder."""
     shapes = {name: source.layout.tensors[name].shape for name in counts}
     settings = {"q": {name: each.q for name, each in counts.items()}}
     kept = Kept("delta", PackedMasks(folder / BITS, shapes), source.made_for, settings)
@@ -117,7 +118,7 @@ def masks_in(folder: Path, source: DeltaSource, counts: Mapping[str, TensorCount
 def provenance_of(
     source: DeltaSource, choice: DeltaChoice, counts: Mapping[str, TensorCount], found: dict[str, Any]
 ) -> Provenance:
-    """How the entries were chosen; raises ValueError where nothing stays."""
+    """How the entries were chosen; raises ValueError where no entry is kept."""
     budget = sum(each.kept for each in counts.values())
     if not budget:
         raise ValueError(f"nothing of the delta stays at keep {choice.keep}: raise it")

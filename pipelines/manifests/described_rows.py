@@ -1,4 +1,4 @@
-"""What a manifest says to other readers of the rows that it lists, and whether these are as it says."""
+"""Describe a manifest's table of rows for other readers, and check the table against the description."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from secateur.pipelines.manifests.provenance import Declaration
 
 
 def described(declaration: Declaration[Any], listed: str = "KEPT", *more: croissant.Records) -> dict[str, Any]:
-    """The Croissant 1.1 description of the table of rows; `listed` says what they are, `more` further tables."""
+    """The Croissant 1.1 description of the table of rows; `listed` names the rows in it, `more` are further tables."""
     source, seal = declaration.provenance, declaration.files[ROWS]
     what = f"{source.dataset} at revision {source.revision}" if source.revision else source.dataset
     how = f"selection {source.selection} by {source.selector} version {source.selector_version}, seed {source.seed}"
@@ -58,7 +58,7 @@ def _columns(declaration: Declaration[Any]) -> Iterator[croissant.Column]:
 
 
 def check_table(declaration: Declaration[Any], table: pa.Table) -> None:
-    """Raise ManifestError, or ValueError, unless a table of rows is as a manifest says."""
+    """Raise ManifestError, or ValueError, where a table of rows contradicts its manifest."""
     kept_rows.check(table, declaration.of)
     placed = {name: kept_rows.numbers_of(table[name]) for name in ("file", "file_row") if name in table.column_names}
     check_places(placed, declaration.payload.origin)

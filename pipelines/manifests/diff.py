@@ -1,4 +1,4 @@
-"""What two manifests keep differently: as a whole, by class, and in what they say of where they come from."""
+"""Compare the kept samples of two manifests, as a whole and by class, and their declared origins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.places import Places
 
 READ = ("policies", "dropped", "label_names", "types")
-"""What a manifest says of how its data was read, beside its provenance."""
+"""Keys of a manifest that describe the reading of its data, beside its provenance."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class ClassDifference:
 
 @dataclass(frozen=True)
 class Difference:
-    """What two manifests keep differently.
+    """The difference of two manifests' kept samples.
 
-    `matched_by` says how samples were told to be the same: by row where the data is the same in the same order, by
+    `matched_by` names the key that identifies samples: the row where both have the same data in the same order, the
     content hash otherwise. `rows_only_a` and `rows_only_b` are rows of each one's own file, in its order, or `FILE:ROW`
     where it has several.
-    `provenance` holds what differs, by name, as (A's, B's).
+    `provenance` holds differing entries, by name, as (A's, B's).
     """
 
     matched_by: Literal["row", "content hash"]
@@ -56,7 +56,7 @@ class Difference:
         return self.both / (self.both + len(self.rows_only_a) + len(self.rows_only_b))
 
     def answer(self) -> dict[str, Any]:
-        """Everything but the rows, as JSON-able data."""
+        """All fields but the rows, as JSON-able data."""
         return {
             "same": self.same,
             "matched_by": self.matched_by,
@@ -70,10 +70,10 @@ class Difference:
 
 
 def compare(a: Manifest, b: Manifest) -> Difference:
-    """What `a` and `b` keep differently.
+    """Compare the kept samples of `a` and `b`.
 
     Samples of equal content are matched one to one. Raises ManifestError where the two cannot be compared: one of them
-    keeps anything but rows, or they were made from different data and keep no sample in common.
+    keeps other units than rows, or they were made from different data and share no kept sample.
     """
     first, second = a.selection, b.selection
     same_data = (first.size, first.made_for) == (second.size, second.made_for)
@@ -96,21 +96,21 @@ def compare(a: Manifest, b: Manifest) -> Difference:
 
 
 def named(manifest: Manifest, some: pl.DataFrame) -> tuple[int | str, ...]:
-    """Some of the kept rows as a person names them."""
+    """Some of the kept rows by the user's names: see `Places.named`."""
     rows = manifest.selection
     places = Places(rows.table, rows.origin, rows.size, whole=False)
     return tuple(map(places.named, some["row"].sort().to_list()))
 
 
 def numbered(table: pl.DataFrame) -> pl.DataFrame:
-    """Kept rows with the number of each among those of equal content, in the order of rows."""
+    """Kept rows with a running number within equal content, in the order of rows."""
     return table.select("row", "content_hash", pl.col(group_of(table.columns)).alias("label")).with_columns(
         pl.int_range(pl.len()).over("content_hash").alias("ordinal")
     )
 
 
 def data_of(manifest: Manifest) -> str:
-    """The data of a manifest in words, with what could make the same sample look like another."""
+    """The data of a manifest in words, with the columns by which it is hashed."""
     source = manifest.provenance
     revision = f" at revision {source.revision}" if source.revision else ""
     return f"{source.dataset}{revision} (hashed by {dict(source.columns) or 'its own columns'})"
@@ -119,7 +119,7 @@ def data_of(manifest: Manifest) -> str:
 def by_class(
     a: Manifest, b: Manifest, shared: pl.DataFrame, only_a: pl.DataFrame, only_b: pl.DataFrame
 ) -> Iterator[ClassDifference]:
-    """One line per class that either knows, in the order of labels."""
+    """One line per class of either manifest, in the order of labels."""
     names = {counted.label: counted.name for manifest in (b, a) for counted in manifest.declaration.payload.classes}
     counts = [dict(part["label"].value_counts().iter_rows()) for part in (shared, only_a, only_b)]
     for label in sorted(names):
@@ -135,7 +135,7 @@ def by_class(
 
 
 def described(manifest: Manifest) -> dict[str, Any]:
-    """What a manifest says of its origin, one value per name."""
+    """The origin of a manifest, one value per name."""
     origin: dict[str, Any] = {
         "rows of the data": manifest.declaration.of,
         "fingerprint": manifest.declaration.fingerprint,
@@ -148,12 +148,12 @@ def described(manifest: Manifest) -> dict[str, Any]:
 
 
 def flattened(name: str, value: Any) -> dict[str, Any]:
-    """A mapping's values under dotted names, anything else as it is."""
+    """A mapping's values under dotted names; other values unchanged."""
     if not isinstance(value, dict):
         return {name: value}
     return {deep: inner for key, part in value.items() for deep, inner in flattened(f"{name}.{key}", part).items()}
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Names whose values differ, None where one has none."""
+    """Names whose values differ; None stands for a missing value."""
     return {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}

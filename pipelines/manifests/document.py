@@ -1,7 +1,7 @@
-"""The document of a manifest, whatever it lists: read with suspicion, written in one form, its files sealed.
+"""The document of a manifest of any kind: checked on reading, written in one form, its files sealed.
 
-The document of a manifest stands under the key `secateur` of manifest.json; a root checksum covers the document,
-and a seal each file beside it.
+The document of a manifest stands under the key `secateur` of manifest.json. A root checksum covers the document, a
+seal each file beside it.
 """
 
 import os
@@ -36,7 +36,7 @@ class ManifestError(ValueError):
 
 @contextmanager
 def explained(subject: str) -> Iterator[None]:
-    """What goes wrong inside becomes one ManifestError that begins with the subject."""
+    """Turn errors of the block into one ManifestError that begins with the subject."""
     try:
         yield
     except ValidationError as error:
@@ -46,7 +46,7 @@ def explained(subject: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ManifestError(f"{subject}: there is no file {error.filename}") from error
     except Unwritable as error:
-        raise ManifestError(str(error)) from error  # a sentence of its own, with the path
+        raise ManifestError(str(error)) from error  # a sentence already, with the path
     except (OSError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         text = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
@@ -55,13 +55,13 @@ def explained(subject: str) -> Iterator[None]:
 
 
 def shortened(name: object) -> str:
-    """A path for a message, its end if it is long."""
+    """A path for a message; a long one by its end."""
     text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
     return text if len(text) <= 200 else f"…{text[-199:]}"
 
 
 def short(value: object) -> str:
-    """A value in an error message."""
+    """A value for an error message, shortened."""
     if isinstance(value, dict | list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
     text = repr(value)
@@ -69,11 +69,11 @@ def short(value: object) -> str:
 
 
 def refuse_other_contents(folder: Path) -> None:
-    """Raise ManifestError where a folder, which will be deleted, holds more than a manifest and the files it seals."""
+    """Raise ManifestError where a folder to be deleted holds more than a manifest and the files that it seals."""
     if not folder.is_dir():
         return
     named = {DOCUMENT, ROWS, BITS, EPOCHS}
-    with suppress(ValueError, OSError):  # a broken manifest names no files of its own
+    with suppress(ValueError, OSError):  # a broken manifest names no files
         files = parse_document(folder / DOCUMENT)["secateur"].get("files")
         named |= set(files) if isinstance(files, dict) else set()
     there = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
@@ -83,7 +83,7 @@ def refuse_other_contents(folder: Path) -> None:
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
-    """Write manifest.json under its root checksum; raises ManifestError for one too large to be read again."""
+    """Write manifest.json under its root checksum; raises ManifestError for a document over the largest size."""
     document["secateur"]["root"] = croissant.root_of(document)
     content = croissant.serialise(document)
     if len(content) > LARGEST_DOCUMENT:
@@ -92,7 +92,7 @@ def write_document(folder: Path, document: dict[str, Any]) -> None:
 
 
 def parse_document(path: Path) -> dict[str, Any]:
-    """The whole document; raises ManifestError, or ValueError and OSError of what is wrong with the file."""
+    """Read the whole document; raises ManifestError, or ValueError and OSError, for a faulty file."""
     size = size_of_plain_file(path)
     if size > LARGEST_DOCUMENT:
         raise ManifestError(f"{path.name} has {size} bytes, more than the {LARGEST_DOCUMENT} that a manifest may have")
@@ -106,7 +106,7 @@ def parse_document(path: Path) -> dict[str, Any]:
 
 
 def declared(document: Mapping[str, Any], part: type[FrozenModel]) -> Declaration[Any]:
-    """What a document, whose root has been checked, says of itself; `part` is the model of what is special in it."""
+    """The declaration in a document whose root is checked; `part` is the model of the kind's own entry."""
     own = document["secateur"]
     declaration = Declaration[part].model_validate(own)  # type: ignore[valid-type]
     if croissant.serialise(declaration.model_dump(mode="json")) != croissant.serialise(own):
@@ -117,9 +117,9 @@ def declared(document: Mapping[str, Any], part: type[FrozenModel]) -> Declaratio
 
 
 def check_told(document: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise ManifestError unless a document says to other readers what is `expected` of what it says of itself.
+    """Raise ManifestError unless a document's entries for other readers equal the `expected` ones.
 
-    Prose may change from version to version.
+    Text for people is ignored, as it may change between versions.
     """
     for key in sorted((document.keys() | expected.keys()) - {"secateur"}):
         both = key in document and key in expected
@@ -128,7 +128,7 @@ def check_told(document: Mapping[str, Any], expected: Mapping[str, Any]) -> None
 
 
 def _without_prose(value: Any) -> Any:
-    """A JSON value less its names and descriptions, however deep they stand."""
+    """A JSON value without its names and descriptions, at any depth."""
     if isinstance(value, dict):
         return {key: _without_prose(inner) for key, inner in value.items() if key not in croissant.PROSE}
     return [_without_prose(inner) for inner in value] if isinstance(value, list) else value
@@ -142,7 +142,7 @@ def seals_of(folder: Path) -> dict[str, FileSeal]:
 
 
 def check_seals(folder: Path, files: Mapping[str, FileSeal], *, contents: bool) -> None:
-    """Raise ManifestError for a file that is not as long as it was written, or, with `contents`, was changed."""
+    """Raise ManifestError for a file of another length than sealed or, with `contents`, of another SHA-256."""
     for name, seal in files.items():
         size, path = size_of_plain_file(folder / name), inside(folder, name)
         if size != seal.bytes:
@@ -152,7 +152,7 @@ def check_seals(folder: Path, files: Mapping[str, FileSeal], *, contents: bool) 
 
 
 def size_of_plain_file(path: Path) -> int:
-    """Bytes of a file; a link, a device or a pipe is refused before it is opened."""
+    """Bytes of a file; raises ManifestError for a link, a device or a pipe without opening it."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise ManifestError(f"{path.name} is not a plain file (a link, a folder or a device is not followed)")

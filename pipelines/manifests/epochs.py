@@ -1,6 +1,6 @@
-"""Samples that each epoch of a training showed: a selection in training, such as RS2 or InfoBatch, to be replayed.
+"""Samples of each epoch of a training, to replay a selection in training such as RS2 or InfoBatch.
 
-`kept.parquet` lists the samples that any epoch showed, as a manifest of rows does, and `epochs.parquet` the rows of
+`kept.parquet` lists the samples of all epochs together, like a manifest of rows. `epochs.parquet` lists the rows of
 each epoch in the order of training, with the weights of their losses: see `storage/epoch_table.py`.
 """
 
@@ -28,13 +28,13 @@ from secateur.pipelines.storage.epoch_table import EPOCHS, EpochTable, mask_show
 from secateur.trainers.loop.shown_epochs import Shown
 
 MOST = 2**60
-"""Records of all epochs together."""
+"""Largest number of records of all epochs together."""
 
 
 class EpochsPart(RowsPart):
-    """The document of a manifest of a training's epochs: that of the rows which any of them showed, the samples of each
-    epoch, those of a batch (the last of an epoch has what is left; one sample that is left joins the batch before it),
-    and whether losses were weighted.
+    """Entry of a manifest of a training's epochs: that of the rows of all epochs, the number of samples of each epoch,
+    the batch size, and whether losses were weighted. An epoch's last batch has the rest; a single remaining sample
+    joins the batch before it.
     """
 
     kind: Literal["epochs"] = "epochs"  # type: ignore[assignment]
@@ -45,7 +45,7 @@ class EpochsPart(RowsPart):
 
 @dataclass(frozen=True, eq=False)
 class Epochs(Payload):
-    """The epochs of one training: `rows` are those that any of them showed, `file` holds the epochs themselves."""
+    """The epochs of one training: `rows` are the samples of all of them together, `file` holds the epochs."""
 
     Part = EpochsPart
     units: ClassVar[tuple[Unit, ...]] = ("sample",)
@@ -65,7 +65,7 @@ class Epochs(Payload):
         label_names: Sequence[str] | None = None,
         origin: Origin | None = None,
     ) -> Epochs:
-        """The epochs in a file that `write_epochs` wrote of a training on `samples`: see `Rows.chosen`."""
+        """The epochs of a training on `samples`, in a file of `write_epochs`; other arguments as in `Rows.chosen`."""
         sizes, weighted = sizes_of(path)
         keep = mask_shown(path, samples.height)
         rows = Rows.chosen(samples, keep, scores=scores, label_names=label_names, origin=origin)
@@ -111,7 +111,7 @@ class Epochs(Payload):
         refuse_files(declaration, ROWS, EPOCHS)
         check_rows(declaration)
         sizes = declaration.payload.sizes
-        # An epoch between two passes of RS2 may show a sample once of each.
+        # An epoch that spans two passes of RS2 may show a sample twice.
         if max(sizes) > 2 * declaration.count or sum(sizes) > MOST:
             raise ManifestError(f"its longest epoch has {max(sizes)} samples of {declaration.count} that are shown")
         if sum(sizes) < declaration.count:
@@ -145,9 +145,9 @@ class Epochs(Payload):
         return described(declaration, "those that some epoch of a training SHOWED", further)
 
     def shown(self, epoch: int) -> Shown:
-        """The training samples of an epoch, counted from 0, in the order of training, with the weights of their losses.
+        """The training samples of an epoch, from 0, in the order of training, with the weights of their losses.
 
-        Batches are pieces of `batch_size` of them. Raises ManifestError where there is no such epoch.
+        Batches are slices of `batch_size` of them. Raises ManifestError for an epoch that does not exist.
         """
         last = len(self.sizes) - 1
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or not 0 <= epoch <= last:
@@ -155,7 +155,7 @@ class Epochs(Payload):
         return self.file.read(int(epoch))
 
     def at(self, epoch: int) -> Rows:
-        """The samples of an epoch as rows that stay: each once, `order` says how the epoch showed them."""
+        """The samples of an epoch as kept rows, each once; `order` is the order in which the epoch showed them."""
         shown = self.shown(epoch)
         kept, first = np.unique(shown.rows, return_index=True)
         places = np.searchsorted(self.rows.training_rows, kept)

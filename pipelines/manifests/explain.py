@@ -1,7 +1,7 @@
-"""Why one sample was kept or dropped: what its scores say, what the selector made of them, what is near it.
+"""Explain why one sample was kept or dropped: its scores, the selector's rule, the nearest samples.
 
-A manifest alone knows the kept rows and their scores. The arrays of the study that made it, where they are on this
-machine and still those, add the rest: scores of dropped samples, classes, strata, embeddings.
+A manifest alone holds the kept rows and their scores. The arrays of its study, where they are on this machine and
+still belong to the manifest, add the rest: scores of dropped samples, classes, strata, embeddings.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from secateur.pipelines.storage.store import Store
 
 BLOCK = 1 << 14
 LISTED = 12
-"""Epochs that a sentence names."""
+"""Most epochs that a sentence lists."""
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a study's assets know of all n samples: their table, the label of each, scores, perhaps embeddings."""
+    """A study's assets for all n samples: their table, the label of each, scores, perhaps embeddings."""
 
     samples: pl.DataFrame
     labels: np.ndarray
     scores: Mapping[str, np.ndarray]
     embeddings: np.ndarray | None
     shown: Callable[[int], str]
-    """The target of a row as its task shows it."""
+    """The target of a row, formatted by its task."""
     column: Callable[[str], pl.Series | None]
     """A column of the user's data, where the study reads it."""
     unknown: tuple[str, ...] = field(default=())
     turns: np.ndarray | None = None
-    """At which place, from 0, a target takes each sample, of selections that follow that order."""
+    """Place of each sample, from 0, in the target's order, for selections that follow that order."""
 
 
 def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
-    """The assets in a study's folder, or why they cannot be used: they must be of the manifest's own data."""
+    """The assets in a study's folder, or the reason why they do not belong to the manifest's data."""
     manifest = rows_of(manifest)
     table, store, study = manifest.table, Store(folder.parent), folder.name
     try:
@@ -101,8 +101,7 @@ def arrays_of(manifest: Manifest, folder: Path) -> Arrays | str:
 
 
 def turns_of(manifest: Manifest, store: Store, study: str) -> np.ndarray | None:
-    """The order in which a target takes samples, where a selection follows one and it is still the one that it
-    followed."""
+    """The order in which a target takes samples; None where the selection follows none, or not this one any more."""
     name = {"nearest_to_target": "target_places", "gradient_match": "gradient_places"}.get(manifest.provenance.selector)
     turns = read_array(store, (study, name)) if name else ""
     if isinstance(turns, str) or len(turns) != manifest.declaration.of:
@@ -112,7 +111,7 @@ def turns_of(manifest: Manifest, store: Store, study: str) -> np.ndarray | None:
 
 
 def read_array(store: Store, key: tuple[str, ...]) -> np.ndarray | str:
-    """An array of a study, of no rows where it is not there, or why it cannot be used."""
+    """An array of a study, with no rows where it is missing, or the reason why it cannot be read."""
     try:
         values: np.ndarray = store.load(key) if store.find(key) else np.empty(0, np.float32)
         return values
@@ -128,14 +127,14 @@ def places_of(manifest: Manifest, arrays: Arrays | str) -> Places:
 
 
 def rows_of(manifest: Manifest) -> Manifest:
-    """The manifest itself, or of a selection in training the samples that any epoch showed."""
+    """The manifest itself; for a selection in training, the samples of all epochs together."""
     if not isinstance(manifest.payload, Epochs):
         return manifest
     return manifest.of_rows(manifest.payload.rows, "any epoch")
 
 
 def over_epochs(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
-    """Which epochs of a selection in training showed a training sample, with what is known of it."""
+    """The epochs of a selection in training that showed a training sample, with the other known facts of it."""
     found, epochs = explain(rows_of(manifest), row, arrays), manifest.epochs
     shown = epochs.file.epochs_of(row)
     once = list(dict.fromkeys(shown))
@@ -148,10 +147,10 @@ def over_epochs(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanati
 
 
 def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
-    """Why a training sample, by its number among them, is kept or not; `arrays` as `arrays_of` found them.
+    """Why a training sample, by its number among them, is kept or not; `arrays` is the result of `arrays_of`.
 
-    `places_of(manifest, arrays).find` gives the number of what a person names. Raises ManifestError for a number that
-    no sample has.
+    `places_of(manifest, arrays).find` gives the number for a user's name of a sample. Raises ManifestError for a number
+    that no sample has.
     """
     if isinstance(manifest.payload, Epochs):
         return over_epochs(manifest, row, arrays)
@@ -201,7 +200,7 @@ def explain(manifest: Manifest, row: int, arrays: Arrays | str) -> Explanation:
 def score_facts(
     manifest: Manifest, row: int, position: int | None, label: int | None, known: Arrays | None
 ) -> list[ScoreFacts]:
-    """The sample's scores among all samples, or among kept ones where only the manifest is there."""
+    """The sample's scores among all samples, or among the kept ones where only the manifest is there."""
     facts = []
     for card in manifest.provenance.scores:
         column = SCORE + card.name
@@ -234,7 +233,7 @@ def score_facts(
 def compared_in(
     manifest: Manifest, row: int, position: int | None, keep: np.ndarray, known: Arrays | None
 ) -> Compared | None:
-    """What a selection of groups, or by quotas, compared of a sample; None for others, and where that is not known."""
+    """The values that a selection by groups or quotas compared for a sample; None for others, and if unknown."""
     source = manifest.provenance
     group, by = source.spent.group if source.spent else None, source.settings.get("by")
     name = source.scores[0].name if source.scores else ""
@@ -263,7 +262,7 @@ def compared_in(
 
 
 def compared_in_group(manifest: Manifest, position: int | None, name: str) -> Compared | None:
-    """`compared_in` by the kept rows alone, of which a group that stays has all."""
+    """`compared_in` from the kept rows alone, which are complete for a kept group."""
     table, column = manifest.table, SCORE + name
     if position is None or not {column, "group"} <= set(table.columns):
         return None
@@ -276,10 +275,10 @@ def compared_in_group(manifest: Manifest, position: int | None, name: str) -> Co
 
 
 def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | None) -> Stratum | str | None:
-    """The stratum of coverage-centric selection, or "cut" for what its cut-off took.
+    """The stratum of coverage-centric selection, or "cut" for samples that its cut-off removed.
 
-    None for other selectors, and where the selection cannot be repeated to the sample with what is known (it was made
-    class by class, by another version, or the scores are not there).
+    None for other selectors, and where the known data cannot reproduce the selection (it was made class by class or by
+    another version, or the scores are missing).
     """
     source = manifest.provenance
     names = [card.name for card in source.scores]
@@ -292,9 +291,9 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
     from secateur.selectors.static.coverage_centric import coverage_centric, equal_width_strata, left_by_cutoff
 
     means = next((card.high_means for card in source.scores if card.name == picked), "")
-    sign = -1 if "aum" not in names and means == "easier" else 1  # of ease, which was read as hardness
+    sign = -1 if "aum" not in names and means == "easier" else 1  # the selector read ease as hardness
     scores = sign * known.scores[picked].astype(np.float32)
-    aum = known.scores["aum"].astype(np.float32) if "aum" in names else -scores  # of a task without margins
+    aum = known.scores["aum"].astype(np.float32) if "aum" in names else -scores  # a task without margins
     settings: dict[str, Any] = dict(source.settings)
     if source.selector_version != coverage_centric.version or not np.array_equal(
         coverage_centric(scores, aum, source.budget, seed=source.seed, ids=np.arange(len(aum)), **settings), keep
@@ -317,7 +316,7 @@ def stratum_of(manifest: Manifest, row: int, keep: np.ndarray, known: Arrays | N
 
 
 def distances_from(embeddings: np.ndarray, row: int) -> np.ndarray:
-    """Euclidean distance of a row to every row, float64 `[n]`, infinite to itself; read by blocks."""
+    """Euclidean distance of a row to every row, float64 `[n]`, infinite to itself; reads by blocks."""
     point, starts = np.asarray(embeddings[row], np.float64), range(0, len(embeddings), BLOCK)
     distances = np.concatenate([np.linalg.norm(embeddings[at : at + BLOCK] - point, axis=1) for at in starts])
     distances[row] = np.inf
@@ -327,7 +326,7 @@ def distances_from(embeddings: np.ndarray, row: int) -> np.ndarray:
 def near(
     manifest: Manifest, known: Arrays | None, distances: np.ndarray | None, among: np.ndarray, places: Places
 ) -> Near | None:
-    """The nearest sample where `among` is true; of equally near ones the first."""
+    """The nearest sample where `among` is true; the first of equally near ones."""
     if known is None or distances is None:
         return None
     place = int(np.where(among, distances, np.inf).argmin())

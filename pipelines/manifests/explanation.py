@@ -1,4 +1,4 @@
-"""What `explain` says of one sample: standing, score, stratum, neighbour, and all of it together."""
+"""The result of `explain` for one sample: standing, score, stratum, neighbour, and all of it together."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,10 +8,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a sample stands among `count` by a score.
+    """The rank of a sample among `count` by a score.
 
-    `rank` 1 is the highest score, equal scores share the best of their ranks. `percentile` is the share of samples
-    below it, equals counting half, 0 … 100.
+    `rank` 1 is the highest score; equal scores share the best of their ranks. `percentile` is the share of samples
+    below it, with half of the equal ones, 0 … 100.
     """
 
     rank: int
@@ -28,7 +28,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class ScoreFacts:
-    """A sample's score and where it stands; `within` says among whom: all samples, or the kept ones."""
+    """A sample's score and its standing; `within` names the reference: all samples, or the kept ones."""
 
     name: str
     value: float
@@ -42,11 +42,11 @@ class ScoreFacts:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a selection compared where that is not the sample's own score among all.
+    """The values that a selection compared, where they are not the sample's own score among all.
 
-    `value` is the mean score of the sample's `group`, which has so many `samples`, or, without groups, its own score;
-    `lowest` and `highest` are those of the groups, or samples, that stay, of the same `quota` where there are quotas
-    (`source web`); None where nothing of it stays, or the study's files are not there.
+    `value` is the mean score of the sample's `group` of `samples` samples or, without groups, the sample's own score.
+    `lowest` and `highest` are the range over the kept groups, or samples, of the same `quota` where there are quotas
+    (`source web`); None where none is kept, or the study's files are missing.
     """
 
     value: float
@@ -59,7 +59,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Stratum:
-    """A stratum of coverage-centric selection: its range of the score, its samples and how many of them it gives."""
+    """A stratum of coverage-centric selection: its range of the score, its samples and its quota of them."""
 
     number: int
     of: int
@@ -72,8 +72,8 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Near:
-    """The nearest sample of some kind: where the user has it (see `Place`), its Euclidean distance in the embeddings,
-    its class.
+    """The nearest sample of some kind: its place in the user's data (see `Place`), its Euclidean distance in the
+    embeddings, its class.
     """
 
     row: int
@@ -86,9 +86,9 @@ class Near:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that is known of one sample's fate; what is not known is None, and `unknown` says why.
+    """All known facts of the decision on one sample; unknown ones are None, and `unknown` gives the reasons.
 
-    `row` is the row in the user's `file`, from 0, `path` that of a picture: see `Place`. `equal_rows` are rows, or
+    `row` is the row in the user's `file`, from 0, `path` the path of a picture: see `Place`. `equal_rows` are rows, or
     `FILE:ROW` where there are several files.
     """
 
@@ -96,9 +96,9 @@ class Explanation:
     kept: bool
     sentence: str
     label: str | None
-    """The target, as its task shows it."""
+    """The target, formatted by its task."""
     group: str | None
-    """The stratum that the sample is counted with, which is its class, where targets are classes."""
+    """The sample's stratum; its class where targets are classes."""
     weight: float | None
     scores: tuple[ScoreFacts, ...]
     compared: Compared | None = None
@@ -111,9 +111,9 @@ class Explanation:
     file: str | None = None
     path: str | None = None
     id: str | None = None
-    """The sample's id in the user's own column, where the study names one."""
+    """The sample's id in the user's column of ids, where the study names one."""
     shown_in: tuple[int, ...] | None = None
-    """Epochs that showed it, of a selection in training; twice where an epoch showed it twice."""
+    """Epochs of a selection in training that showed the sample; twice where an epoch showed it twice."""
     unknown: tuple[str, ...] = ()
 
     def answer(self) -> dict[str, Any]:

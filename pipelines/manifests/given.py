@@ -1,4 +1,4 @@
-"""Data in hand that a manifest of rows is applied to: as columns to hash, and as what gives the same kind back."""
+"""Data in memory that a manifest of rows is applied to: their columns for hashing, and a way to take rows of them."""
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Given:
-    """Data in hand: its rows in batches, and what takes some of them, int64, in their order, in the data's own kind."""
+    """Data in memory: batches of rows, and a function that takes rows, int64, in order, and keeps the data's type."""
 
     rows: SourceFile
     take: Callable[[np.ndarray], Any]
@@ -41,7 +41,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Blocks(SourceFile):
-    """Rows that are in memory or are made as they are read, as Arrow tables of a bounded size from a row on."""
+    """Rows in memory, or made on reading, as Arrow tables of a bounded size from a given row on."""
 
     name: str
     held: Sequence[str]
@@ -72,7 +72,7 @@ class Blocks(SourceFile):
 
 
 def given(target: Any, columns: Columns | None) -> Given:
-    """Data in hand; `columns` say what items of a torch data set are. Raises ManifestError for anything else."""
+    """Wrap data in memory; `columns` name the items of a torch data set. Raises ManifestError for other types."""
     import datasets
 
     kind = type(target).__module__.partition(".")[0]
@@ -134,7 +134,7 @@ def _of_dicts(rows: Sequence[Mapping[str, Any]]) -> SourceFile:
 
 
 def _array(name: str, values: Any) -> pa.Array:
-    """A column as Arrow has it; whole numbers beyond 64 bits as the texts that they are in a CSV."""
+    """A column as Arrow; whole numbers beyond 64 bits as their texts in a CSV."""
     if isinstance(values, pl.Series) and values.dtype in (pl.Int128, pl.UInt128):
         values = values.cast(pl.String)
     if type(getattr(values, "dtype", None)).__name__ == "SparseDtype":
@@ -158,7 +158,7 @@ def _array(name: str, values: Any) -> pa.Array:
 def _is_map_style(target: Any) -> bool:
     """Whether it is a torch data set with a length, and items by number."""
     torch = sys.modules.get("torch")
-    if torch is None:  # who holds a torch data set has loaded it
+    if torch is None:  # an instance exists only where torch is loaded
         return False
     kinds = torch.utils.data
     iterable = isinstance(target, kinds.IterableDataset)
@@ -166,7 +166,7 @@ def _is_map_style(target: Any) -> bool:
 
 
 def _of_items(target: Any, columns: Columns | None) -> SourceFile:
-    """Items of a torch data set: dicts by column, or pairs of an input, or of features in their order, and a target."""
+    """Items of a torch data set: dicts by column, or pairs of an input, or of features in order, and a target."""
     if columns is None:
         return Blocks("the data", (), lambda names: iter(()))
     first = target[0] if len(target) else None
@@ -199,7 +199,7 @@ def _item(item: Any, columns: Columns, place: int) -> dict[str, Any]:
 
 
 def _plain(value: Any, place: int, pictured: bool = False) -> Any:
-    """A value of an item as Arrow takes it: pictures as cells, other tensors and arrays as numbers or lists."""
+    """A value of an item for Arrow: pictures as cells, other tensors and arrays as numbers or lists."""
     if pictured and hasattr(value, "__array__") and not hasattr(value, "getpixel"):
         value = picture_of(np.asarray(value), hasattr(value, "permute"), place)
     if hasattr(value, "save") and hasattr(value, "getpixel"):

@@ -1,4 +1,4 @@
-"""Rows that a manifest keeps, found in data in hand by their content hashes, whatever a reader made of the values."""
+"""Find a manifest's kept rows in data in memory by their content hashes, despite changes that readers make."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ from secateur.pipelines.manifests.readings import (
 
 FEWEST: Final = 32
 WORK: Final = 1 << 23
-"""Guesses at what readers changed, and rows that are hashed for them where that is more."""
+"""`FEWEST` guesses at changes by readers are always tried, further ones while they hash at most `WORK` rows."""
 
 
 class Sought(Protocol):
-    """What a manifest of rows has of the samples that are to be found: see `Rows`."""
+    """The interface of a manifest of rows to `found_rows`: see `Rows`."""
 
     @property
     def count(self) -> int: ...
@@ -58,11 +58,11 @@ class Sought(Protocol):
 
 
 def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequence[Path]) -> tuple[np.ndarray, int]:
-    """Row of each kept sample in data in hand, int64 `[kept]`, and how many rows there are.
+    """Row of each kept sample in data in memory, int64 `[kept]`, and the number of rows.
 
-    Relative paths of pictures start from the first of the folders that has them. Of the forms that labels may have the
-    first counts under which all kept samples are there. Where programs have changed values while they read the file,
-    rows are those whose values it may have had: see `readings`. Raises ManifestError where kept samples are missing.
+    Relative paths of pictures start from the first of the folders that has them. Labels may have several forms; the
+    first under which all kept samples are found counts. Where readers changed values, the search tries the possible
+    originals: see `readings`. Raises ManifestError where kept samples are missing.
     """
     located: dict[int, np.ndarray] = {}
     useful: list[Readings] = []
@@ -99,7 +99,7 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
 
 
 def find(kept: Sought, located: np.ndarray, hashes: pl.Series) -> None:
-    """Fill in the row of each kept sample that has none yet, among the rows that are none's."""
+    """Fill in the row of each kept sample that has none yet, from the rows not yet taken."""
     left = np.flatnonzero(located < 0)
     taken = np.zeros(hashes.len(), np.bool_)
     taken[located[located >= 0]] = True
@@ -109,10 +109,10 @@ def find(kept: Sought, located: np.ndarray, hashes: pl.Series) -> None:
 
 @dataclass(frozen=True)
 class HashedRows:
-    """Hashes of inputs, uint64 `[n, 2]`, and labels of data in hand, from which content hashes are made.
+    """Hashes of inputs, uint64 `[n, 2]`, and labels of data in memory, from which content hashes are made.
 
-    Labels may stand there in another form than in the source's files: numbers for the names that the study or the data
-    has for them. `contents` gives the hashes of one form after another, the data's own first.
+    Labels may have another form than in the source's files: numbers for the names in the study or the data. `contents`
+    gives the hashes of one form after another, the data's own first.
     """
 
     inputs: Hashes
@@ -121,10 +121,10 @@ class HashedRows:
     own_names: Mapping[str, tuple[str, ...]]
     label_names: Sequence[str]
     fault: str = ""
-    """Why the first input that cannot be read cannot."""
+    """Reason why the first unreadable input cannot be read."""
 
     def contents(self) -> Iterator[pl.Series]:
-        """Content hashes, String `[n]`, of each form that labels may have."""
+        """Content hashes, String `[n]`, for each form of the labels."""
         yield self._hashes(self.labels, self.own_names)
         if self.columns.target not in (None, "class") or not self.columns.labels:
             return
@@ -135,9 +135,9 @@ class HashedRows:
             yield self._hashes(pa.table({name: changed.to_arrow()}), {})
 
     def forms(self, name: str) -> Iterator[dict[str | None, str]]:
-        """Texts for the texts of labels, of each form that is not their own: equal values, names, numbers of names.
+        """Translations of the labels' texts into their other forms: equal values, names, numbers of names.
 
-        Where all of them are names already, or numbers of them, they are these and nothing else.
+        Yields nothing for a form where all texts are names already, or numbers of them.
         """
         values, own, names = self.labels[name], self.own_names.get(name), self.label_names
         texts = coded_labels(values, own)[0]
@@ -153,7 +153,7 @@ class HashedRows:
                 yield form
 
     def ambiguous(self) -> str:
-        """What to say where labels are names of classes that may have been meant as numbers of them."""
+        """The end of an error message where labels are names of classes that may have been meant as their numbers."""
         if self.columns.target not in (None, "class") or not self.columns.labels or not self.label_names:
             return ""
         name = self.columns.labels[0]
@@ -164,7 +164,7 @@ class HashedRows:
         return f"; labels {', '.join(there[:3])} in column {name!r} are read as the names of classes, not their numbers"
 
     def unreadable(self) -> str:
-        """What to say of an input that cannot be read, if there is one."""
+        """The end of an error message for an input that cannot be read, if there is one."""
         where = "; give the folder where paths start as folder" if self.columns.image is not None else ""
         return f"; an input cannot be read: {self.fault}{where}" if self.fault else ""
 
@@ -173,7 +173,7 @@ class HashedRows:
 
 
 def same_values(texts: Collection[str], names: Sequence[str]) -> dict[str | None, str]:
-    """The name that a reader made each text of: the one of its value, or a word that it takes for a missing value."""
+    """The name that a reader turned into each text: one of equal value, or a word that it reads as missing."""
     named = pl.DataFrame({"name": pl.Series(names, dtype=pl.String)})
     named = named.with_columns(value=pl.col("name").cast(pl.Float64, strict=False)).unique("value", keep="none")
     values = dict(named.drop_nulls().select("value", "name").iter_rows())
@@ -187,11 +187,11 @@ def same_values(texts: Collection[str], names: Sequence[str]) -> dict[str | None
 def hashed(
     rows: SourceFile, columns: Columns, origin: Origin, folder: Path, readings: Readings | None = None
 ) -> HashedRows:
-    """Hash data in hand as the source's files were, in batches; relative paths of pictures start from `folder`.
+    """Hash data in memory like the source's files, in batches; relative paths of pictures start from `folder`.
 
-    Values are taken as the types that the manifest says, so that a CSV whose fields are all texts is what it was, and
-    as `readings` say that the file had them. Raises SourceError for columns that are not there, ManifestError for
-    values of another type.
+    Values are cast to the manifest's types, so that a CSV read as texts gives the hashes of the file, and changed to
+    the originals that `readings` assume. Raises SourceError for missing columns, ManifestError for values of another
+    type.
     """
     told = told_types(columns, origin)
     inputs, labels, faults = [np.zeros((0, 2), np.uint64)], [], list[str]()
@@ -200,7 +200,7 @@ def hashed(
             try:
                 values = as_written(table[name], kind, (readings or {}).get(name, Reading()))
             except ValueError as error:
-                if is_class(name, columns):  # names of what were numbers in the file
+                if is_class(name, columns):  # names of numbers in the file
                     continue
                 raise ManifestError(f"column {name!r} holds {error}") from error
             if not is_class(name, columns) or table[name].type in (types.TEXT, types.MOMENT, types.ZONED):
@@ -222,14 +222,14 @@ def is_class(name: str, columns: Columns) -> bool:
 
 
 def told_types(columns: Columns, origin: Origin) -> dict[str, pa.DataType]:
-    """Types that columns had in the files, as the manifest says; a text is one."""
+    """Types of columns in the files, from the manifest; a text has type text."""
     own = dict.fromkeys(columns.texts, types.TEXT)
     told = {name: kind for name, kind in origin.kinds.items() if name in (*columns.inputs, *columns.labels)}
     return own | told | ({columns.image: types.PICTURE} if columns.image is not None else {})
 
 
 def held_types(rows: SourceFile, columns: Columns, origin: Origin) -> dict[str, pa.DataType]:
-    """Types that the columns of data in hand have; SourceError where one is not there."""
+    """Types of the columns in memory; SourceError for a missing one."""
     names = [*columns.inputs, *columns.labels]
     check_names(rows.columns, names, rows.name)
     return rows.types(names, [name for name, kind in told_types(columns, origin).items() if kind == types.TEXT])
@@ -238,7 +238,7 @@ def held_types(rows: SourceFile, columns: Columns, origin: Origin) -> dict[str, 
 def whole_columns(
     rows: SourceFile, columns: Columns, origin: Origin
 ) -> Iterator[tuple[str, pa.DataType, pa.ChunkedArray]]:
-    """Each column of data in hand that the manifest knows, less pictures: name, type in the files, and values."""
+    """Each column in memory that the manifest names, but pictures: name, type in the files, and values."""
     held = held_types(rows, columns, origin)
     for name, kind in told_types(columns, origin).items():
         if held[name] != types.PICTURE and name != columns.image:
@@ -248,9 +248,9 @@ def whole_columns(
 
 
 def guesses(rows: SourceFile, columns: Columns, origin: Origin, useful: Sequence[Readings]) -> Iterator[Readings]:
-    """What the files may have said where programs changed it while they read them, after the values themselves.
+    """Possible original values, where programs changed them on reading, after the values themselves.
 
-    `useful` are those among the given that a caller found rows by, and grows while it asks for more.
+    `useful` are the guesses so far by which the caller found rows; it grows during iteration.
     """
     others: dict[str, list[Reading]] = {}
     gaps = []
@@ -269,7 +269,7 @@ def guesses(rows: SourceFile, columns: Columns, origin: Origin, useful: Sequence
 
 
 def picture_folder(rows: SourceFile, columns: Columns, folders: Sequence[Path]) -> Path:
-    """Where relative paths of pictures start: the first of some folders that holds the first of them."""
+    """Where relative paths of pictures start: the first folder that holds the first of them."""
     if columns.image is not None and columns.image in rows.columns:
         kind = rows.types([columns.image], [columns.image])
         table = next(rows.batches(kind), None)
@@ -280,9 +280,9 @@ def picture_folder(rows: SourceFile, columns: Columns, folders: Sequence[Path]) 
 
 
 def unlike(rows: SourceFile, columns: Columns, origin: Origin, *, near: bool) -> str:
-    """What to say of columns that a reader of the files has changed; empty where none was.
+    """The end of an error message for columns that a reader of the files changed; empty where none was.
 
-    `near` says that some rows were found, so that the data are likely to be the ones that are meant.
+    `near` says that some rows were found, so that the data are probably the right ones.
     """
     for name, kind, values in whole_columns(rows, columns, origin):
         if is_class(name, columns):

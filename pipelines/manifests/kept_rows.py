@@ -1,4 +1,4 @@
-"""The table of kept rows of a manifest: made, written as Parquet, read with suspicion, found again in other data."""
+"""The table of kept rows of a manifest: make it, write it as Parquet, check it on reading, find it in other data."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ FIXED: dict[str, tuple[str, tuple[str, ...]]] = {
     "cost": ("float64", ("cr:Float64",)),
 }
 PLACES = ("file", "file_row", "path")
-"""Where the user has a sample: a number among the manifest's files, the row in that file, the path of a picture."""
+"""The user's place of a sample: a number among the manifest's files, the row in that file, the path of a picture."""
 FLOAT: tuple[str, tuple[str, ...]] = ("float32", ("cr:Float32",))
 OWN = ("id", "group", "cost")
-"""What the user's data says of a sample: its id, what it stays together with, what it takes of a budget."""
+"""Columns from the user's data: a sample's id, its group, which stays together, its cost in a budget."""
 HASH = r"^[0-9a-f]{32}$"
 WIDTHS = {"content_hash": 36, "path": 200, "id": 200, "group": 200}
-"""Bytes that a cell of text may take on average in a genuine file."""
+"""Largest average of bytes per cell of text in a genuine file."""
 ROWS_PER_GROUP = 1 << 20
 ROWS_PER_BYTE = 2
-"""Most rows per byte of a genuine file: row numbers are stored plain, and even 0, 1, 2, … takes a byte each."""
+"""Largest number of rows per byte of a genuine file: row numbers are stored plain, so each takes a byte or more."""
 SLACK = 2**20
 
 
@@ -45,12 +45,12 @@ def croissant_types(column: str) -> tuple[str, ...]:
 
 
 def group_of(columns: Sequence[str]) -> str:
-    """The column that says which group a sample is counted with: its class, or the stratum of another target."""
+    """The column of the group that counts a sample: its class, or the stratum of another target."""
     return "stratum" if "stratum" in columns else "label"
 
 
 def check_samples(samples: pl.DataFrame, keep: np.ndarray) -> None:
-    """Raise ValueError unless all rows of a data set are described and a mask says which of them stay."""
+    """Raise ValueError unless the table describes all rows of a data set and the mask has one entry per row."""
     group = group_of(samples.columns)
     expected = {"row": pl.Int64, "content_hash": pl.String, group: pl.Int64}
     for name, dtype in expected.items():
@@ -100,8 +100,8 @@ def write(table: pl.DataFrame, path: Path) -> None:
 def read(path: Path, columns: Sequence[str], count: int) -> pa.Table:
     """Read `count` rows of exactly these columns.
 
-    Raises ValueError for anything else, and for a file that claims to unpack to far more than its size, before
-    memory is spent on it.
+    Raises ValueError for anything else, and for a file that would unpack to far more than its size, before allocating
+    memory for it.
     """
     try:
         table = _read(path, columns, count)
@@ -133,7 +133,7 @@ def _read(path: Path, columns: Sequence[str], count: int) -> pa.Table:
 
 
 def check_columns(columns: Sequence[str], scores: Sequence[str]) -> None:
-    """Raise ValueError unless the columns are the ones that a manifest with these scores may have."""
+    """Raise ValueError unless the columns are those of a manifest with these scores."""
     allowed = [*FIXED, *(SCORE + name for name in scores)]
     if len(set(scores)) != len(scores):
         raise ValueError("it defines a score twice")
@@ -158,8 +158,8 @@ def check(table: pa.Table, count: int) -> None:
 def locate(rows: np.ndarray, hashes: pl.Series, found: pl.Series) -> np.ndarray:
     """Row in data with the content hashes `found` of each kept sample, -1 where it is missing, int64 `[kept]`.
 
-    A sample that stands where it stood is itself; the others take the first rows of equal content that are left, in
-    order, one each.
+    A sample at its original row keeps that row; the others take the remaining rows of equal content, in order, one
+    each.
     """
     located = np.full(len(rows), -1, dtype=np.int64)
     near = np.flatnonzero(rows < found.len())
@@ -185,12 +185,12 @@ def _arrow_type(column: str) -> pa.DataType:
 
 
 def numbers_of(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers without null; by Arrow's own way to NumPy pandas would be imported."""
+    """A column of numbers without null, as NumPy; Arrow's own conversion would import pandas."""
     return np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *map(np.from_dlpack, column.chunks)])
 
 
 def no_hashes(texts: pa.ChunkedArray) -> np.ndarray:
-    """Texts without null that are not 32 hexadecimal digits, bool `[n]`; with numpy, which is loaded already."""
+    """Texts without null that are not 32 hexadecimal digits, bool `[n]`; by numpy, which is loaded already."""
     digits = np.zeros(256, np.bool_)
     digits[list(b"0123456789abcdef")] = True
     wrong = []

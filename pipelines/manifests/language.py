@@ -1,4 +1,4 @@
-"""Language models without the heads that a manifest drops, and prompts without its tokens."""
+"""Write language models without a manifest's dropped heads, and prompts without its dropped tokens."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from secateur.trainers.pruning.prompt_tokens import prompt_tokens
 
 
 def write_without_heads(kept: Kept, model: Path, output: Path) -> None:
-    """Write the model and its tokenizer as a folder that `from_pretrained` loads, the masks within its weights.
+    """Write the model, with the masks applied to its weights, and its tokenizer as a folder for `from_pretrained`.
 
-    `model` is a folder, or a name on the hub. Raises ValueError for another model than the heads were kept of, and for
-    masks that hold for new tokens alone, which no weights can do.
+    `model` is a folder, or a name on the hub. Raises ValueError for another model than the manifest's, and for masks
+    that hold for new tokens alone, as weights cannot express these.
     """
     causal = load_causal(str(model))
     keep = heads_of(causal.model, kept)
@@ -28,11 +28,11 @@ def write_without_heads(kept: Kept, model: Path, output: Path) -> None:
 
 
 def write_prompt(kept: Kept, target: Path, output: Path, *, model: str | None = None) -> None:
-    """Write a prompt with the tokens that stay, as UTF-8 text.
+    """Write a prompt with its kept tokens, as UTF-8 text.
 
-    `target` is a text file with the prompt, which goes with the `model` that the prompt was for (a folder or a name on
-    the hub), or that model itself: then the prompt is the one that the manifest is of. Raises ValueError for another
-    prompt, and for a model that cuts it into other tokens.
+    `target` is a text file with the prompt, together with the `model` of the prompt (a folder or a name on the hub), or
+    that model itself for the manifest's own prompt. Raises ValueError for another prompt, and for a model that cuts it
+    into other tokens.
     """
     from transformers import AutoTokenizer
 

@@ -1,8 +1,8 @@
-"""A choice on disk: a folder that says which units are kept, of what, and how they were chosen.
+"""A manifest: a folder that lists the kept units of something, and how they were chosen.
 
-`manifest.json` says it, files beside it hold what is too long for it; the units are those that stay, never those that
-go. Nothing in the folder depends on when or where it was written, so the same choice gives the same bytes, a change of
-any byte is found, and nothing that a hostile folder claims is believed before it has been counted.
+`manifest.json` is the document, files beside it hold its long parts; units are listed if they are kept, never if they
+are dropped. The folder does not depend on the time or place of writing, so equal choices give equal bytes. A change of
+any byte is found, and every claim of a hostile folder is checked by count before use.
 """
 
 import os
@@ -44,12 +44,12 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
     "masks": Masks,
     "choices": Choices,
 }
-"""What a manifest can keep, by the `kind` of its payload."""
+"""Payloads by their `kind`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """What a folder says of itself, and what it keeps.
+    """A manifest's declaration and its payload of kept units.
 
     >>> import tempfile, polars as pl
     >>> hashes = [f"{row:032x}" for row in range(4)]
@@ -77,7 +77,7 @@ class Manifest:
         overwrite: bool = False,
         verify: bool = True,
     ) -> "Manifest":
-        """Write the folder, whole or not at all, and read it back, unless a caller will and says not to `verify`.
+        """Write the folder, whole or not at all, and read it back; a caller that reads it itself passes `verify=False`.
 
         Raises ManifestError for a payload and a provenance that do not fit together, and where the target exists
         without `overwrite` or holds anything but a manifest.
@@ -92,7 +92,7 @@ class Manifest:
 
     @classmethod
     def seal(cls, folder: Path, payload: Payload, provenance: Provenance, *, verify: bool = True) -> "Manifest":
-        """Write the manifest.json of files that stand in a folder already; read all of it back to `verify`."""
+        """Write the manifest.json of files that stand in a folder already; with `verify`, read all of it back."""
         declaration: Declaration[Any] = Declaration[payload.Part](  # type: ignore[name-defined]
             format=1,
             kept=True,
@@ -116,8 +116,8 @@ class Manifest:
     def load(cls, path: Path | str, *, verify: bool = True) -> "Manifest":
         """Read a manifest of any kind from its folder or its manifest.json.
 
-        Structure, root, sizes and counts are always checked; `verify` adds the SHA-256 of the files and that their
-        content agrees with the document. Raises ManifestError with the one thing that is wrong.
+        Structure, root, sizes and counts are always checked; `verify` adds the SHA-256 of the files and the agreement
+        of their content with the document. Raises ManifestError with the first fault.
         """
         folder = Path(path).parent if Path(path).name == DOCUMENT else Path(path)
         with explained(f"manifest {folder}"):
@@ -136,19 +136,19 @@ class Manifest:
     def verify(self) -> None:
         """Read the folder again and check everything in it.
 
-        Raises ManifestError with the one thing that is wrong, a change since this manifest was loaded included.
+        Raises ManifestError with the first fault, including a change since this manifest was loaded.
         """
         if Manifest.load(self.path).declaration != self.declaration:
             raise ManifestError(f"manifest {self.path} is another one than was loaded from there")
 
     @property
     def provenance(self) -> Provenance:
-        """Where the choice comes from."""
+        """The origin of the choice."""
         return self.declaration.provenance
 
     @property
     def selection(self) -> Rows:
-        """The rows of a data set that it keeps; raises ManifestError where it keeps anything else."""
+        """The kept rows of a data set; raises ManifestError for a manifest of other units."""
         if isinstance(self.payload, Epochs):
             raise ManifestError(
                 f"manifest {self.path} keeps other samples in each of its {len(self.payload.sizes)} epochs: name one "
@@ -163,7 +163,7 @@ class Manifest:
 
     @property
     def epochs(self) -> Epochs:
-        """What each epoch of a training showed, of a selection in training; raises ManifestError for any other."""
+        """The epochs of a selection in training; raises ManifestError for any other manifest."""
         if not isinstance(self.payload, Epochs):
             raise ManifestError(
                 f"manifest {self.path} keeps the same {self.declaration.unit}s throughout: it has no epochs, leave the "
@@ -172,15 +172,15 @@ class Manifest:
         return self.payload
 
     def at(self, epoch: int) -> "Manifest":
-        """The rows that one epoch of a selection in training showed, as a manifest: to export, compare and explain.
+        """The rows of one epoch of a selection in training, as a manifest to export, compare and explain.
 
-        Raises ManifestError where there are no epochs, or no such one.
+        Raises ManifestError for a manifest without epochs, and for an epoch that does not exist.
         """
         with explained(f"manifest {self.path}"):
             return self.of_rows(self.epochs.at(epoch), f"epoch {epoch}")
 
     def of_rows(self, rows: Rows, what: str) -> "Manifest":
-        """This manifest as one of some of its rows, `what` added to the name of its selection."""
+        """This manifest for some of its rows; `what` is added to the name of its selection."""
         source = self.provenance
         said = source.model_copy(update={"selection": f"{source.selection}, {what}", "budget": rows.count})
         told = {"payload": rows.part, "count": rows.count, "provenance": said}
@@ -188,7 +188,7 @@ class Manifest:
 
     @property
     def kept(self) -> Kept:
-        """The mask of units that it keeps; raises ManifestError where it keeps rows or choices."""
+        """The mask of kept units; raises ManifestError for a manifest of rows or choices."""
         if not isinstance(self.payload, Masks):
             raise ManifestError(
                 f"manifest {self.path} keeps {self.declaration.unit}s, which are no mask of weights, channels, deltas, "
@@ -205,7 +205,7 @@ class Manifest:
     def rows(self) -> np.ndarray:
         """Rows of the user's file that stay, int64, ascending, from 0 and a header not counted.
 
-        Raises ManifestError where the samples lie in several files: `places` says file and row. Of a task's own samples
+        Raises ManifestError where the samples lie in several files: `places` has file and row. For a task's own samples
         these are `training_rows`.
         """
         with explained(f"manifest {self.path}"):
@@ -213,7 +213,7 @@ class Manifest:
 
     @property
     def places(self) -> "pl.DataFrame":
-        """Where the user has each kept sample: `file` by name, `row` in it, and `path` of pictures that have one."""
+        """The user's place of each kept sample: `file` by name, `row` in it, and `path` of pictures that have one."""
         return self.selection.places
 
     @property
@@ -223,13 +223,13 @@ class Manifest:
 
     @property
     def weights(self) -> np.ndarray | None:
-        """Weight of each kept row, float32, or None where all weigh the same."""
+        """Weight of each kept row, float32, or None for equal weights."""
         return self.selection.weights
 
     def keep(self, count: int | None = None) -> np.ndarray:
-        """Mask of the rows of the user's file, bool `[rows]`, true where one stays; of several files one after another.
+        """Mask of the rows of the user's file, bool `[rows]`, true where one is kept; several files are concatenated.
 
-        With the number of training samples as `count` a mask of these; raises ManifestError for any other count.
+        With the number of training samples as `count`, a mask of these; raises ManifestError for any other count.
         """
         with explained(f"manifest {self.path}"):
             return self.selection.keep(count)
@@ -237,9 +237,9 @@ class Manifest:
     def locate(self, hashes: "pl.Series | Sequence[str]") -> np.ndarray:
         """Row of each kept sample in data with these content hashes, int64 `[kept]`, aligned with `table`.
 
-        Where the data is the file, or the training samples, that the manifest was made from these are their own rows.
-        A sample that moved is found by its content hash, equal samples as many times as they were kept. Raises
-        ManifestError where kept samples are missing.
+        If the data is the manifest's file, or its training samples, these are the original rows. A moved sample is
+        found by its content hash, equal samples as many times as they were kept. Raises ManifestError where kept
+        samples are missing.
         """
         with explained(f"manifest {self.path}"):
             return self.selection.locate(hashes)
@@ -252,24 +252,24 @@ class Manifest:
         output: Path | str | None = None,
         **settings: Any,
     ) -> Any:
-        """Keep of a target what the manifest keeps; ManifestError, with the reason, for one that it was not made for.
+        """Keep the manifest's units of a target; raises ManifestError, with the reason, for a target that does not fit.
 
         Rows of a `datasets.Dataset`, of a table of pandas, polars or Arrow, of a list of dicts or of a map-style torch
-        data set come back as the same kind (the last as a torch `Subset`), in its order, with its own columns and
+        data set come back as the same type (the last as a torch `Subset`), in its order, with its own columns and
         values; of a `DatasetDict` those splits that hold all kept samples are pruned. Rows are hashed by the columns
-        that the manifest names; those that moved are found by content hash. Labels may be texts, booleans and numbers
-        as in the file, or numbers of the study's classes; values may be what pandas, polars, `datasets` and torch made
-        of those in the file, as far as a hash proves it. `hash_rows` gives other columns, or a function from the data
-        to its content hashes; `folder` is where relative paths of pictures start (if it is left out the working
+        that the manifest names; moved rows are found by content hash. Labels may be texts, booleans and numbers as in
+        the file, or numbers of the study's classes. Values that pandas, polars, `datasets` and torch changed on reading
+        the file are recognised where a hash proves the original. `hash_rows` names other columns, or is a function from
+        the data to its content hashes; `folder` is where relative paths of pictures start (by default the working
         directory, or a folder above the manifest).
 
-        Any other target is a path, and what stays of it is written to `output`, whole or not at all: rows of a file, of
-        a folder that `datasets` saved or of a folder of pictures; weights and channels of a safetensors checkpoint;
+        Any other target is a path; its kept part is written to `output`, whole or not at all: rows of a file, of a
+        folder that `datasets` saved or of a folder of pictures; weights and channels of a safetensors checkpoint;
         deltas of a base, with `tuned`; heads of a model's folder; tokens of a prompt's file, with `model`, or of the
         manifest's own template for a model's folder; choices of a study or of a file of positions. Returns the output.
 
-        A manifest of a selection in training asks for the `epoch`, from 0: its rows come back in the order in which the
-        training saw them, one twice where the epoch showed it twice; `epochs.shown(epoch)` has their weights.
+        A manifest of a selection in training needs the `epoch`, from 0: its rows come back in the order of training,
+        twice where the epoch showed one twice; `epochs.shown(epoch)` has their weights.
         """
         name = target if isinstance(target, str | Path) else type(target).__name__
         with explained(f"manifest {self.path} cannot be applied to {name}"):
@@ -287,7 +287,7 @@ class Manifest:
 
 
 def check(declaration: Declaration[Any], kind: type[Payload]) -> None:
-    """Raise ManifestError, or ValueError, where a manifest of this kind says what cannot be."""
+    """Raise ManifestError, or ValueError, for an impossible declaration of a manifest of this kind."""
     unit = declaration.unit
     if not declaration.kept:
         raise ManifestError(f"it does not say that its {unit}s are the kept ones")
@@ -298,7 +298,7 @@ def check(declaration: Declaration[Any], kind: type[Payload]) -> None:
 
 
 def payload_of(document: Mapping[str, Any]) -> type[Payload]:
-    """The kind of payload that a document says it has."""
+    """The kind of payload that a document declares."""
     part = document["secateur"].get("payload")
     kind = part.get("kind") if isinstance(part, dict) else None
     if not isinstance(kind, str) or kind not in PAYLOADS:

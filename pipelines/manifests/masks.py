@@ -19,7 +19,7 @@ from secateur.scorers.contract import Unit as MaskUnit
 from secateur.trainers.pruning.kept import Kept
 
 LISTED: Final = ("head", "token", "channel")
-"""Units of which there are few: what stays is listed in manifest.json, too, for people to read."""
+"""Units in small numbers: manifest.json lists the kept ones, too, for people to read."""
 MOST_LISTED = 20_000
 WRITERS: Final = {
     "weight": ("checkpoints", "write_masked"),
@@ -33,7 +33,7 @@ GroupName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", min
 
 
 class Group(FrozenModel):
-    """The units of one layer, tensor or prompt: the shape of its mask and how many stay; `listed` are their places."""
+    """The units of one layer, tensor or prompt: the shape of its mask and its kept units; `listed` are their places."""
 
     name: GroupName
     shape: Annotated[tuple[Annotated[StrictInt, Field(ge=1, lt=2**40)], ...], Field(max_length=8)]
@@ -42,12 +42,12 @@ class Group(FrozenModel):
 
     @property
     def size(self) -> int:
-        """Units in all."""
+        """All units."""
         return math.prod(self.shape)
 
 
 class MasksPart(FrozenModel):
-    """What a manifest says of masks; `settings` is what applying them needs besides, such as a rescaling factor."""
+    """Entry of a manifest for masks; `settings` are values for applying them, such as a rescaling factor."""
 
     kind: Literal["masks"] = "masks"
     settings: dict[str, JsonValue]
@@ -56,7 +56,7 @@ class MasksPart(FrozenModel):
 
 @dataclass(frozen=True, eq=False)
 class Masks(Payload):
-    """Units that stay: `kept` holds a mask per group, which is unpacked when it is asked for; `groups` counts them."""
+    """Kept units: `kept` holds a mask per group, which is unpacked on access; `groups` counts the units."""
 
     Part = MasksPart
     units: ClassVar[tuple[Unit, ...]] = get_args(MaskUnit)[1:]  # all but samples, which are rows
@@ -104,7 +104,7 @@ class Masks(Payload):
 
     @classmethod
     def check(cls, declaration: Declaration[Any]) -> None:
-        """See `Payload.check`. Beside deltas lies the checkpoint that they make, whose files are sealed with them."""
+        """See `Payload.check`. Beside deltas lies the pruned checkpoint, whose files are sealed with them."""
         if declaration.unit != "delta" or BITS not in declaration.files:
             refuse_files(declaration, BITS)
         names = [group.name for group in declaration.payload.groups]
@@ -137,14 +137,14 @@ class Masks(Payload):
 
 
 def places_of(kept: Kept, name: str, count: int) -> tuple[tuple[int, ...], ...] | None:
-    """Places of the `count` units of a group that stay, None where there are too many to list."""
+    """Places of the `count` kept units of a group, None for too many to list."""
     if kept.unit not in LISTED or count > MOST_LISTED:
         return None
     return tuple(tuple(place) for place in np.argwhere(kept.groups[name]).tolist())
 
 
 def writer_of(unit: Unit) -> Callable[..., None]:
-    """What writes the rest of a target that masks of a unit leave; it loads torch, so it is imported when needed."""
+    """The function that writes a target without its masked units; imported on demand, as it loads torch."""
     if unit not in WRITERS:
         raise ManifestError(f"nothing here applies masks of {unit}s: take them from Manifest.load(path).payload.kept")
     module, name = WRITERS[unit]

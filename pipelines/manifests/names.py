@@ -1,4 +1,4 @@
-"""Names of the files of a manifest that a command looks for before it loads what reads them."""
+"""Names of manifest files that commands look for before they load the readers."""
 
 from typing import Final
 

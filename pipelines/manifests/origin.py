@@ -1,4 +1,4 @@
-"""Where the rows of a manifest lie and how they were read: files, types of columns, names of labels, policies."""
+"""Origin of the rows of a manifest: files, types of columns, names of labels, policies of reading."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from secateur.pipelines.manifests.provenance import Count, FrozenModel
 SourceName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_length=4096)]
 
 WORDS: Final = ("nothing", "boolean", "integer", "number", "text", "picture")
-"""What a manifest calls the types of columns, the constants of `data/types.py`; lists are `list of` one of these."""
+"""A manifest's words for the types of columns, the constants of `data/types.py`; a list is `list of` one of these."""
 CONVERSATION: Final = "conversation"
-"""What it calls a column of lists of turns, which `data/conversations.py` reads as texts."""
+"""Its word for a column of lists of turns, which `data/conversations.py` reads as texts."""
 
 
 class FileRows(FrozenModel):
-    """A file of the source, or a split of a data set, by the name that the study gives it, and how many rows it has."""
+    """A file of the source, or a split of a data set, by its name in the study, and its number of rows."""
 
     name: SourceName
     rows: Count
 
 
 class Origin(FrozenModel):
-    """Where kept rows lie, and what is to be known to find them in the data again.
+    """The files of kept rows, and the settings needed to find the rows in the data again.
 
-    `files` are those of training rows; the column `file` of the table counts them from 0. `types` are those that
-    columns were read as, `separator` and `charset` those of CSV files. `label_names` names the classes, numbers or
-    labels of the study. `policies` are the study's `data`, `dropped` says how many training rows each left out.
+    `files` are those of training rows; the column `file` of the table counts them from 0. `types` are the types of
+    columns on reading, `separator` and `charset` those of CSV files. `label_names` names the classes, numbers or labels
+    of the study. `policies` are the study's `data`; `dropped` counts the training rows that each left out.
     """
 
     files: tuple[FileRows, ...] = ()
@@ -44,7 +44,7 @@ class Origin(FrozenModel):
 
     @property
     def starts(self) -> np.ndarray:
-        """Where each file begins if all are read one after another, int64 `[files + 1]`."""
+        """Start of each file if all are read one after another, int64 `[files + 1]`."""
         return np.concatenate([[0], np.cumsum([file.rows for file in self.files])]).astype(np.int64)
 
     def positions(self, table: pl.DataFrame) -> np.ndarray:
@@ -52,24 +52,24 @@ class Origin(FrozenModel):
         return np.asarray(self.starts[table["file"].to_numpy()] + table["file_row"].to_numpy())
 
     def shown(self, file: int, row: int) -> str:
-        """A row for a message: by its file, and the row in it from 0."""
+        """A row for a message: its file, and the row in it from 0."""
         return f"row {row} of {self.files[file].name}"
 
     @property
     def kinds(self) -> dict[str, pa.DataType]:
-        """Types of columns; raises ValueError for words that name none."""
+        """Types of columns; raises ValueError for a word that is no type."""
         return {name: kind_of(word) for name, word in self.types.items()}
 
 
 def word_of(kind: pa.DataType) -> str:
-    """What a manifest calls a type of `data/types.py`."""
+    """A manifest's word for a type of `data/types.py`."""
     if types.is_list(kind):
         return f"list of {word_of(kind.value_type)}"
     return next(word for word in WORDS if plain_kind(word) == kind)
 
 
 def kind_of(word: str) -> pa.DataType:
-    """The type that a manifest calls so; raises ValueError where none is."""
+    """The type for a manifest's word; raises ValueError for an unknown word."""
     if word == CONVERSATION:
         return plain_kind("text")
     inner = inner_word(word)
@@ -77,7 +77,7 @@ def kind_of(word: str) -> pa.DataType:
 
 
 def inner_word(word: str) -> str:
-    """The word without `list of`; raises ValueError where it is none of `WORDS`."""
+    """The word without `list of`; raises ValueError for a word outside `WORDS`."""
     inner = word.removeprefix("list of ")
     if inner not in WORDS:
         raise ValueError(f"it names a type {word!r}, which is none of {', '.join(WORDS)}")
@@ -85,7 +85,7 @@ def inner_word(word: str) -> str:
 
 
 def plain_kind(word: str) -> pa.DataType:
-    """The type that one of `WORDS` stands for."""
+    """The type for one of `WORDS`."""
     kind: pa.DataType = getattr(types, word.upper())
     return kind
 
@@ -93,7 +93,7 @@ def plain_kind(word: str) -> pa.DataType:
 def check_places(placed: Mapping[str, np.ndarray], origin: Origin) -> None:
     """Raise ValueError unless kept rows lie within the files, in their order, each once.
 
-    `placed` has the columns `file` and `file_row` of their table, where there are these.
+    `placed` has the columns `file` and `file_row` of the table, if it has them.
     """
     if ("file" in placed) != bool(origin.files):
         raise ValueError("its table and its list of files do not go together")

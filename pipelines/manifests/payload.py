@@ -1,4 +1,4 @@
-"""What a manifest can keep: rows of a data set, masks of units, choices of a search space; one file for each kind."""
+"""Payloads of a manifest: rows of a data set, masks of units, choices of a search space; one file for each kind."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from secateur.pipelines.manifests.provenance import Declaration, FrozenModel, Un
 
 
 class Payload(ABC):
-    """What is kept, and its form on disk.
+    """Kept units, and their form on disk.
 
-    `Part` is the model of what only this kind of manifest says of itself, under the key `payload`; its field `kind`
-    tells it from others. `units` are those that it may be of. What a folder claims is read with suspicion: `check`
-    looks at what it says before any file is opened, `read` at the files.
+    `Part` is the model of the kind's own entry in a manifest, under the key `payload`; its field `kind` identifies it.
+    `units` are its possible units. A folder may be hostile: `check` looks at its claims before any file is opened,
+    `read` at the files.
     """
 
     Part: ClassVar[type[FrozenModel]]
@@ -22,28 +22,28 @@ class Payload(ABC):
 
     @property
     def unit(self) -> Unit:
-        """What is kept: the first of `units`, unless the payload knows better."""
+        """The kept unit: the first of `units`, unless the payload overrides it."""
         return self.units[0]
 
     @property
     @abstractmethod
     def count(self) -> int:
-        """Units that stay."""
+        """Kept units."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """Units in all."""
+        """All units."""
 
     @property
     @abstractmethod
     def made_for(self) -> str:
-        """What the units belong to: see `Declaration`."""
+        """The object to which the units belong: see `Declaration`."""
 
     @property
     @abstractmethod
     def part(self) -> FrozenModel:
-        """What the manifest says of this payload."""
+        """This payload's entry in the manifest."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:
@@ -52,18 +52,18 @@ class Payload(ABC):
     @classmethod
     @abstractmethod
     def check(cls, declaration: Declaration[Any]) -> None:
-        """Raise ManifestError, or ValueError, where a manifest says what cannot be."""
+        """Raise ManifestError, or ValueError, for an impossible declaration."""
 
     @classmethod
     def check_count(cls, declaration: Declaration[Any]) -> None:
-        """Raise ManifestError where a budget does not come to the units that stay."""
+        """Raise ManifestError where a budget does not match the number of kept units."""
         if declaration.count != (budget := declaration.provenance.budget):
             raise ManifestError(f"{declaration.count} {declaration.unit}s are kept, but the budget is {budget}")
 
     @classmethod
     @abstractmethod
     def read(cls, folder: Path, declaration: Declaration[Any], *, verify: bool) -> Self:
-        """Read the files; raises ManifestError where they hold something else than is declared."""
+        """Read the files; raises ManifestError where they contradict the declaration."""
 
     @classmethod
     def described(cls, declaration: Declaration[Any]) -> dict[str, Any]:
@@ -76,19 +76,19 @@ class Payload(ABC):
 
 
 def refuse_files(declaration: Declaration[Any], *names: str) -> None:
-    """Raise ManifestError unless a manifest lists these files and no other."""
+    """Raise ManifestError unless a manifest lists exactly these files."""
     if set(declaration.files) != set(names):
         listed = f"the file {' and '.join(names)} and no other" if names else "no files"
         raise ManifestError(f"it must list {listed}")
 
 
 def refuse_suffix(output: Path, *known: str) -> None:
-    """Raise ManifestError where a file is to be written that ends in none of these; without any, a folder is."""
+    """Raise ManifestError for an output file with none of these endings; without endings the output is a folder."""
     if known and output.suffix not in known:
         raise ManifestError(f"{output} would not show its format: let its name end in {' or '.join(known)}")
 
 
 def refuse_settings(unit: Unit, settings: Mapping[str, Any], *known: str) -> None:
-    """Raise ManifestError for settings of `Manifest.apply` that a unit has no use for."""
+    """Raise ManifestError for settings of `Manifest.apply` that a unit does not have."""
     if strange := sorted(set(settings) - set(known)):
         raise ManifestError(f"{unit}s are applied without {strange[0]}: leave it out")

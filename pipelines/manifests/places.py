@@ -1,4 +1,4 @@
-"""Samples as a person names them, by file and row or by a picture's path, and as a study numbers them."""
+"""Samples by the user's names, a file and row or a picture's path, and by a study's numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from secateur.pipelines.manifests.origin import Origin
 
 @dataclass(frozen=True)
 class Place:
-    """Where the user has a sample: the file's name, the row in it from 0, and the path of a picture.
+    """A sample's place in the user's data: the file's name, the row in it from 0, and the path of a picture.
 
     `file` is None where samples lie in no file; `row` is then the number of the training sample.
     """
@@ -24,7 +24,7 @@ class Place:
     row: int
     path: str | None = None
     id: str | None = None
-    """The user's own id of it, where the study names a column of ids."""
+    """The sample's id in the user's column of ids, where the study names one."""
 
     def __str__(self) -> str:
         where = f"row {self.row}" + (f" of {self.file}" if self.file is not None else "")
@@ -34,8 +34,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """Samples in `table`, with the columns `row`, `file`, `file_row` and perhaps `path`: all training samples, or, not
-    `whole`, the kept ones alone. There are `count` training samples.
+    """Samples in `table`, with the columns `row`, `file`, `file_row` and perhaps `path`: all `count` training samples,
+    or, not `whole`, the kept ones alone.
     """
 
     table: pl.DataFrame
@@ -44,7 +44,7 @@ class Places:
     whole: bool
 
     def place(self, row: int) -> Place:
-        """Where the user has a training sample."""
+        """A training sample's place in the user's data."""
         if not self.origin.files:
             return Place(None, row)
         found = row if self.whole else int(np.searchsorted(self.table["row"].to_numpy(), row))
@@ -61,8 +61,7 @@ class Places:
         return place.row if len(self.origin.files) <= 1 else f"{place.file}:{place.row}"
 
     def find(self, text: str) -> int:
-        """The training sample that is meant by a row, `FILE:ROW`, a picture's path or, behind `id:` or where it is no
-        row, an id of the user's.
+        """The training sample for a row, `FILE:ROW`, a picture's path, `id:ID`, or an id of the user's that is no row.
 
         Raises ManifestError where there is none, or more than one.
         """
@@ -89,7 +88,7 @@ class Places:
         raise ManifestError(f"{self.origin.shown(file, row)} {self._why_absent}")
 
     def _of_id(self, text: str) -> int | None:
-        """The sample of a user's id; None where the text is none. Raises ManifestError for `id:` and no such id."""
+        """The sample with a user's id, None if there is none; raises ManifestError for `id:` and an unknown id."""
         name = text.removeprefix("id:")
         if "id" not in self.table.columns or (name == text and re.fullmatch(r"-?[0-9]{1,18}", text)):
             return None
@@ -99,7 +98,7 @@ class Places:
         return int(found[0]) if len(found) else None
 
     def _no_such_id(self, name: str) -> str:
-        """That no sample has an id, with one that there is."""
+        """The message for an unknown id, with an example of a known one."""
         some = f"; there are ids such as {self.table['id'][0]!r}" if self.table.height else ""
         if self.whole:
             return f"no training sample has the id {name!r}{some}"
@@ -127,7 +126,7 @@ class Places:
         )
 
     def _file_and_row(self, text: str) -> tuple[int, int | None]:
-        """Number of a file and row in it; no row where the text names none."""
+        """Number of a file and row in it; no row where the text has none."""
         if re.fullmatch(r"-?[0-9]{1,18}", text):
             if len(self.origin.files) > 1:
                 shown = ", ".join(self._names[:5])
@@ -151,7 +150,7 @@ class Places:
         return [file.name for file in self.origin.files]
 
     def _files(self, name: str) -> list[int]:
-        """Files of a name, or whose path ends so."""
+        """Files with a name, or whose path ends in it."""
         same = [place for place, own in enumerate(self._names) if own == name]
         ends = [place for place, own in enumerate(self._names) if own.endswith(f"/{name}") or name.endswith(f"/{own}")]
         return same or ends

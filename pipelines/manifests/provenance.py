@@ -1,4 +1,4 @@
-"""The document of every manifest: what it counts, where the choice comes from, and the seals of its files."""
+"""The document of every manifest: its unit counts, the origin of the choice, and the seals of its files."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -15,17 +15,17 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[StrictInt, Field(ge=0, lt=2**62)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00-\x1f][^\\\x00-\x1f]*$", max_length=500)]
 Unit = Literal[ScoredUnit, "choice"]
-"""What is kept or not."""
+"""Units that a manifest keeps or drops."""
 
 
 class FrozenModel(BaseModel):
-    """Frozen, and refuses keys that it does not know."""
+    """A frozen model that forbids unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ScoreCard(FrozenModel):
-    """A score: its name and version, what high values mean, the view it was computed on, and its paper."""
+    """A score: its name and version, the meaning of high values, the view that it was computed on, and its paper."""
 
     name: Name
     version: Text
@@ -38,17 +38,17 @@ class ScoreCard(FrozenModel):
 
     @classmethod
     def of(cls, card: Card, *, name: str = "", settings: Mapping[str, JsonValue] | None = None) -> "ScoreCard":
-        """The card of a scorer, under the name that a study gives its score, with the settings it was computed by."""
+        """The card of a scorer, under a study's name for its score, with the settings of the computation."""
         told = {key: value for key, value in vars(card).items() if key in cls.model_fields}
         return cls(**{**told, "name": name or card.name}, scorer=card.name, settings=dict(settings or {}))
 
 
 class Spent(FrozenModel):
-    """Sums over kept rows, where a budget counts another thing than rows or rows stay together.
+    """Sums over kept rows, for a budget of another unit than rows, or with groups that stay together.
 
-    `unit` is `rows` or the column of the budget, `limit` the largest sum over the kept rows, `total` their sum, and
-    `whole` that over all rows. `beside` is the sum of the selection that a random choice is compared with.
-    Rows of equal values of the column `group` stay together, `groups` of them.
+    `unit` is `rows` or the column of the budget, `limit` the largest allowed sum over the kept rows, `total` their sum,
+    and `whole` the sum over all rows. `beside` is the sum of the selection that a random choice is compared with. Rows
+    of equal values of the column `group` stay together, `groups` of them.
     """
 
     unit: Text
@@ -61,8 +61,9 @@ class Spent(FrozenModel):
 
 
 class TargetCard(FrozenModel):
-    """The examples of a job that a selection follows: how many rows, where they are from in words, their files, the
-    `fingerprint` of their content hashes, and the column `task` whose values take turns, if one is named."""
+    """The examples of a job that a selection follows: their number, their origin in words, their files, the
+    `fingerprint` of their content hashes, and the column `task`, if any, whose values take turns.
+    """
 
     rows: Count
     fingerprint: Text
@@ -72,7 +73,7 @@ class TargetCard(FrozenModel):
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "TargetCard":
-        """As the asset `target` of a study holds it."""
+        """The card from a study's asset `target`."""
         files = tuple(name for name, _ in facts["files"])
         return cls(
             rows=facts["rows"], fingerprint=facts["fingerprint"], origin=facts["from"], files=files,
@@ -81,12 +82,12 @@ class TargetCard(FrozenModel):
 
 
 class Provenance(FrozenModel):
-    """Where a selection comes from.
+    """The origin of a selection.
 
-    `keep` is the budget as it was asked for, `budget` what it comes to in samples, `spent` what it comes to otherwise.
-    `columns` is the mapping by which rows of the data set are hashed (the keywords of `samples.Columns`), so that a
-    manifest can find its rows again.
-    `scores` are the definitions of the scores that the selection read, `target` the examples of a job that it follows.
+    `keep` is the requested budget, `budget` its value in samples, `spent` its value in other units. `columns` are the
+    columns by which rows of the data set are hashed (the keywords of `samples.Columns`), so that a manifest can find
+    its rows again. `scores` are the definitions of the scores that the selection read, `target` the examples of a job
+    that it follows.
     """
 
     dataset: Text
@@ -120,9 +121,9 @@ Part = TypeVar("Part", bound=FrozenModel)
 class Declaration(FrozenModel, Generic[Part]):
     """The document of a manifest, under the key `secateur` of manifest.json.
 
-    `made_for` tells what the units belong to (rows, weights, tokens, choices), so that anything else is refused:
-    words, then ` xxh3:` and a hash. `payload` says what only this kind of manifest has; `files` seals every file beside
-    manifest.json.
+    `made_for` identifies the object to which the units belong (rows, weights, tokens, choices), so that any other is
+    refused: words, then ` xxh3:` and a hash. `payload` is the entry of one kind of manifest; `files` seals every file
+    beside manifest.json.
     """
 
     format: Literal[1]

@@ -1,4 +1,4 @@
-"""The pruned search space of a search, as a manifest: of the choices at each position, those that are left."""
+"""Write the pruned search space of a search as a manifest: the remaining choices at each position."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ CONTRIBUTION = ScoreCard(
 def write_pruned_space(
     search: Search, space: ArchitectureSpace, alive: Alive, means: np.ndarray, folder: Path
 ) -> Manifest:
-    """The choices left, with the mean contribution of each choice `[features]`."""
+    """Write the remaining choices, with the mean contribution of each choice, `[features]`."""
     choices = Choices.of(space, alive, means)
     provenance = Provenance(
         dataset=f"{search.name}: choices of the search space",

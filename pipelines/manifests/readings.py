@@ -1,7 +1,7 @@
-"""What programs make of a file's values while they read it, undone: what the file may have said.
+"""Undo the changes that programs make to a file's values on reading: list the possible originals.
 
 pandas and `datasets` read the code 01 as 1, the word NA as a missing value and a date as a time; arrays of 32 bits hold
-0.1 as another number. Each guess is checked by content hash, so that a wrong one finds nothing.
+0.1 as another number. Each guess is checked by content hash, so a wrong one finds no row.
 """
 
 import io
@@ -24,7 +24,7 @@ WORDS: Final = (
     *("NA", "None", "null", "nan", "NaN", "N/A", "n/a", "NULL", "<NA>", "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan"),
     *("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", ""),
 )
-"""Texts that pandas, and `datasets` by it, read as missing values."""
+"""Texts that pandas, and `datasets` through it, read as missing values."""
 FORMATS: Final = tuple(
     f"%Y-%m-%d{time}"
     for time in (
@@ -32,17 +32,17 @@ FORMATS: Final = tuple(
         *("T%H:%M:%S%.3f", "T%H:%M:%S%.6f", "T%H:%M:%S%.6fZ", " %H:%M:%S%.3f", " %H:%M:%S%.6f", " %H:%M:%S+00:00"),
     )
 )
-"""How files write times."""
+"""Formats of times in files."""
 WIDER: Final = 6
-"""A code may have so many more digits than the longest number that a reader made of one."""
+"""Largest number of digits that a reader may have cut from the front of a code."""
 MOST: Final = 200
-"""Guesses at what several columns said together."""
+"""Largest number of combined guesses over several columns."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file may have said: digits of its codes, form of its times, the word for a missing value, whether numbers
-    are the shortest that 32 bits hold so, or have 15 digits, and whether pictures of three equal channels are grey.
+    """A guess at the file's values: digits of codes, format of times, the word for a missing value, whether numbers are
+    the shortest decimals of their 32 bits, or have 15 digits, and whether pictures of three equal channels are grey.
     """
 
     width: int = 0
@@ -55,11 +55,11 @@ class Reading:
 
 GREY: Final = Reading(grey=True)
 Readings = Mapping[str, Reading]
-"""Of some columns; the others are as they stand."""
+"""Readings by column; values of other columns are unchanged."""
 
 
 def as_written(values: pa.ChunkedArray, told: pa.DataType, reading: Reading) -> pa.ChunkedArray:
-    """Values of a column as a file with the type `told` may have had them; ValueError for texts that are none of it."""
+    """Values of a column as a file with the type `told` may hold them; ValueError for texts that are not of it."""
     held = values.type
     if told == types.PICTURE:
         return pa.chunked_array([_grey(values)]) if reading.grey and held == types.PICTURE else values
@@ -77,10 +77,10 @@ def as_written(values: pa.ChunkedArray, told: pa.DataType, reading: Reading) -> 
     if told == types.BOOLEAN and numbers.dtype.is_numeric() and ((numbers == 0) | (numbers == 1)).all():
         return values.cast(types.BOOLEAN)
     if reading.short:
-        # The shortest decimal is what people write: 0.1, where 32 bits hold 0.10000000149.
+        # People write the shortest decimal: 0.1, where 32 bits hold 0.10000000149.
         return pa.chunked_array([numbers.cast(pl.Float32).cast(pl.String).cast(pl.Float64).to_arrow()])
     if reading.decimal:
-        # pandas reads most decimals quickly, and some wrongly in the last bit.
+        # pandas' fast parser gets the last bit of some decimals wrong.
         return pa.chunked_array([numbers.round_sig_figs(15).to_arrow()])
     return values
 
@@ -109,16 +109,16 @@ def _grey(cells: pa.ChunkedArray) -> pa.Array:
 
 
 def cell_of(picture: Image.Image) -> dict[str, bytes | None]:
-    """A picture as a cell, its pixels as they are."""
+    """A picture as a cell, with its pixels unchanged."""
     file = io.BytesIO()
     picture.save(file, "PNG" if picture.mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA") else "TIFF")
     return {"bytes": file.getvalue(), "path": None}
 
 
 def picture_of(values: np.ndarray, channels_first: bool, place: int) -> Image.Image:
-    """The picture of an array, or of a tensor as ToTensor makes it: floats 0 … 1, channels first.
+    """The picture in an array, or in a tensor of ToTensor: floats 0 … 1, channels first.
 
-    Raises ManifestError for pixels that no 8 bits hold: of a picture that was resized or normalised.
+    Raises ManifestError for pixels that do not fit 8 bits: those of a picture that was resized or normalised.
     """
     if values.ndim == 3:
         values = values.transpose(1, 2, 0) if channels_first else values
@@ -137,7 +137,7 @@ def picture_of(values: np.ndarray, channels_first: bool, place: int) -> Image.Im
 
 
 def alternatives(values: pa.ChunkedArray, told: pa.DataType) -> list[Reading]:
-    """What else than its first `Reading` a column may have been; empty where no reader changes such values."""
+    """Readings of a column besides the default; empty where no reader changes such values."""
     held = values.type
     if told == types.TEXT and held in (types.INTEGER, types.NUMBER):
         digits = int(series_of(values).cast(pl.Int64, strict=False).cast(pl.String).str.len_chars().max() or 0)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def has_fractions(values: pa.ChunkedArray) -> bool:
 
 
 def is_rounded(values: pa.ChunkedArray) -> bool:
-    """Whether 32 bits hold all numbers of a column, though not all of them are whole."""
+    """Whether 32 bits hold all numbers of a column exactly, though not all of them are whole."""
     if not has_fractions(values):
         return False
     numbers = series_of(values).fill_nan(None).drop_nulls()
@@ -164,7 +164,7 @@ def is_rounded(values: pa.ChunkedArray) -> bool:
 
 
 def joint(columns: Mapping[str, Sequence[Reading]]) -> Iterator[Readings]:
-    """Readings of several columns at once, the likeliest first: what is likeliest of each of them."""
+    """Combined readings of several columns; the first combines the likeliest reading of each."""
     if columns:
         yield {name: others[0] for name, others in columns.items()}
     choices = [[Reading(), *others] for others in columns.values()]
@@ -173,7 +173,7 @@ def joint(columns: Mapping[str, Sequence[Reading]]) -> Iterator[Readings]:
 
 
 def with_words(readings: Readings, columns: Sequence[str]) -> Iterator[Readings]:
-    """The same with words for the missing values of all columns, then of each, then of pairs of them."""
+    """The same readings with words for the missing values of all columns, then of each, then of pairs of them."""
     sets = [tuple(columns), *((name,) for name in columns), *combinations(columns, 2)]
     for names in list(dict.fromkeys(sets))[:12]:
         for word in WORDS:

@@ -1,4 +1,4 @@
-"""A base with what a manifest keeps of a fine-tuning delta, rescaled: the checkpoint that pruning wrote, made again."""
+"""Write a base plus the rescaled entries that a manifest keeps of a fine-tuning delta: the pruned checkpoint again."""
 
 import glob
 from pathlib import Path
@@ -21,7 +21,7 @@ def write_rescaled(kept: Kept, base: Path, output: Path, *, tuned: Path | str | 
     """Write base + kept delta / q as a folder with the files of `tuned`, a checkpoint or the folder of a LoRA adapter.
 
     Without `tuned`, `base` is the folder of an adapter whose factors were pruned each by itself. Raises ValueError for
-    checkpoints that the deltas were not kept of.
+    checkpoints that do not belong to the deltas.
     """
     divisors = divisors_in(kept)
     source = source_for(kept, base, None if tuned is None else Path(tuned))
@@ -33,11 +33,11 @@ def write_rescaled(kept: Kept, base: Path, output: Path, *, tuned: Path | str | 
 
     with new_folder(output) as partial:
         write_pruned(source, partial, masks, divisors)
-        (partial / BITS).unlink()  # the manifest has it
+        (partial / BITS).unlink()  # the manifest holds the masks
 
 
 def divisors_in(kept: Kept) -> dict[str, float]:
-    """The q of every tensor; raises ValueError for a manifest that does not say it."""
+    """The q of every tensor; raises ValueError for a manifest without it."""
     q = kept.settings.get("q")
     if not isinstance(q, dict) or q.keys() != kept.groups.keys():
         raise ValueError("it does not say by how much the deltas of its tensors are rescaled")
@@ -47,7 +47,7 @@ def divisors_in(kept: Kept) -> dict[str, float]:
 
 
 def source_for(kept: Kept, base: Path, tuned: Path | None) -> DeltaSource:
-    """The delta that a manifest is of; raises ValueError for any other."""
+    """The delta of a manifest; raises ValueError for checkpoints of any other."""
     source: DeltaSource
     only = [glob.escape(name) for name in kept.groups]
     if tuned is None and not (base / CONFIG).is_file():
@@ -69,7 +69,7 @@ def source_for(kept: Kept, base: Path, tuned: Path | None) -> DeltaSource:
 
 
 def tuned_delta(kept: Kept, base: Checkpoint, tuned: Checkpoint) -> TunedDelta:
-    """The delta of the tensors that a manifest names, whatever else the two checkpoints hold."""
+    """The delta of the tensors that a manifest names; other tensors of the two checkpoints are ignored."""
     for checkpoint in (base, tuned):
         stored = {name: checkpoint.tensors.get(name) for name in kept.groups}
         wrong = [

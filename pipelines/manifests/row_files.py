@@ -1,6 +1,6 @@
-"""The rows that a manifest keeps of a file of rows, or of a folder that `datasets` saved, in the same format.
+"""Write a manifest's kept rows of a file of rows, or of a folder that `datasets` saved, in the same format.
 
-Fields, lines and columns are those of the file: a CSV's records and JSON lines are copied byte for byte, and Parquet
+Fields, lines and columns are those of the file: records of CSV and JSON lines are copied byte for byte, and Parquet
 keeps its schema and its metadata.
 """
 
@@ -39,18 +39,18 @@ from secateur.pipelines.manifests.origin import Origin
 from secateur.pipelines.manifests.payload import refuse_suffix
 
 FORMATS: Final = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-"""What is written, by the ending."""
+"""Formats of output files, by ending."""
 READ: Final = {**FORMATS, ".json": "jsonl"}
-"""What is read; of a JSON array the kept rows are written as JSON lines."""
+"""Formats of input files; kept rows of a JSON array are written as JSON lines."""
 PACKED: Final = (".gz", ".bz2", ".zst")
 BLOCK = 1 << 22
-"""Bytes of a file of text that are looked at at once."""
+"""Bytes of a text file per read."""
 GROUP = 1 << 26
 """Bytes of a row group."""
 
 
 class KeptRows(Protocol):
-    """What a manifest of rows has that finds them in a file: see `Rows`."""
+    """The interface of a manifest of rows to this module: see `Rows`."""
 
     @property
     def origin(self) -> Origin: ...
@@ -68,12 +68,12 @@ class KeptRows(Protocol):
 
 
 def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any) -> Path:
-    """Write what stays of a Parquet, CSV or JSON file, of a folder of pictures or of one that `datasets` saved.
+    """Write the kept part of a Parquet, CSV or JSON file, of a folder of pictures or of one that `datasets` saved.
 
-    Of a folder with a test split beside the training rows it is of these.
+    In a folder with a test split beside the training rows, only the training rows are pruned and written.
 
-    Of a manifest of several files the one of the target's name counts. Records of an epoch stand in its order, and some
-    twice; of a folder of pictures each is there once. Raises ManifestError for other files.
+    For a manifest of several files, the one with the target's name counts. Records of an epoch follow its order, some
+    of them twice; in a folder of pictures each appears once. Raises ManifestError for other files.
     """
     if output is None:
         raise ManifestError("name the file to write as output")
@@ -117,19 +117,19 @@ def write_kept(rows: KeptRows, target: Path, output: Path | None, hash_rows: Any
 
 
 def training_part(target: Path) -> Path:
-    """The folder or file of the training rows within a folder, as audits and studies find it; all else as it is."""
+    """The folder or file of the training rows in a folder, as audits and studies find it; any other path unchanged."""
     if not target.is_dir() or holds_dataset(target):
         return target
     try:
         place = find_data(str(target))
     except SourceError:
-        return target  # which whoever reads it refuses by what it is
+        return target  # the reader refuses it with its own reason
     train = Path(place.train)
     return train if train.is_file() or place.kind == "imagefolder" else target
 
 
 def opened(target: Path) -> Any:
-    """What `datasets` saved in a folder."""
+    """Load a folder that `datasets` saved."""
     import datasets
 
     try:
@@ -144,7 +144,7 @@ def holds_dataset(folder: Path) -> bool:
 
 
 def write_pictures(rows: KeptRows, target: Path, output: Path, columns: Columns) -> None:
-    """Copy the kept pictures of a folder to the same places below the output, with what metadata files say of them."""
+    """Copy the kept pictures of a folder to the same places below the output, with their records in metadata files."""
     folder = target.absolute()
     if columns.image is None:
         raise ManifestError(
@@ -195,7 +195,7 @@ def copy_metadata(path: Path, output: Path, pictures: Collection[Path]) -> None:
 
 
 def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFile | ParquetFile:
-    """The file as a study would read it; raises ManifestError for a format that is none of ours."""
+    """The file as a study reads it; raises ManifestError for an unsupported format."""
     if not target.is_file():
         raise ManifestError(f"there is no file or folder {target}")
     ending = ending_of(target)
@@ -209,12 +209,12 @@ def file_of(target: Path, columns: Columns, origin: Origin) -> CsvFile | JsonlFi
 
 
 def ending_of(path: Path) -> str:
-    """The ending of a file's name that says its format, before that of its packing."""
+    """The ending of a file's name for its format, before the ending for its compression."""
     return next((suffix for suffix in reversed(path.suffixes) if suffix not in PACKED), "")
 
 
 def of_name(rows: KeptRows, target: Path) -> KeptRows:
-    """What is kept of the file of a name, where the manifest is of several; all where none has that name."""
+    """The kept rows of the file with a name, for a manifest of several; all rows where no file has that name."""
     names = [file.name for file in rows.origin.files]
     path = os.path.abspath(target)
     same = [place for place, name in enumerate(names) if path == name or path.endswith(f"/{name}")]
@@ -223,7 +223,7 @@ def of_name(rows: KeptRows, target: Path) -> KeptRows:
 
 
 def copy_row_groups(source: Path, output: Path, keep: np.ndarray) -> None:
-    """Copy rows of a Parquet file by batches, under the schema, the metadata and the compression of the file."""
+    """Copy rows of a Parquet file by batches, with the schema, the metadata and the compression of the file."""
     with pq.ParquetFile(source) as file:
         packing = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "ZSTD"
         with pq.ParquetWriter(
@@ -240,7 +240,7 @@ def copy_row_groups(source: Path, output: Path, keep: np.ndarray) -> None:
 
 
 def reorder_rows(path: Path, places: np.ndarray) -> None:
-    """Put rows of a Parquet file, which is held in memory, into an order, under its schema and compression."""
+    """Reorder the rows of a Parquet file, in memory, with its schema and compression."""
     with pq.ParquetFile(path) as file:
         rows, groups = file.read(), file.metadata
         packing = groups.row_group(0).column(0).compression if groups.num_row_groups else "ZSTD"
@@ -248,9 +248,9 @@ def reorder_rows(path: Path, places: np.ndarray) -> None:
 
 
 def records_in_order(blocks: Iterator[bytes], keep: np.ndarray, places: np.ndarray, is_csv: bool) -> bytes:
-    """The header of a CSV, then kept records by their places among these, byte for byte; all are held in memory.
+    """The header of a CSV, then kept records by their places among these, byte for byte; holds all in memory.
 
-    A last record of the file without a line feed gets one, as the record before it has.
+    If the file's last record has no line feed, it gets the one of the record before it.
     """
     parts: list[bytes] = []
     copy_records(blocks, keep, is_csv, parts.append)
@@ -265,10 +265,10 @@ def records_in_order(blocks: Iterator[bytes], keep: np.ndarray, places: np.ndarr
 
 
 def copy_records(blocks: Iterator[bytes], keep: np.ndarray, is_csv: bool, write: Callable[[bytes], Any]) -> None:
-    """Copy lines of JSON, or a CSV's header and records, byte for byte; empty lines are none.
+    """Copy lines of JSON, or a CSV's header and records, byte for byte; empty lines are not records.
 
-    A line feed within quotes ends no record of a CSV. Raises ManifestError where that does not give as many records
-    as the file has rows.
+    A line feed within quotes ends no record of a CSV. Raises ManifestError where the number of records differs from the
+    number of the file's rows.
     """
     row, rest = -1 if is_csv else 0, b""
     for block in blocks:
@@ -287,20 +287,20 @@ def record_ends(data: bytes, is_csv: bool) -> np.ndarray:
     letters = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(letters == ord("\n"))
     if is_csv:
-        # Only whether the number of quotes is odd counts, so that it may wrap.
+        # Only the parity of the number of quotes counts, so it may wrap.
         ends = ends[np.cumsum(letters == ord('"'), dtype=np.uint8)[ends] % 2 == 0]
     return np.asarray(ends + 1)
 
 
 def whole_records(data: bytes, is_csv: bool) -> tuple[bytes, bytes]:
-    """The records that end in some bytes, and the rest."""
+    """The complete records at the start of some bytes, and the rest."""
     ends = record_ends(data, is_csv)
     cut = int(ends[-1]) if len(ends) else 0
     return data[:cut], data[cut:]
 
 
 def copy_block(data: bytes, keep: np.ndarray, row: int, is_csv: bool, write: Callable[[bytes], Any]) -> int:
-    """Copy kept records of whole ones, the first of which is `row`; returns the row behind them."""
+    """Copy the kept ones of complete records, the first of which is `row`; returns the row behind them."""
     ends = record_ends(data, is_csv)
     if data and (not len(ends) or ends[-1] < len(data)):
         ends = np.append(ends, len(data))
@@ -308,7 +308,7 @@ def copy_block(data: bytes, keep: np.ndarray, row: int, is_csv: bool, write: Cal
         return row
     starts = np.concatenate([[0], ends[:-1]])
     letters = np.frombuffer(data, np.uint8)
-    # A record of spaces is one of a CSV, and none of JSON lines.
+    # A line of spaces is a record in CSV, and none in JSON lines.
     filled = np.add.reduceat((letters != 10) & (letters != 13) if is_csv else letters > 32, starts, dtype=np.int64) > 0
     numbers = row + np.cumsum(filled) - 1
     last = int(numbers[-1]) + 1
@@ -319,8 +319,7 @@ def copy_block(data: bytes, keep: np.ndarray, row: int, is_csv: bool, write: Cal
 
 
 def texts_in(path: Path, charset: str) -> Iterator[bytes]:
-    """The bytes of a file, unpacked, the objects of a JSON array in lines; of encodings in which a byte is no letter
-    the same text as UTF-8."""
+    """The bytes of a file, decompressed, the objects of a JSON array as lines; a `wide` encoding becomes UTF-8."""
     with bounded(path) as stream:
         if wide(charset):
             text = io.TextIOWrapper(io.BytesIO(stream.read()), charset, newline="")
@@ -330,12 +329,12 @@ def texts_in(path: Path, charset: str) -> Iterator[bytes]:
 
 
 def wide(charset: str) -> bool:
-    """Whether an encoding's line feed is more than one byte."""
+    """Whether an encoding's line feed has more than one byte."""
     return len("\n".encode(charset)) > 1
 
 
 def encoder(charset: str, sink: Any) -> Callable[[bytes], Any]:
-    """What writes bytes as the file's own encoding has them."""
+    """A function that writes UTF-8 bytes in the file's own encoding."""
     if not wide(charset):
         return lambda data: sink.write(data)
     encode = codecs.getincrementalencoder(charset)()
@@ -344,7 +343,7 @@ def encoder(charset: str, sink: Any) -> Callable[[bytes], Any]:
 
 @contextmanager
 def packed(path: Path, suffix: str) -> Iterator[Any]:
-    """A file to write to, packed where the output's name ends in .gz; the time of writing is not in it."""
+    """Open a file for writing, compressed where the output's name ends in .gz, without a time stamp."""
     with path.open("wb") as file:
         if suffix != ".gz":
             yield file

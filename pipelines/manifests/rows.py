@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from secateur.pipelines.data.source_kinds.parts import SourceFile
 
 MOST_ROWS = 2**36
-"""Rows that a mask may be of; what a manifest claims costs nothing to claim."""
+"""Largest number of rows of a mask; a manifest's claim alone must not allocate memory."""
 MADE_FOR = "rows xxh3:"
 
 HashRows = Callable[[Any], "pl.Series | Sequence[str]"]
 
 
 class ClassCount(FrozenModel):
-    """How many samples of a class there were before and are after."""
+    """Number of a class's samples before and after the selection."""
 
     label: StrictInt
     name: str | None
@@ -42,8 +42,8 @@ class ClassCount(FrozenModel):
 
 
 class RowsPart(FrozenModel):
-    """What a manifest says of kept rows: the columns of their table, how many of each class there were and are, and
-    where they come from.
+    """Entry of a manifest for kept rows: the columns of their table, the numbers of each class before and after, and
+    the origin of the rows.
     """
 
     kind: Literal["rows"] = "rows"
@@ -54,23 +54,23 @@ class RowsPart(FrozenModel):
 
 @dataclass(frozen=True, eq=False)
 class Rows(Payload):
-    """Rows that stay of a data set of `rows_in_all` training samples.
+    """Kept rows of a data set of `rows_in_all` training samples.
 
     `table` has one record per kept row: `row` int64 ascending, its number among the training samples; `content_hash`
     (32 hexadecimal digits, xxh3-128); `label` int64 (`stratum`, of targets that are no classes). Where the samples lie
     in files of the user's: `file` int64, its place in `origin.files`; `file_row` int64, the row in that file from 0;
     and `path`, of pictures that have one, below the source's folder. Then `weight` float32 where the selection weights,
     and `score_<name>` float32 of each score.
-    `fingerprint` is that of the content hashes of all training samples, kept or not. `columns` are those that rows of
-    the data set are hashed by: see `Provenance`. `home` is the folder of the manifest. `order` is that in which an
-    epoch of a training showed the rows, int64 places in `table`, some twice; None where they stay as they stand.
+    `fingerprint` covers the content hashes of all training samples, kept or not. `columns` are those by which rows of
+    the data set are hashed: see `Provenance`. `home` is the folder of the manifest. `order` is the order in which an
+    epoch of a training showed the rows, int64 places in `table`, some twice; None for the order of the rows.
     """
 
     Part = RowsPart
     units: ClassVar[tuple[Unit, ...]] = ("sample",)
 
     held: pl.DataFrame | pa.Table
-    """What `table` holds; of a manifest that was read as Arrow has it, until somebody asks for the table."""
+    """The content of `table`; a manifest on disk is read as Arrow and converted on first access."""
     rows_in_all: int
     fingerprint: str
     classes: tuple[ClassCount, ...]
@@ -162,7 +162,7 @@ class Rows(Payload):
 
     @property
     def training_rows(self) -> np.ndarray:
-        """Numbers of kept rows among the training samples, int64, ascending: a study's own arrays count so."""
+        """Numbers of kept rows among the training samples, int64, ascending, as in a study's own arrays."""
         return self.table["row"].to_numpy()
 
     @property
@@ -184,7 +184,7 @@ class Rows(Payload):
 
     @property
     def weights(self) -> np.ndarray | None:
-        """Weight of each kept row, float32, or None where all weigh the same."""
+        """Weight of each kept row, float32, or None for equal weights."""
         return self.table["weight"].to_numpy() if "weight" in self.table.columns else None
 
     def training_keep(self) -> np.ndarray:
@@ -209,7 +209,7 @@ class Rows(Payload):
         return mask
 
     def of_file(self, file: int) -> Rows:
-        """The kept rows of one of the files; they have no fingerprint, for other rows are not known."""
+        """The kept rows of one of the files, without a fingerprint, as its other rows are unknown."""
         table = self.table.filter(pl.col("file") == file).with_columns(pl.lit(0, pl.Int64).alias("file"))
         origin = self.origin.model_copy(update={"files": (self.origin.files[file],)})
         order = self.order
@@ -219,7 +219,7 @@ class Rows(Payload):
         return Rows(table, self.rows_in_all, "", self.classes, self.columns, origin, order=order)
 
     def in_order(self, located: np.ndarray) -> np.ndarray:
-        """Rows of data in hand, where kept ones are `located`, in the order in which they come back: int64."""
+        """Rows of data in memory in the order of return, from the rows `located` for kept samples: int64."""
         return np.sort(located) if self.order is None else located[self.order]
 
     def locate(self, hashes: pl.Series | Sequence[str]) -> np.ndarray:
@@ -241,8 +241,8 @@ class Rows(Payload):
         )
 
     def standing(self, there: pl.Series) -> np.ndarray:
-        """Where each kept sample would stand in data with these hashes: where the files have it, or among the training
-        samples, whichever is true of more.
+        """The row to try first for each kept sample in data with these hashes: its row in the files, or its number
+        among the training samples, whichever matches more samples.
         """
         if not self.origin.files:
             return self.training_rows
@@ -262,7 +262,7 @@ class Rows(Payload):
         return self.origin.shown(self.table["file"][place], self.table["file_row"][place])
 
     def located(self, target: Any, hash_rows: HashRows | Mapping[str, Any] | None = None) -> np.ndarray:
-        """Row of each kept sample in data in hand, int64 `[kept]`, aligned with `table`: see `Manifest.apply`."""
+        """Row of each kept sample in data in memory, int64 `[kept]`, aligned with `table`: see `Manifest.apply`."""
         if callable(hash_rows):
             return self.locate(hash_rows(target))
         from secateur.pipelines.manifests.given import given
@@ -271,7 +271,7 @@ class Rows(Payload):
         return self.located_in(given(target, columns).rows, columns, self._folders(None))[0]
 
     def columns_read(self, hash_rows: Mapping[str, Any] | None = None) -> Columns:
-        """The columns that rows are hashed by; ManifestError where neither the manifest nor the caller names any."""
+        """The columns for hashing rows; ManifestError where neither the manifest nor the caller names any."""
         from secateur.pipelines.data.columns import Columns
 
         named = hash_rows or self.columns
@@ -280,7 +280,7 @@ class Rows(Payload):
         return Columns(**named)
 
     def located_in(self, rows: SourceFile, columns: Columns, folders: Sequence[Path]) -> tuple[np.ndarray, int]:
-        """`located`, in rows whose pictures' relative paths start from one of the folders; and how many rows there are.
+        """`located`, with relative paths of pictures below one of the folders; and the number of rows.
 
         Raises ManifestError where kept samples are missing: see `found_rows`.
         """
@@ -316,7 +316,7 @@ class Rows(Payload):
         return data.take(self.in_order(self.located_in(data.rows, columns, self._folders(folder))[0]))
 
     def _folders(self, folder: Path | str | None) -> list[Path]:
-        """Where relative paths of pictures may start: a folder that the caller names, else those above the manifest."""
+        """Possible starts of relative paths of pictures: the caller's folder, else those above the manifest."""
         if folder is not None:
             return [Path(folder)]
         return [Path.cwd(), *([] if self.home is None else self.home.absolute().parents)]
@@ -324,9 +324,9 @@ class Rows(Payload):
     def _applied_to_splits(
         self, splits: Any, hash_rows: HashRows | Mapping[str, Any] | None, folder: Path | str | None
     ) -> Any:
-        """The splits, the training split pruned: `train`, else the one that holds all kept samples.
+        """The splits, with the training split pruned: `train`, else the one that holds all kept samples.
 
-        ManifestError where that is none, or several of which none is called `train`: a test split may hold them too.
+        ManifestError where no split does, or several and none is called `train`: a test split may hold them too.
         """
         kept, reasons = {}, {}
         for name in ["train"] if "train" in splits else list(splits):
@@ -343,7 +343,7 @@ class Rows(Payload):
 
 
 def check_rows(declaration: Declaration[Any]) -> None:
-    """Raise ManifestError, or ValueError, where a manifest says of its table of rows what cannot be."""
+    """Raise ManifestError, or ValueError, for an impossible declaration of a manifest's table of rows."""
     digits = declaration.made_for.removeprefix(MADE_FOR)
     if len(digits) != 32 or set(digits) - set("0123456789abcdef") or not declaration.made_for.startswith(MADE_FOR):
         raise ManifestError(f"made_for: {declaration.made_for!r} is no fingerprint of rows")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +64,6 @@ def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
             raise ValueError(f"{path} lies in {one}, an input of this audit: name a path outside of it")
         if there.is_relative_to(here):
             raise ValueError(f"{one}, an input of this audit, lies in {path}: name another path")
-
-
-def refuse_unwritable(paths: Mapping[str, Path | None]) -> None:
-    """Raise ValueError, with the option's name, for a path below a file or below an unwritable folder."""
-    for option, path in paths.items():
-        if path is None:
-            continue
-        above = next(one for one in path.expanduser().absolute().parents if os.path.lexists(one))
-        if not above.is_dir():
-            raise ValueError(f"{option} {path}: {above} is no folder; name another path")
-        try:
-            with tempfile.TemporaryFile(dir=above):
-                pass
-        except OSError as error:
-            why = error.strerror or error
-            raise ValueError(
-                f"{option} {path}: nothing can be written in {above} ({why}); name another path"
-            ) from error
 
 
 def is_table(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Numbers and comparisons in words: the only place that turns a `Verdict` into a sentence."""
 
 import html
+import math
 import re
 
 from markupsafe import Markup, escape
@@ -21,6 +22,8 @@ MINUS = re.compile(r"(?<![\w.,/-])-(?=\d)")
 LOST = "▼"
 """Mark before the number of a lost class."""
 HOUR = 3600
+MOST_DECIMALS = 6
+"""Of a mean and of its interval."""
 Table = list[list[str]]
 """Lines of text, the header first."""
 
@@ -43,22 +46,42 @@ def number(value: float, metric: Metric) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.3g}"
 
 
+def with_sign(text: str) -> str:
+    """A number in digits with its sign; one that rounds to zero from below has none, and NaN has none."""
+    return f"+{text}" if text[0].isdigit() else text if text.strip("-0.,") else text.removeprefix("-")
+
+
 def signed(value: float, metric: Metric) -> str:
     """A difference, with its sign; one that rounds to zero from below has none."""
-    text = number(value, metric)
-    return f"+{text}" if value >= 0 else text if text.strip("-0.") else text.removeprefix("-")
+    return with_sign(number(value, metric))
+
+
+def decimals_of(half_width: float | None, metric: Metric) -> int | None:
+    """Decimals that leave two digits of an interval; None where `number` decides, as for shares and tiny intervals."""
+    if metric.percent or not half_width or not math.isfinite(half_width):
+        return None
+    decimals = max(1 - math.floor(math.log10(half_width)), 0)
+    return decimals if decimals <= MOST_DECIMALS else None
 
 
 def mean_of(summary: Summary, metric: Metric) -> str:
-    """Mean ± half-width of the interval; the mean alone for one seed."""
-    spread = "" if summary.half_width is None else f" ± {number(summary.half_width, metric)}"
-    return f"{number(summary.mean, metric)}{spread}"
+    """Mean ± half-width of the interval, both to the same decimals; the mean alone for one seed."""
+    if summary.half_width is None:
+        return number(summary.mean, metric)
+    decimals = decimals_of(summary.half_width, metric)
+    if decimals is None:
+        return f"{number(summary.mean, metric)} ± {number(summary.half_width, metric)}"
+    return f"{summary.mean:,.{decimals}f} ± {summary.half_width:,.{decimals}f}"
 
 
 def difference_of(compared: Comparison, metric: Metric) -> str:
-    """Difference ± half-width of its interval."""
-    spread = "" if compared.half_width is None else f" ± {number(compared.half_width, metric)}"
-    return f"{signed(compared.difference, metric)}{spread}"
+    """Difference ± half-width of its interval, both to the same decimals."""
+    if compared.half_width is None:
+        return signed(compared.difference, metric)
+    decimals = decimals_of(compared.half_width, metric)
+    if decimals is None:
+        return f"{signed(compared.difference, metric)} ± {number(compared.half_width, metric)}"
+    return f"{with_sign(f'{compared.difference:,.{decimals}f}')} ± {compared.half_width:,.{decimals}f}"
 
 
 def brief(compared: Comparison, metric: Metric, *, with_p: bool = True) -> str:

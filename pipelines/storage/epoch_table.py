@@ -1,11 +1,11 @@
-"""The samples that each epoch of a training showed, as one Parquet file that any reader opens.
+"""The samples of each epoch of a training, as one Parquet file that any reader opens.
 
-A record per sample and epoch, in the order of training: `epoch` int32 from 0, `row` int32 (int64 from 2^31 samples on),
-the number of the training sample, and `weight` float32, the factor of its loss, where some epoch has one that is not 1.
-The bytes of `row` are split by place (BYTE_STREAM_SPLIT) and packed by zstd, which packs those away that are zero in
-all rows: as the order of training is random, 2 bytes per row and epoch stay of up to 65,536 samples, 3 of up to 16.7
-million, less than 2 of a few thousand. `epoch` and `weight` are numbers of a dictionary: nearly nothing of the one, one
-bit of a weight that has two values in an epoch. The same epochs give the same bytes.
+A record per sample and epoch, in the order of training: `epoch` int32 from 0; `row` int32 (int64 from 2^31 samples on),
+the number of the training sample; and `weight` float32, the factor of its loss, where some epoch has one other than 1.
+The bytes of `row` are split by place (BYTE_STREAM_SPLIT) and compressed by zstd, which removes bytes that are zero in
+all rows. As the order of training is random, a row and epoch take 2 bytes for up to 65,536 samples, 3 for up to 16.7
+million, less than 2 for a few thousand. `epoch` and `weight` are dictionary-encoded: the former takes nearly nothing, a
+weight with two values in an epoch one bit. The same epochs give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ROWS_PER_GROUP: Final = 1 << 20
 
 
 def schema_of(samples: int, *, weighted: bool) -> pa.Schema:
-    """Columns of a file of so many training samples."""
+    """Columns of a file for `samples` training samples."""
     fields = [("epoch", pa.int32()), ("row", pa.int32() if samples <= 1 << 31 else pa.int64())]
     fields += [("weight", pa.float32())] if weighted else []
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
 
 
 def write_epochs(path: Path, epochs: Iterable[Shown], samples: int) -> None:
-    """Write the epochs of a training on so many samples, in their order; all of them are held in memory once."""
+    """Write the epochs of a training on `samples` samples, in their order; holds all of them in memory once."""
     held = list(epochs)
     weighted = any(one.weights is not None for one in held)
     schema = schema_of(samples, weighted=weighted)
@@ -59,9 +59,9 @@ def write_epochs(path: Path, epochs: Iterable[Shown], samples: int) -> None:
 
 @dataclass(frozen=True)
 class EpochTable:
-    """A file of epochs that somebody claims to have so many samples each, `sizes`, of so many training samples.
+    """A file of epochs, with the claimed number of samples of each, `sizes`, and of all training `samples`.
 
-    An epoch is read when it is asked for, from the groups of rows that it lies in.
+    An epoch is read on access, from the row groups that hold it.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class EpochTable:
     weighted: bool
 
     def read(self, epoch: int) -> Shown:
-        """One epoch; raises ValueError where the file does not hold it as it is claimed."""
+        """One epoch; raises ValueError where the file contradicts the claim."""
         start = sum(self.sizes[:epoch])
         parts = [part for _, part in self._parts(start, start + self.sizes[epoch])]
         whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
@@ -81,9 +81,10 @@ class EpochTable:
         return Shown(whole["row"].astype(np.int64), None if plain else weights)
 
     def shown(self, rows: np.ndarray) -> np.ndarray:
-        """How often each of some rows, int64 ascending, is shown in all epochs, int64 `[rows]`; checks the whole file.
+        """Number of times that all epochs show each of some rows, int64 ascending: int64 `[rows]`; checks the whole
+        file.
 
-        Raises ValueError where an epoch is not as long as it is claimed, a row is none of these, and where a weight is
+        Raises ValueError for an epoch of another length than claimed, a row that is none of these, and a weight that is
         negative, NaN or infinite.
         """
         counts, ends = np.zeros(len(rows), np.int64), np.cumsum(self.sizes)
@@ -100,14 +101,14 @@ class EpochTable:
         return counts
 
     def epochs_of(self, row: int) -> tuple[int, ...]:
-        """Epochs that show a training sample, ascending, twice where it was shown twice."""
+        """Epochs that show a training sample, ascending, twice where an epoch showed it twice."""
         found: list[int] = []
         for _, part in self._parts(0, sum(self.sizes)):
             found += part["epoch"][part["row"] == row].tolist()
         return tuple(found)
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """The records from one to another, by the groups of rows that they lie in, each with the first's number."""
+        """The records from `start` to `stop`, by row groups, each with the number of its first record."""
         with pq.ParquetFile(self.path) as file:
             described, schema = file.metadata, schema_of(self.samples, weighted=self.weighted)
             if file.schema_arrow.remove_metadata() != schema:
@@ -134,14 +135,14 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def sizes_of(path: Path) -> tuple[tuple[int, ...], bool]:
-    """Samples of each epoch of a file that `write_epochs` wrote, and whether some have weights."""
+    """Samples of each epoch of a file from `write_epochs`, and whether it has weights."""
     table = pq.read_table(path, columns=["epoch"])
     counts = np.bincount(_numbers(table["epoch"]))
     return tuple(counts.tolist()), "weight" in pq.read_schema(path).names
 
 
 def mask_shown(path: Path, samples: int) -> np.ndarray:
-    """Which of so many training samples some epoch of a file showed, bool `[samples]`."""
+    """A mask of the training samples that some epoch of a file showed, bool `[samples]`."""
     found: np.ndarray = np.zeros(samples, np.bool_)
     found[_numbers(pq.read_table(path, columns=["row"])["row"])] = True
     return found

@@ -1,4 +1,4 @@
-"""Names of class folders that no file system, and no reader of image folders, takes for something else.
+"""Names of class folders that no file system, and no reader of image folders, misreads.
 
 Class names come from data and may be anything: paths, devices of Windows, two spellings of one word, names of splits.
 """
@@ -13,14 +13,14 @@ DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|
 SPLITS = re.compile(
     r"(?:^|[-._ 0-9])(?:train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?=$|[-._ 0-9])"
 )
-"""Words by which `datasets` tells splits apart: a class of such a name would be taken for one."""
+"""Words by which `datasets` recognises splits: it would read a class of such a name as one."""
 
 
 def folder_names(classes: Mapping[int, str | None]) -> dict[int, str]:
-    """A folder name for each class, by label: its own name, or its number and what is plain of its name.
+    """A folder name for each class, by label: its own name, or its number and the plain characters of its name.
 
-    Own names are used where every one of them is safe and no two may be taken for one. Otherwise all get numbers, so
-    they sort by label: readers of image folders number classes by the order of their folders.
+    Own names are used if every one of them is safe and all stay distinct on any file system. Otherwise all get numbers,
+    so they sort by label: readers of image folders number classes by the order of their folders.
     """
     own = {label: unicodedata.normalize("NFC", name or "") for label, name in classes.items()}
     labels = sorted(own)
@@ -46,7 +46,7 @@ def is_safe(name: str) -> bool:
 
 
 def fold(name: str) -> str:
-    """What two names share that a file system may take for one."""
+    """The form of a name in which names are equal that a file system may take for one."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 

@@ -1,4 +1,4 @@
-"""Where everything that runs is kept."""
+"""The folder of all results, and its layout."""
 
 import json
 import os
@@ -7,23 +7,23 @@ from pathlib import Path
 from secateur.pipelines.files.whole_files import write_bytes
 
 LAYOUT = 2
-"""Grows whenever a version of secateur puts files elsewhere, or other things into them, than the one before."""
+"""Grows whenever a version of secateur changes the places or the contents of files."""
 MARK = "layout.json"
 ASSETS = "assets"
-"""The folder of every home that something ran in; homes of the first layout have it and no mark."""
+"""The folder of every home with results; homes of the first layout have it and no mark."""
 
 
 class HomeError(ValueError):
-    """A home of another layout; the text says what to do."""
+    """A home of another layout; the text gives the remedy."""
 
 
 def home() -> Path:
-    """SECATEUR_HOME, or `.secateur` below the working directory, be it there or not.
+    """SECATEUR_HOME, or `.secateur` below the working directory, which need not exist.
 
-    Raises HomeError where another version of secateur wrote it, before anything in it is read.
+    Raises HomeError for a home of another version of secateur, before anything in it is read.
     """
     folder = Path(os.environ.get("SECATEUR_HOME", ".secateur")).absolute()
-    # In this order: a process that begins beside this one marks the home before it makes the folder.
+    # In this order: a concurrent process marks the home before it makes the folder.
     used = (folder / ASSETS).exists()
     if (folder / MARK).exists():
         try:
@@ -41,7 +41,7 @@ def home() -> Path:
 
 
 def marked_home() -> Path:
-    """`home`, for whoever writes into it: made where it is not there, and marked with its layout."""
+    """`home` for writers: made if it does not exist, and marked with its layout."""
     folder = home()
     if not (folder / MARK).exists():
         write_bytes(folder / MARK, (json.dumps({"layout": LAYOUT}) + "\n").encode(), overwrite=True)

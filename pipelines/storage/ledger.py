@@ -1,10 +1,10 @@
-"""What every result was made of, so that nothing is worked through again that is there already.
+"""Record the inputs of every result, so that existing results are not computed again.
 
 A ledger keeps one small file per result, `<study>/.ledger/<ledger>/<asset>[/<selection>/<seed>].json`: the digest of
-what the result was made of, and that of its files, as the store recorded them. `Ledger.once` is the one check for an
-existing result of the same inputs. Because results have files of their own, trials that end at the same moment do not
-touch each other's, and an entry is there only once its result is: a run that is killed leaves whole results with
-entries and no others.
+the result's inputs, and that of its files from the store's records. `Ledger.once` is the one check for an existing
+result of the same inputs. As each result has a file of its own, trials that end at the same moment do not write to the
+same file, and an entry is written only after its result: a run that is killed leaves whole results with entries and no
+others.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from secateur.trainers.sparse_rows import SparseRows
 
 @dataclass(frozen=True)
 class Entry:
-    """What a result was made of, and how it stood when it was noted."""
+    """Digests of a result's inputs and of its files at the time of the note."""
 
     made_of: str
     """A `digest_of` all inputs."""
@@ -58,12 +58,12 @@ class Ledger:
         beside: Sequence[Key] = (),
         alike: Iterable[Trial] = (),
     ) -> Any:
-        """The result of these inputs as the store loads it; where it is not there, `work` writes it to the store first.
+        """The result of these inputs, loaded from the store; if it is missing, `work` writes it to the store first.
 
-        `made_of` is a `digest_of` everything that the result follows from, `beside` names what the work may write
-        besides, without which the result is not whole. Where one of the trials `alike` has a folder of the same inputs,
-        that is copied instead. The entry goes before the work and comes back after it, so that no result of other
-        inputs, and none that is half done, is taken for this one.
+        `made_of` is a `digest_of` all inputs of the result; `beside` names the other values that the work writes,
+        without which the result is incomplete. Where one of the trials `alike` has a folder of the same inputs, that is
+        copied instead. The entry is removed before the work and written after it, so that a result of other inputs, or
+        an unfinished one, never counts as this one.
         """
         if not self.holds(key, trial, made_of, beside=beside):
             self.place(key, trial).unlink(missing_ok=True)
@@ -86,25 +86,25 @@ class Ledger:
                 self.forget(below)
 
     def holds(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> bool:
-        """Whether a result of these inputs is there, whole, as it was written, and for the samples there are now.
+        """Whether a result of these inputs exists, complete, unchanged, and for the current samples.
 
-        A copy of a store holds what the store held.
+        A copy of a store holds the same results as the store.
         """
         return self.matches(key, trial, made_of, beside=beside) and not self.faults(key, trial, beside=beside)
 
     def matches(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> bool:
-        """`holds`, by the records of the files alone: none of them is looked at, as `faults` does."""
+        """`holds`, by the records of the files alone, without the look at the files in `faults`."""
         entry = self.entry(key, trial)
         if entry is None or entry.made_of != made_of or self.store.outdated(key, trial):
             return False
         return entry == self.entry_now(key, trial, made_of, beside)
 
     def faults(self, key: Key, trial: Trial | None, *, beside: Sequence[Key] = ()) -> list[Fault]:
-        """Files of a result, and of what stands beside it, that somebody changed since they were written."""
+        """Files of a result, and of the values beside it, that were changed after secateur wrote them."""
         return [fault for each in (key, *beside) for fault in self.store.faults(each, trial)]
 
     def note(self, key: Key, trial: Trial | None, made_of: str, *, beside: Sequence[Key] = ()) -> None:
-        """Note the result that is in the store as made of these inputs; of what is not there no entry is kept."""
+        """Write the entry of these inputs for the result in the store; removes it where there is no result."""
         entry, place = self.entry_now(key, trial, made_of, beside), self.place(key, trial)
         if entry is None:
             place.unlink(missing_ok=True)
@@ -112,14 +112,14 @@ class Ledger:
             write_bytes(place, json.dumps(asdict(entry), indent=1).encode(), overwrite=True)
 
     def forget(self, key: Key, trial: Trial | None = None) -> None:
-        """Drop the entry of a trial, or all of an asset: its results are made again when next asked for."""
+        """Drop the entry of a trial, or all of an asset: the next request makes its results again."""
         place = self.place(key, trial)
         place.unlink(missing_ok=True)
         if trial is None:
             shutil.rmtree(place.with_suffix(""), ignore_errors=True)
 
     def entry(self, key: Key, trial: Trial | None = None) -> Entry | None:
-        """What is noted of a result; None where nothing is, or nothing that can be read: then it is made again."""
+        """The entry of a result; None where it is missing or unreadable: then the result is made again."""
         try:
             content = json.loads(self.place(key, trial).read_text())
             return Entry(content["made_of"], content["content"])
@@ -127,23 +127,22 @@ class Ledger:
             return None
 
     def entry_now(self, key: Key, trial: Trial | None, made_of: str, beside: Sequence[Key] = ()) -> Entry | None:
-        """The entry of a result as it stands, with what stands beside it; None where the result is not there."""
+        """The entry for a result as it is now, with the values beside it; None for a missing result."""
         contents = [self.store.content(each, trial) for each in (key, *beside)]
         return None if contents[0] is None else Entry(made_of, digest_of(contents=contents))
 
     def place(self, key: Key, trial: Trial | None = None) -> Path:
-        """Where the entry of a result stands."""
+        """The path of a result's entry."""
         study, *names = names_of(key)
         place = self.store.place((study, FOLDER, self.name, *names), trial)
         return place.with_name(f"{place.name}.json")
 
 
 def digest_of(**parts: Any) -> str:
-    """SHA-256 of what a result follows from, 64 hexadecimal digits: JSON-able parts, arrays, and paths.
+    """SHA-256 of the inputs of a result, 64 hexadecimal digits: JSON-able parts, arrays, and paths.
 
-    An array counts by type, shape and content, a path by what the file or the folder there holds (less hidden files),
-    not by its name.
-    Raises FileNotFoundError for a path at which there is nothing.
+    An array counts by type, shape and content, a path by the content of its file or folder (without hidden files), not
+    by its name. Raises FileNotFoundError for a path that does not exist.
     """
     content = {name: digestible(part) for name, part in parts.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -159,8 +158,8 @@ def digestible(part: Any) -> Any:
 
 
 def data_parts(study: Study, source: Mapping[str, Any], *settings: BaseModel) -> dict[str, Any]:
-    """What the arrays of a study's data were made of, and what else every training depends on: versions, and files and
-    code that the task and the settings name.
+    """Inputs of the arrays of a study's data, and further inputs of every training: versions, and files and code that
+    the task and the settings name.
     """
     described = (study.source, study.columns, study.data, study.resolved_encoding if study.columns else None)
     return {
@@ -175,11 +174,11 @@ def data_parts(study: Study, source: Mapping[str, Any], *settings: BaseModel) ->
 
 
 def machine_parts() -> dict[str, Any]:
-    """Versions and kind of device that decide on the bits of a training."""
+    """Versions and kind of device that affect the bits of a training."""
     return {"versions": versions(), "device": device_of_choice().type}
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions that decide on the bits of a training; looking one up reads the package's files."""
+    """Versions that affect the bits of a training; looking one up reads the package's files."""
     return {name: metadata.version(name) for name in ("secateur", "torch", "numpy")}

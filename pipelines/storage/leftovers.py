@@ -1,7 +1,7 @@
-"""What a home holds that no study names any more: results of removed selections, budgets, seeds and scores, and caches.
+"""Content of a home that no study names any more: results of removed selections, budgets, seeds and scores, and caches.
 
-Only what secateur has written is ever listed: values by their records, and folders that it alone makes. Files without
-a record stay where they are.
+Only files that secateur wrote are ever listed: values by their records, and folders that it alone makes. Files without
+a record stay.
 """
 
 import json
@@ -20,19 +20,19 @@ from secateur.pipelines.studies.signals import BESIDE
 from secateur.pipelines.studies.study import CONTENTS
 
 CACHE, PREPARED, CURVES = ".cache", "prepare-", "tensorboard"
-"""Beside the studies: shards of rows and preparations; beside the store: curves of trainings."""
+"""Folders beside the studies (shards of rows, and preparations), and beside the store (curves of trainings)."""
 TUNING, SCORES, SNAPSHOTS, LAUNCHED = ".tuning", ".score_store", ".snapshots", ".launched"
 OF_STUDIES = (
     *(FOLDER, TUNING, SCORES, SNAPSHOTS, LAUNCHED),
     *(".evaluations", ".proxy_runs", ".embeddings", ".label_free_embeddings", ".teacher_logits", ".ray_scoring"),
 )
-"""Folders in that of a study which nobody but secateur makes."""
+"""Folders in a study's folder that only secateur makes."""
 LEDGERS = ("results", "graph")
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a study names as it is now."""
+    """The names in the current version of a study."""
 
     study: str
     values: Mapping[tuple[str, ...], Collection[Trial | None]]
@@ -40,11 +40,11 @@ class Named:
     selections: Collection[str]
     """Keys of selections at their budgets."""
     runs: Collection[str]
-    """Trainings, as their folders are named."""
+    """Names of the folders of trainings."""
     scores: Collection[str] | None = None
-    """Folders of scores of checkpoints that rows are looked up in; None where that is not known."""
+    """Folders of the score cache that the study reads; None if unknown."""
     rows: Sequence[Path] | None = None
-    """Folders of shards that its rows were last read into; None where that is not known."""
+    """Folders of shards from the last read of its rows; None if unknown."""
 
     @property
     def seeds(self) -> set[int]:
@@ -70,17 +70,17 @@ class Leftover:
     """A value, or a folder, that no study names."""
 
     study: str
-    """Empty for what belongs to none."""
+    """The study; empty for leftovers of none."""
     what: str
     """A selection, a seed, an asset or a kind of folder, for people."""
     paths: tuple[Path, ...]
     bytes: int
-    """That its removal frees."""
+    """Bytes that its removal frees."""
     value: Record | None = None
 
 
 def leftovers_of(root: Path, named: Named) -> Iterator[Leftover]:
-    """What lies below the root of a store for a study, and is none of what the study names."""
+    """Values and folders below the root of a store for a study that the study does not name."""
     study = root / named.study
     for record in records_of(root, named.study):
         if not named.holds(record.names, record.trial):
@@ -97,8 +97,8 @@ def leftovers_of(root: Path, named: Named) -> Iterator[Leftover]:
 
 
 def leftovers_of_none(root: Path, studies: Collection[str], rows: Collection[Path] | None) -> Iterator[Leftover]:
-    """What lies in the cache of a store for studies that are not there, and rows that none of them reads; `rows` are
-    those that they read, None where that is not known of one.
+    """Entries in the cache of a store for studies that do not exist, and rows that no study reads; `rows` are the
+    folders that they read, None if one is unknown.
     """
     for path in inner(root, CACHE):
         study = path.name.removeprefix(PREPARED)
@@ -111,7 +111,7 @@ def leftovers_of_none(root: Path, studies: Collection[str], rows: Collection[Pat
         return
     there = set()
     for path in inner(root / CACHE, "rows"):
-        # Shards that a study still has are further names of these: nothing would be free without them.
+        # Shards that a study still has are further names of these files: removing these would free nothing.
         if path not in rows and not any(each.stat().st_nlink > 1 for each in path.rglob("*") if each.is_file()):
             yield of_folder("", "rows that no study reads", path)
         else:
@@ -122,7 +122,7 @@ def leftovers_of_none(root: Path, studies: Collection[str], rows: Collection[Pat
 
 
 def scan_of(record: Path) -> str:
-    """The folder of the scan that a record is of, see `data.earlier`; empty of a damaged one."""
+    """The folder of the scan of a record, see `data.earlier`; empty for a damaged one."""
     try:
         return str(json.loads(record.read_text())["folder"])
     except (ValueError, KeyError, TypeError):
@@ -130,7 +130,7 @@ def scan_of(record: Path) -> str:
 
 
 def gone_studies(root: Path, studies: Collection[str]) -> Iterator[Leftover]:
-    """All that secateur wrote for studies other than these."""
+    """All files that secateur wrote for studies other than these."""
     for study in sorted(root.glob("[!.]*")):
         if study.name in studies or not (study / FOLDER).is_dir():
             continue
@@ -145,24 +145,24 @@ def gone_studies(root: Path, studies: Collection[str]) -> Iterator[Leftover]:
 
 
 def strangers(root: Path, study: str) -> list[Path]:
-    """Files in the folder of a study that secateur has no record of."""
+    """Files in the folder of a study without a record of secateur."""
     known = {path for record in records_of(root, study) for path in files_of(record, root)}
     files = (path for path in sorted((root / study).rglob("*")) if path.is_file() and path not in known)
     return [path for path in files if not path.relative_to(root / study).parts[0].startswith(".")]
 
 
 def inner(folder: Path, name: str) -> list[Path]:
-    """Folders in a folder of a folder, but for hidden ones."""
+    """Folders in a folder of a folder, except hidden ones."""
     return [path for path in sorted((folder / name).glob("[!.]*")) if path.is_dir()]
 
 
 def files_of(record: Record, root: Path) -> tuple[Path, ...]:
-    """Where the files of a value are."""
+    """Paths of the files of a value."""
     return tuple(root / record.names[0] / name for name in record.files)
 
 
 def of_record(record: Record, root: Path, named: Named) -> Leftover:
-    """A value that a study does not name, called by what was removed from the study."""
+    """A value that a study does not name, with a description of what was removed from the study."""
     trial, files = record.trial, files_of(record, root)
     what = "/".join(record.names[1:])
     if trial and trial.selection and trial.selection not in named.selections:
@@ -178,7 +178,7 @@ def of_folder(study: str, what: str, path: Path) -> Leftover:
 
 
 def bytes_at(paths: Iterable[Path]) -> int:
-    """Bytes that go with some files; one that has a further name elsewhere stays there."""
+    """Bytes that removing some files frees; a file with a further name elsewhere frees none."""
     total = 0
     for path in paths:
         with suppress(OSError):  # another process may remove it meanwhile
@@ -188,11 +188,11 @@ def bytes_at(paths: Iterable[Path]) -> int:
 
 
 def remove(leftover: Leftover, root: Path) -> None:
-    """Remove a leftover, with what ledgers say of it."""
+    """Remove a leftover, with its entries in ledgers."""
     record = leftover.value
     if record is None:
         for path in leftover.paths:
-            if path.exists():  # the ledger of a study has gone with the last of its values
+            if path.exists():  # removing the last value of a study removes its ledger
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             remove_empty(path.parent, root.parent)
         return

@@ -16,16 +16,16 @@ import numpy as np
 BITS: Final = "kept.safetensors"
 """File of masks in a manifest's folder."""
 AT_ONCE = 1 << 24
-"""Bytes that are counted at a time."""
+"""Bytes per step of counting."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 class PackedMasks(Mapping[str, np.ndarray]):
-    """Masks of a file, bool of their shapes, unpacked when they are asked for.
+    """Masks of a file, bool of their shapes, unpacked on access.
 
-    `shapes` are those that somebody claims. Raises ValueError for a file with other bytes than `write_masks` would have
-    written of masks of these shapes.
+    `shapes` are the claimed ones. Raises ValueError for a file with other bytes than `write_masks` writes for masks of
+    these shapes.
     """
 
     def __init__(self, path: Path, shapes: Shapes) -> None:
@@ -58,7 +58,7 @@ class PackedMasks(Mapping[str, np.ndarray]):
         return len(self.shapes)
 
     def count(self, name: str) -> int:
-        """Units of a mask that stay, without unpacking it."""
+        """Kept units of a mask, without unpacking it."""
         bits = self._bits(name)
         return sum(
             int(np.bitwise_count(bits[at : at + AT_ONCE]).sum(dtype=np.int64)) for at in range(0, len(bits), AT_ONCE)
@@ -70,7 +70,7 @@ class PackedMasks(Mapping[str, np.ndarray]):
 
 
 def header(shapes: Shapes) -> bytes:
-    """What precedes masks of these shapes in their file."""
+    """The bytes before masks of these shapes in their file."""
     told: dict[str, object] = {
         "__metadata__": {
             "shapes": json.dumps({name: list(shape) for name, shape in shapes.items()}, ensure_ascii=False)
@@ -87,7 +87,7 @@ def header(shapes: Shapes) -> bytes:
 
 
 def write_bits(blocks: Iterable[np.ndarray], file: BinaryIO) -> int:
-    """Write a mask that comes in flat blocks of bool; gives how many of its units stay."""
+    """Write a mask that comes in flat blocks of bool; returns the number of its kept units."""
     kept, rest = 0, np.empty(0, dtype=np.bool_)
     for block in blocks:
         kept += int(np.count_nonzero(block))

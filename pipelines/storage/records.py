@@ -1,8 +1,8 @@
-"""What was written of every value in the store: one small file for each, `<study>/.ledger/files/…/<asset>.json`.
+"""A record of every written value in the store: one small file for each, `<study>/.ledger/files/…/<asset>.json`.
 
-A record holds size, time and digest of each file of the value, so that a file which somebody changed afterwards is
-found, and the fingerprints of the samples that the value was made for, so that rows are never read beside those of
-other samples. A copy has other times: its files are then compared by their digests, once.
+A record holds size, time and digest of each file of the value, so that later changes are found. It also holds the
+fingerprints of the samples that the value was made for, so that rows are never read beside those of other samples.
+Copies have other times: their files are then compared by their digests, once.
 """
 
 import hashlib
@@ -23,20 +23,20 @@ from secateur.pipelines.files.whole_files import inside
 from secateur.pipelines.studies.grid import Trial
 
 FOLDER = ".ledger"
-"""Beside the assets of a study: ledgers, and the records of files."""
+"""Folder beside the assets of a study: ledgers, and the records of files."""
 FILES = "files"
-"""The records, in that folder."""
+"""Folder of the records, in that folder."""
 
 How = Literal["changed", "missing", "added"]
 
 
 class StoredError(ValueError):
-    """A value that must not be read as it is; the text says why, and what to materialise."""
+    """A value that must not be read; the text gives the reason, and the asset to materialise."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that is not as it was written; an `added` one lies in the folder of a value and is not of it."""
+    """A file that was changed after writing; an `added` one lies in a value's folder without belonging to it."""
 
     path: Path
     how: How
@@ -47,7 +47,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Written:
-    """A file as it was written: bytes, time in ns, and xxh3-128 of the content, 32 hexadecimal digits."""
+    """A file at the time of writing: bytes, time in ns, and xxh3-128 of the content, 32 hexadecimal digits."""
 
     size: int
     time: int
@@ -55,7 +55,7 @@ class Written:
 
     @classmethod
     def of(cls, path: Path) -> "Written":
-        """The file as it is, read whole."""
+        """The file as it is now, read whole."""
         now = path.stat()
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
@@ -70,7 +70,7 @@ class Record:
     """
 
     names: tuple[str, ...]
-    """From the study down, which is the one in whose folder the record stands."""
+    """Names from the study down; the record lies in the study's folder."""
     trial: Trial | None
     files: Mapping[str, Written]
     samples: Mapping[str, str]
@@ -86,9 +86,9 @@ class Record:
         return sum(file.size for file in self.files.values())
 
     def check(self, root: Path, *, whole: bool = False) -> tuple[list[Fault], "Record"]:
-        """Files that are not as they were written, and the record with the times that files which are have now.
+        """Files that were changed after writing, and the record with the present times of the others.
 
-        A file of its size and time counts as unchanged, unless `whole`: then all are read.
+        A file of its recorded size and time counts as unchanged, unless `whole`: then all are read.
         """
         study, faults, files = root / self.names[0], list[Fault](), dict(self.files)
         for name, written in self.files.items():
@@ -108,7 +108,7 @@ class Record:
         return faults, replace(self, files=files)
 
     def others(self, study: Path) -> Iterator[Path]:
-        """Files in the value's folder, if it is one, that are not of it; hidden ones are of file browsers and tools."""
+        """Files in the value's folder, if it is one, that do not belong to it, except hidden ones of other tools."""
         place = place_of(study.parent, self.names, self.trial)
         for path in sorted(place.rglob("*")) if place.is_dir() else ():
             inner = path.relative_to(place).parts
@@ -125,12 +125,12 @@ class Record:
 
 
 def place_of(root: Path, names: tuple[str, ...], trial: Trial | None) -> Path:
-    """Where a value lives below the root of a store, less its extension."""
+    """The path of a value below the root of a store, without its extension."""
     return root.joinpath(*names, *([trial.selection, str(trial.seed)] if trial else []))
 
 
 def record_place(root: Path, names: tuple[str, ...], trial: Trial | None) -> Path:
-    """Where the record of a value stands."""
+    """The path of a value's record."""
     study, *below = names
     place = place_of(root, (study, FOLDER, FILES, *below), trial)
     return place.with_name(f"{place.name}.json")
@@ -139,14 +139,14 @@ def record_place(root: Path, names: tuple[str, ...], trial: Trial | None) -> Pat
 def record_of(
     root: Path, names: tuple[str, ...], trial: Trial | None, path: Path, samples: Mapping[str, str]
 ) -> Record:
-    """The record of a value that stands at `path`, a file or a folder."""
+    """The record of a value at `path`, a file or a folder."""
     study = root / names[0]
     parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
     return Record(names, trial, {str(part.relative_to(study)): Written.of(part) for part in parts}, dict(samples))
 
 
 def write_record(record: Record, root: Path) -> None:
-    """Write a record whole or not at all. The disk may lose it with the power: its value is then made again."""
+    """Write a record whole or not at all. A loss of power may lose it: its value is then made again."""
     place = record_place(root, record.names, record.trial)
     with disk_errors(place), claimed(place, folder=False) as partial:
         partial.write_text(record.text())
@@ -154,16 +154,16 @@ def write_record(record: Record, root: Path) -> None:
 
 
 def read_record(root: Path, study: str, place: Path) -> Record | None:
-    """The record in a file; None where there is none, or none of a value of the study."""
+    """The record in a file; None for a missing one, or one of a value outside the study."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         record = parsed(study, place.read_text())
         return record if record_place(root, record.names, record.trial) == place else None
     return None
 
 
-@lru_cache(maxsize=2048)  # a step asks again and again for the records of what it reads
+@lru_cache(maxsize=2048)  # a step requests the records of its inputs again and again
 def parsed(study: str, text: str) -> Record:
-    """A record from JSON; raises an error of Python for what is none."""
+    """A record from JSON; raises a built-in error for other texts."""
     content = json.loads(text)
     trial = Trial(*content["trial"]) if content["trial"] else None
     files = {str(inside(Path(), name)): Written(*file) for name, file in content["files"].items()}

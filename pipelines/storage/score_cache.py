@@ -1,8 +1,8 @@
 """Scores by content, so that a row is scored once: the cache behind every pass of a checkpoint over the data.
 
-A score is kept under what it depends on: scorer, version, settings and model fingerprint name a folder of shards of
-(content_hash, score). Shards are ranges of data-set rows, each committed by rename, so a killed pass goes on at the
-next shard; rows whose content is there already are not computed again, wherever they moved.
+The key of a score holds all that it depends on: scorer, version, settings and model fingerprint name a folder of shards
+of (content_hash, score). Shards are ranges of data-set rows, each committed by rename, so a killed pass resumes at the
+next shard; rows whose content has a score are not computed again, wherever they moved.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from secateur.pipelines.files.whole_files import new_file
 from secateur.scorers.contract import Scores
 
 DIGEST = "secateur:digest"
-"""Key of the metadata in which a shard holds the digest of its content."""
+"""Key of the metadata that holds the digest of a shard's content."""
 Compute = Callable[[np.ndarray, list[str]], Mapping[str, Scores]]
-"""(rows int64 `[b]`, names of the scores wanted) -> float32 `[b]` by name."""
+"""(rows int64 `[b]`, names of the requested scores) -> float32 `[b]` by name."""
 
 
 @dataclass(frozen=True)
 class ScoreKey:
-    """What a row's score depends on, besides the row."""
+    """The inputs of a row's score, besides the row."""
 
     scorer: str
     version: str
@@ -38,7 +38,7 @@ class ScoreKey:
 
     @property
     def folder(self) -> str:
-        """Readable, and different for different keys."""
+        """A readable name that differs between keys."""
         content = json.dumps([self.settings, self.model], sort_keys=True, default=str)
         return f"{self.scorer}-{self.version}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
@@ -48,7 +48,7 @@ class ShardRows:
     """Rows of one shard that the same scores miss: the unit of work, of a commit and of resumption."""
 
     start: int
-    """First row of the shard, which may be one that is known."""
+    """First row of the shard, which may have its scores already."""
     rows: np.ndarray
     """int64 `[b]`, ascending."""
     names: list[str]
@@ -79,7 +79,7 @@ class ScoreStore:
     shard: int = 8192
 
     def known(self, key: ScoreKey) -> pl.DataFrame:
-        """Every (content_hash, score) kept under a key, one line per content hash; changed shards are left out."""
+        """Every (content_hash, score) under a key, one line per content hash, without changed shards."""
         parts = [read_shard(path) for path in sorted((self.root / key.folder).glob("*.parquet"))]
         whole = [part for part in parts if part is not None]
         if not whole:
@@ -94,10 +94,10 @@ class ScoreStore:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[dict[str, Scores], Tally]:
-        """Score of every row by name, float32 `[n]` in the order of `hashes`, computing only rows that are not known.
+        """Score of every row by name, float32 `[n]` in the order of `hashes`; computes only missing scores.
 
         Rows of one content are computed once. A part has all scores that miss the same rows of a shard, so that they
-        share their forward pass; it is committed as soon as the pass gives it.
+        share their forward pass; it is committed as soon as the pass yields it.
         """
         rows = pl.DataFrame({"content_hash": hashes, "row": np.arange(len(hashes), dtype=np.int64)})
         first = rows.unique("content_hash", keep="first", maintain_order=True)
@@ -151,7 +151,7 @@ def digest_of(shard: pl.DataFrame) -> str:
 
 
 def read_shard(path: Path) -> pl.DataFrame | None:
-    """A shard of (content_hash, score); None for one that is not as it was written: its rows are scored again."""
+    """A shard of (content_hash, score); None for one that was changed: its rows are scored again."""
     try:
         shard = pl.read_parquet(path)
         return shard if pl.read_parquet_metadata(path).get(DIGEST) == digest_of(shard) else None

@@ -1,8 +1,7 @@
-"""Files that assets hand each other: memory-mapped arrays, Parquet tables, JSON, folders; never pickles.
+"""Files that assets pass to each other: memory-mapped arrays, Parquet tables, JSON, folders; never pickles.
 
-Every asset has one place below the root, `<study>/<asset>[/<selection>/<seed>]`, every write is a rename, and every
-value has a record of its files and of the samples that it was made for (`records.py`), by which it is checked when it
-is read.
+Every asset has one place below the root, `<study>/<asset>[/<selection>/<seed>]`, and every write is a rename. Every
+value has a record of its files and of the samples that it was made for (`records.py`), which is checked on reading.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from secateur.pipelines.studies.signals import BESIDE, samples_behind
 from secateur.trainers.sparse_rows import ENDING, open_inputs
 
 EXTENSIONS = (".npy", ".npz", ".parquet", ".json", "")
-# numpy parses an array's header with `ast`, whose recursion count Python 3.11 shares between threads: two that parse at
-# once may end with a SystemError (CPython issue 106905).
+# numpy parses an array's header with `ast`, whose recursion count Python 3.11 shares between threads: two concurrent
+# parsers may end with a SystemError (CPython issue 106905).
 HEADERS = Lock()
 
 
 @runtime_checkable
 class Named(Protocol):
-    """Dagster's key of an asset, as far as files go: this room does not import dagster."""
+    """Dagster's key of an asset, for paths of files: this folder does not import dagster."""
 
     @property
     def path(self) -> Sequence[str]:
@@ -57,7 +56,7 @@ Key = Named | tuple[str, ...]
 
 def names_of(key: Key) -> tuple[str, ...]:
     """Names of a key from the study down."""
-    if type(key) is tuple:  # most are, and to ask whether something is a protocol's takes as long as to read its file
+    if type(key) is tuple:  # most are, and the test of a protocol takes as long as reading its file
         return key
     return tuple(key.path) if isinstance(key, Named) else key
 
@@ -69,17 +68,17 @@ class Store:
     root: Path
 
     def place(self, key: Key, trial: Trial | None = None) -> Path:
-        """Where an asset's value lives, less its extension."""
+        """The path of an asset's value, without its extension."""
         return place_of(self.root, names_of(key), trial)
 
     def find(self, key: Key, trial: Trial | None = None) -> Path | None:
-        """The file or folder that is there."""
+        """The existing file or folder."""
         place = self.place(key, trial)
         candidates = (place.with_name(place.name + extension) for extension in EXTENSIONS)
         return next((path for path in candidates if path.exists()), None)
 
     def save(self, key: Key, value: Any, trial: Trial | None = None) -> Path:
-        """Write an array, a table or JSON-able data, whole or not at all; a file that is written already is moved."""
+        """Write an array, a table or JSON-able data, whole or not at all; a path of a finished file is moved."""
         with self.recorded(key, trial) as place:
             if isinstance(value, Path):
                 path = place.with_name(place.name + value.suffix)
@@ -96,25 +95,25 @@ class Store:
             else:
                 path = place.with_name(f"{place.name}.json")
                 write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), overwrite=True)
-            for other in {*EXTENSIONS[:-1]} - {path.suffix}:  # of a value of another kind, before
+            for other in {*EXTENSIONS[:-1]} - {path.suffix}:  # an earlier value of another kind
                 place.with_name(place.name + other).unlink(missing_ok=True)
         return path
 
     @contextmanager
     def folder(self, key: Key, trial: Trial | None = None) -> Iterator[Path]:
-        """An empty folder to fill; it takes its place only when the block ends without an error."""
+        """An empty folder to fill; it takes its place only if the block ends without an error."""
         with self.recorded(key, trial) as place, new_folder(place, overwrite=True) as partial:
             yield partial
 
     @contextmanager
     def recorded(self, key: Key, trial: Trial | None = None) -> Iterator[Path]:
-        """The place of a value, for whoever writes it there; when the block ends its files are recorded.
+        """The path of a value, for its writer; when the block ends its files are recorded.
 
-        A writer that is killed leaves a value without a record, one that fails the record that there was.
+        A writer that is killed leaves a value without a record; one that fails leaves the earlier record.
         """
         names = names_of(key)
         record = record_place(self.root, names, trial)
-        aside = hidden_sibling(record)  # a leftover, should this process be killed
+        aside = hidden_sibling(record)  # a leftover if this process is killed
         if record.exists():
             record.replace(aside)
         try:
@@ -129,12 +128,12 @@ class Store:
                 known = {name: text for name, text in behind.items() if text}
                 write_record(record_of(self.root, names, trial, path, known), self.root)
         finally:
-            aside.unlink(missing_ok=True)  # without a record of its own the new value is made again
+            aside.unlink(missing_ok=True)  # without its own record the new value is made again
 
     def fingerprint(self, study: str, samples: str, written: Path | None = None, asset: str = "") -> str:
-        """Fingerprint of the samples that a study holds now under a name, from their record; empty where there is none.
+        """Fingerprint of the samples that a study holds now under a name, from their record; empty without one.
 
-        Of an `asset` of that name, just `written`, it is in the file's own metadata.
+        For an `asset` of that name, just `written`, it comes from the file's own metadata.
         """
         if written is not None and asset == samples:
             return pl.read_parquet_metadata(written).get(FINGERPRINT, "")
@@ -142,7 +141,7 @@ class Store:
         return record.samples.get(samples, "") if record else ""
 
     def content(self, key: Key, trial: Trial | None = None) -> str | None:
-        """Digest of the files of a value by their record, equal where they hold the same; None where there is none."""
+        """Digest of a value's files, from their record, equal for equal content; None without a record."""
         records = list(records_below(self.root, names_of(key), trial))
         if not records or self.find(key, trial) is None:
             return None
@@ -150,18 +149,18 @@ class Store:
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
     def faults(self, key: Key, trial: Trial | None = None) -> list[Fault]:
-        """Files of a value that are not as they were written; of files with other times the content is compared."""
+        """Files of a value that were changed after writing; files with other times are compared by content."""
         found = []
         for record in records_below(self.root, names_of(key), trial):
             faults, now = record.check(self.root)
             found += faults
             if not faults and now != record:
-                with suppress(OSError):  # a store that can only be read
+                with suppress(OSError):  # a read-only store
                     write_record(now, self.root)
         return found
 
     def outdated(self, key: Key, trial: Trial | None = None) -> str:
-        """The asset of samples that are others now than a value was made for; empty where there is none."""
+        """The asset of samples that changed since a value was made for them; empty if none did."""
         names = names_of(key)
         records = list(records_below(self.root, names, trial))
         for samples in samples_behind(names[1]):
@@ -171,13 +170,13 @@ class Store:
         return ""
 
     def holds(self, key: Key, trial: Trial | None = None) -> bool:
-        """Whether a value is there that `load` gives without an error."""
+        """Whether `load` returns a value without an error."""
         return bool(self.find(key, trial)) and not self.outdated(key, trial) and not self.faults(key, trial)
 
     def load(self, key: Key, trial: Trial | None = None, *, of_any_samples: bool = False) -> Any:
-        """Read back: arrays memory-mapped, sparse ones as `SparseRows`, tables lazy, JSON parsed, folders as paths.
+        """Read a value: arrays memory-mapped, sparse ones as `SparseRows`, tables lazy, JSON parsed, folders as paths.
 
-        Raises FileNotFoundError for what is not there, and StoredError for what was changed since it was written, or
+        Raises FileNotFoundError for a missing value, and StoredError for one that was changed after writing, or that
         was made for other samples than the study holds now, unless it may be `of_any_samples`.
         """
         path, names = self.find(key, trial), names_of(key)
@@ -200,13 +199,13 @@ class Store:
         return json.loads(path.read_text()) if path.suffix == ".json" else path
 
     def made_with(self, key: Key) -> str:
-        """The asset whose step writes a value, by its path: its own, or the one that it stands beside."""
+        """The asset whose step writes a value, by its path: its own, or the one beside it."""
         study, name, *below = names_of(key)
         owner = BESIDE.get(name, name)
         return "/".join((study, owner if self.find((study, owner)) else name, *below))
 
     def remove(self, key: Key, trial: Trial | None = None) -> None:
-        """Remove the files of a value and their record, and what holds nothing then."""
+        """Remove the files of a value and their record, and folders that become empty."""
         study = self.root / names_of(key)[0]
         for record in records_below(self.root, names_of(key), trial):
             place = record_place(self.root, record.names, record.trial)
@@ -217,7 +216,7 @@ class Store:
 
 
 def remove_empty(folder: Path, above: Path) -> None:
-    """Remove a folder that holds nothing, and the folders around it that hold nothing then, below another."""
+    """Remove an empty folder, and the folders around it that become empty, below another."""
     while folder != above and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

@@ -1,4 +1,4 @@
-"""One process at a time makes a study: a lock for each, below the store."""
+"""A lock for each study, below the store, so that one process at a time makes it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +21,8 @@ def study_lock(
 ) -> Iterator[None]:
     """Keep other processes from making a study below `root` until the block ends; see `held` for the rest.
 
-    What killed writers of the study left goes first, and so do unfinished preparations and rows of any study, unless
-    they are at work.
+    First removes the leftovers of killed writers of the study, and unfinished preparations and rows of any study,
+    unless their writers are running.
     """
     with held(root / LOCKS / study, f"study {study}", doing, waits=waits, stopped=stopped):
         for folder in (root / study, root / ".cache", root / LOCKS):

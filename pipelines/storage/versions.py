@@ -8,7 +8,7 @@ LIBRARIES = ("accelerate", "datasets", "faiss-cpu", "lightgbm", "numpy", "polars
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions of secateur and of the installed libraries whose numbers enter a selection; not to be changed."""
+    """Versions of secateur and of the installed libraries whose numbers enter a selection; read-only."""
     installed = {"secateur": metadata.version("secateur")}
     for name in LIBRARIES:
         try:

@@ -18,8 +18,9 @@ from small_data import write_payments, write_shapes, write_tickets
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
-from secateur.pipelines.pages.words import number, signed
+from secateur.pipelines.pages.words import mean_of, signed
 from secateur.pipelines.studies.trust import trust
+from secateur.trainers.judging.comparison import Summary
 from secateur.trainers.tasks.contract import Metric
 
 WIDTHS = (360, 768, 1440)
@@ -168,7 +169,7 @@ def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> Non
     for row, line in zip(report["rows"], lines, strict=False):
         shown, told = row["metrics"][metric.name], line.split("\t")
         assert told[0] == row["title"]
-        assert told[2] == f"{number(shown['mean'], metric)} ± {number(shown['half_width'], metric)}"
+        assert told[2] == mean_of(Summary(shown["mean"], shown["half_width"], shown["seeds"]), metric)
         if compared := row["against"].get("random"):
             difference = signed(compared["difference"], metric).replace("-", "\N{MINUS SIGN}")
             assert told[4].startswith(f"{compared['verdict']} {difference}")

@@ -302,7 +302,7 @@ def test_lower_can_be_better_and_random_can_win(
     )
     header, *lines = main_table(report)
     assert header == ["arm", "kept", "sum", "random", "against random"]
-    assert lines[0] == ["random", "0.2", "901.0 ± 2.48", "901.0 ± 2.48", "the baseline"]
+    assert lines[0] == ["random", "0.2", "901.0 ± 2.5", "901.0 ± 2.5", "the baseline"]
     assert lines[1][4].startswith("better -399.0 (p ")
     assert lines[-1][:2] == ["whole", "all"]
     verdicts = {(row.name, row.keep): row.against["random"].verdict for row in report.rows if row.name != "random"}

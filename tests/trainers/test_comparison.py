@@ -1,13 +1,16 @@
 """Intervals and tests against scipy and against tables worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from secateur.pipelines.pages.words import brief, mean_of, sentence
+from secateur.pipelines.pages.words import brief, difference_of, mean_of, sentence
 from secateur.trainers.judging.comparison import (
+    Summary,
     Verdict,
     compare,
     compare_pairs,
@@ -20,6 +23,7 @@ from secateur.trainers.judging.comparison import (
 from secateur.trainers.tasks.contract import Metric
 
 ACCURACY = Metric("accuracy", percent=True)
+LOSS = Metric("loss", higher_is_better=False)
 
 accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 
@@ -49,6 +53,31 @@ def test_one_seed_has_no_interval():
     summary = summarise([0.9])
     assert (summary.mean, summary.half_width, summary.seeds) == (0.9, None, 1)
     assert mean_of(summary, ACCURACY) == "90.0"
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "words"),
+    [
+        (6.2, 0.00132, "6.2000 ± 0.0013"),
+        (2.6749, 0.0417, "2.675 ± 0.042"),
+        (12.34, 5.6, "12.3 ± 5.6"),
+        (1234.5, 56.7, "1,234 ± 57"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (1.0, 1e-9, "1 ± 1e-09"),
+        (3.0, float("inf"), "3 ± inf"),
+    ],
+)
+def test_a_mean_has_the_decimals_of_its_interval(mean, half_width, words):
+    assert mean_of(Summary(mean, half_width, 3), LOSS) == words
+
+
+@pytest.mark.parametrize(
+    ("difference", "half_width", "words"),
+    [(0.0123, 0.0044, "+0.0123 ± 0.0044"), (-0.00001, 0.02, "0.000 ± 0.020"), (-1.26, 0.5, "-1.26 ± 0.50")],
+)
+def test_a_difference_has_the_decimals_of_its_interval(difference, half_width, words):
+    compared = replace(compare({"one": [1.0, 2.0]}, [1.5, 2.5])["one"], difference=difference, half_width=half_width)
+    assert difference_of(compared, LOSS) == words
 
 
 @settings(max_examples=60, deadline=None)

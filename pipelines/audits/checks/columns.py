@@ -1,4 +1,4 @@
-"""Columns of a table that say little: of one value, nearly of one, mostly missing, different in every row."""
+"""Table columns with little information: constant, nearly constant, mostly missing, or different in every row."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from secateur.pipelines.audits.contract import TRAIN, AuditRows
 from secateur.pipelines.data.check import many
 
 ALIKE, MISSING = 0.99, 0.5
-"""Share of rows with the same value from which on a column is nearly constant, and of rows without one."""
+"""Least share of rows with one value for a nearly constant column, and of rows without a value for a missing one."""
 
 
 @check("features")
 def odd_columns(rows: AuditRows) -> Iterator[Odd]:
-    """Columns of the training rows."""
+    """Uninformative columns of the training rows."""
     span = rows.span(TRAIN)
     copies = span.stop - span.start - len(np.unique(rows.inputs[span, 1]))
     yield from of_columns(rows.features[span], copies)
 
 
 def of_columns(features: pl.DataFrame, copies: int = 0) -> Iterator[Odd]:
-    """A sentence for each column that says little; `copies` rows are equal to others and have no id of their own."""
+    """A sentence for each uninformative column; `copies` rows equal others and have no id of their own."""
     height = len(features)
     for column in features.get_columns():
         values = column.fill_nan(None) if column.dtype.is_float() else column

@@ -1,6 +1,6 @@
-"""What a check of an audit is: a function that looks at the rows and says which of them are odd, and why.
+"""The contract of an audit's checks: a function that reads the rows and yields odd ones, with the reason.
 
-A check is one decorated function in a file of this room. It gets the audit's rows and yields what it finds.
+A check is one decorated function in a file of this folder. It gets the audit's rows and yields `Odd`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64
 from secateur.scorers.contract import modules_of
 
 FAR = 3.0
-"""Spreads between the quartiles that a value may lie beyond them (far out: Tukey, Exploratory Data Analysis, 1977)."""
+"""Reach beyond the quartiles, in interquartile ranges (far out: Tukey, Exploratory Data Analysis, 1977)."""
 Kind = Literal["text", "image", "features"]
 
 
@@ -27,7 +27,7 @@ class Odd:
     """Rows that are odd in one way, or a sentence about all of them.
 
     `says` follows "3 train rows of 90: " where there are rows, and is a whole sentence where there are none. `rows` are
-    numbers of the audit, int64 `[m]`, in the order that people should look at them.
+    numbers of the audit, int64 `[m]`, in the order in which people should look at them.
     """
 
     kind: str
@@ -36,12 +36,12 @@ class Odd:
 
 
 Check = Callable[[Any], Iterator[Odd]]
-"""From `AuditRows`."""
+"""A function of `AuditRows`."""
 _DECLARED: dict[str, tuple[frozenset[str], Check]] = {}
 
 
 def check(*kinds: Kind) -> Callable[[Check], Check]:
-    """Declare a check of rows of these kinds, of every kind where none is named."""
+    """Declare a check of rows of these kinds, or of every kind where none is named."""
 
     def declare(function: Check) -> Check:
         _DECLARED[function.__name__] = (frozenset(kinds or ("text", "image", "features")), function)
@@ -52,15 +52,14 @@ def check(*kinds: Kind) -> Callable[[Check], Check]:
 
 @cache
 def checks() -> Mapping[str, tuple[frozenset[str], Check]]:
-    """Every check of this room by name, with the kinds of rows that it reads."""
+    """Every check of this folder by name, with the kinds of rows that it reads."""
     for name in modules_of(sys.modules[__package__ or ""]):
         importlib.import_module(name)
     return dict(sorted(_DECLARED.items()))
 
 
 def fences(values: Float64[np.ndarray, " n"], least: float) -> tuple[float, float]:
-    """What lies below the one or above the other is far out of what the values are among themselves: three spreads
-    between the quartiles, each at least `least`, beyond the quartiles."""
+    """Lower and upper fence for outliers: three interquartile ranges, each at least `least`, beyond the quartiles."""
     low, high = np.quantile(values, [0.25, 0.75])
     reach = FAR * max(float(high - low), least)
     return float(low) - reach, float(high) + reach

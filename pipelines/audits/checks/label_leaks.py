@@ -1,6 +1,6 @@
-"""Features that give the label away, each alone: a column, a word, the size of a picture, the name of the class.
+"""Single features that predict the label almost alone: a column, a word, the size of a picture, the name of the class.
 
-Each is judged by rows that it did not learn from. `gain` is the share of a constant guess's mistakes that it avoids.
+Each is scored on rows that it was not fitted to. `gain` is the share of a constant guess's mistakes that it avoids.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from secateur.pipelines.audits.contract import TRAIN, AuditRows
 from secateur.pipelines.files.shown_text import quoted
 
 GAIN = 0.98
-"""From which on a feature alone gives the label."""
+"""Least gain at which a feature alone gives the label away."""
 MOST, FEWEST = 10_000, 50
-"""Training rows that are read, drawn at random, and least of them."""
+"""Largest sample of training rows, drawn at random, and the least number of rows for a check."""
 FEWEST_OF_LABEL, SHOWN = 10, 3
-"""Rows with a label, and rows without it, from which on it is asked what gives it; words and labels that are named."""
+"""Least number of rows with a label, and of rows without it, for a check of the label; words and labels to name."""
 LEAVES, PER_CLASS = 64, 4
-"""Of a decision tree at least, and of each class."""
+"""Least number of leaves of a decision tree, in all and per class."""
 WORDS = 20_000
-"""Words that are read, the commonest."""
+"""Words in the vocabulary, the commonest."""
 NAMED, RIGHT, SHORTEST = 0.5, 0.95, 3
-"""Share of the texts that hold the name of exactly one class, and of these the share where it is the class given;
-letters of a name."""
+"""Least share of texts with the name of exactly one class, and of these, of texts of that class; shortest name in
+letters."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One label or number of some rows: `values` are int64 classes, 0 and 1 of one label of several, or float64 `[m]`;
-    `name` is empty where rows have one target."""
+    """One label or number of some rows: `values` are int64 classes, 0 and 1 for one of several labels, or float64
+    `[m]`; `name` is empty where rows have one target.
+    """
 
     name: str
     values: Any
@@ -43,7 +44,7 @@ class Target:
 
 @check("features")
 def columns_that_tell(rows: AuditRows) -> Iterator[Odd]:
-    """Columns that give a target by themselves, those that were guessed to be no features among them."""
+    """Columns that give a target away by themselves, including those that the reader excluded from the features."""
     places, targets = sampled(rows)
     if not targets:
         return
@@ -56,8 +57,7 @@ def columns_that_tell(rows: AuditRows) -> Iterator[Odd]:
 
 @check("text")
 def words_that_tell(rows: AuditRows) -> Iterator[Odd]:
-    """Words that all texts of a class or with a label have and no other, the length of texts, and names of classes in
-    texts."""
+    """Words in all texts of a class, or with a label, and in no others; length of texts; names of classes in texts."""
     places, targets = sampled(rows)
     if not targets or rows.task is None:
         return
@@ -71,8 +71,8 @@ def words_that_tell(rows: AuditRows) -> Iterator[Odd]:
 
 
 def sampled(rows: AuditRows) -> tuple[Int64[np.ndarray, " m"], list[Target]]:
-    """Training rows that have a target, and their targets, of each label or number by itself; no targets where there
-    are too few rows, and none that is one value in nearly all of them."""
+    """A sample of training rows with a target, and their targets, one per label or number; no targets for too few rows,
+    and none that is one value in nearly all of them."""
     span = rows.span(TRAIN)
     places = span.start + np.flatnonzero(rows.labelled[span])
     if rows.task is None or rows.targets is None or len(places) < FEWEST:
@@ -94,7 +94,7 @@ def sampled(rows: AuditRows) -> tuple[Int64[np.ndarray, " m"], list[Target]]:
 
 
 def tell_tales(features: pl.DataFrame, targets: Sequence[Target], word: str) -> Iterator[Odd]:
-    """A sentence for each column that gives a target, or several."""
+    """A sentence for each column that gives away one target, or several."""
     for column in features.get_columns():
         gains = [(gain, target) for target in targets if (gain := gain_of(column, target.values)) >= GAIN]
         if gains:
@@ -111,7 +111,7 @@ def tell_tales(features: pl.DataFrame, targets: Sequence[Target], word: str) -> 
 
 
 def named(names: Sequence[str], word: str) -> str:
-    """The targets that something gives."""
+    """The targets that a feature gives away."""
     if names == [""]:
         return f"the {word}"
     shown = ", ".join(map(quoted, names[:SHOWN]))
@@ -125,8 +125,8 @@ def rising(column: pl.Series) -> bool:
 
 
 def gain_of(column: pl.Series, targets: Any) -> float:
-    """How much of the targets one column gives, at most 1: of classes the share of mistakes of the most frequent class
-    that it avoids, of numbers the share of their variance; by halves that learn from each other."""
+    """Gain of one column, at most 1: for classes the share of mistakes of the most frequent class that it avoids, for
+    numbers the share of explained variance; by two-fold cross-validation."""
     half = np.random.default_rng(1).permutation(len(targets)) % 2
     told = np.empty(len(targets), targets.dtype if targets.dtype.kind == "i" else np.float64)
     for number in (0, 1):
@@ -145,7 +145,7 @@ def gain_of(column: pl.Series, targets: Any) -> float:
 
 
 def tree_of(targets: Any) -> Any:
-    """A decision tree with leaves enough for a few stretches of each class."""
+    """A decision tree with enough leaves for a few intervals of each class."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     if targets.dtype.kind == "i":
@@ -155,7 +155,7 @@ def tree_of(targets: Any) -> Any:
 
 
 def by_value(learned: Int64[np.ndarray, " m"], targets: Any, held: Int64[np.ndarray, " h"]) -> Any:
-    """The commonest class, or the mean number, of the rows with the same value, of all rows where none has it."""
+    """The commonest class, or the mean number, of the rows with the same value; of all rows for an unknown value."""
     frame = pl.DataFrame({"code": learned, "target": targets})
     best = pl.col("target").mean() if targets.dtype.kind == "f" else pl.col("target").mode().min()
     told = pl.DataFrame({"code": held}).join(
@@ -165,11 +165,11 @@ def by_value(learned: Int64[np.ndarray, " m"], targets: Any, held: Int64[np.ndar
 
 
 def words_of_classes(texts: pl.Series, labels: Int64[np.ndarray, " m"], names: tuple[str, ...]) -> Iterator[Odd]:
-    """One finding where nearly all rows are of a class that one word gives away."""
+    """One finding where a single word identifies the class of nearly all rows."""
     classes, codes = np.unique(labels, return_inverse=True)
     words, judged = words_for(texts, np.asarray(codes[None] == np.arange(len(classes))[:, None]))
     sizes = np.bincount(codes, minlength=len(classes))
-    # A class that is known by the absence of another's word needs none of its own.
+    # The absence of the other classes' words identifies one class without a word.
     given = judged >= GAIN
     if sizes[given].sum() < NAMED * len(labels) or given.sum() < len(classes) - 1:
         return
@@ -189,8 +189,9 @@ def words_of_labels(texts: pl.Series, targets: Sequence[Target]) -> Iterator[Odd
 
 
 def words_for(texts: pl.Series, there: Bool[np.ndarray, "k m"]) -> tuple[list[str], Float64[np.ndarray, " k"]]:
-    """For each of `k` classes or labels, of which `there` says which texts have it, the word that agrees best with it
-    in one half of the texts, and how well it agrees in the other half (F1)."""
+    """For each of `k` classes or labels, whose texts `there` marks, the word that agrees best with it in one half of
+    the texts, and its agreement in the other half (F1).
+    """
     from sklearn.feature_extraction.text import CountVectorizer
 
     try:
@@ -213,7 +214,7 @@ def agreements(words: Any, there: Bool[np.ndarray, "k m"]) -> Float64[np.ndarray
 
 
 def names_of_classes(texts: pl.Series, labels: Int64[np.ndarray, " m"], names: tuple[str, ...]) -> Iterator[Odd]:
-    """One finding where most texts hold the name of their class."""
+    """One finding where most texts contain the name of their class."""
     usable = [place for place, name in enumerate(names) if len(name) >= SHORTEST and not name.isdecimal()]
     if len(usable) < 2:
         return
@@ -231,5 +232,5 @@ def names_of_classes(texts: pl.Series, labels: Int64[np.ndarray, " m"], names: t
 
 
 def name_of(label: int, names: tuple[str, ...]) -> str:
-    """A class as people know it."""
+    """The name of a class."""
     return repr(names[label]) if label < len(names) else str(label)

@@ -11,14 +11,14 @@ from secateur.pipelines.audits.checks.contract import Odd, check, fences
 from secateur.pipelines.audits.contract import AuditRows
 
 LEAST = 0.5
-"""Of the spread between the quartiles, in doublings: a factor of 1.4."""
+"""Least interquartile range, in doublings: a factor of 1.4."""
 FEWEST = 20
-"""Texts from which on there is a distribution."""
+"""Least number of texts for a distribution."""
 
 
 @check("text")
 def extreme_lengths(rows: AuditRows) -> Iterator[Odd]:
-    """Texts whose length lies far out of the lengths of all others, on a scale of doublings."""
+    """Texts whose length is far out of the distribution of lengths, on a log2 scale."""
     lengths = rows.texts.str.strip_chars().str.len_chars().to_numpy().astype(np.int64)
     if (lengths > 0).sum() < FEWEST:
         return
@@ -29,7 +29,7 @@ def extreme_lengths(rows: AuditRows) -> Iterator[Odd]:
 
 
 def extremes(lengths: Int64[np.ndarray, " n"]) -> tuple[int, int, Int64[np.ndarray, " s"], Int64[np.ndarray, " l"]]:
-    """The least and the greatest usual length, and the rows beyond, the farthest ones first; empty ones are none."""
+    """The least and the greatest usual length, and the rows beyond, the farthest first; empty texts are ignored."""
     low, high = fences(np.log2(lengths[lengths > 0]), LEAST)
     shortest, longest = int(np.ceil(2**low)), int(2**high)
     short = np.flatnonzero((lengths > 0) & (lengths < shortest))

@@ -1,4 +1,4 @@
-"""Pictures that show nothing, or not as much as the others: blank, cut, dark, bright, of an odd size or shape."""
+"""Pictures with no content, or unlike the others: blank, cut, dark, bright, of an odd size or shape."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from secateur.pipelines.audits.contract import AuditRows
 from secateur.pipelines.audits.seen import Measures
 
 BLANK = 2.0
-"""Of 255: how far values of a picture without content may differ."""
+"""Largest range of values of a blank picture, of 255."""
 CUT = 0.1
-"""Share of rows of plain grey from which on it is no part of a scene."""
+"""Least share of plain grey rows that marks a cut file rather than a scene."""
 SHADES, DOUBLINGS = 8.0, 0.1
-"""Least spreads between quartiles: of brightness, of 255; of sides, in doublings."""
+"""Least interquartile ranges: of brightness, of 255; of sides, in doublings."""
 FEWEST = 20
-"""Pictures from which on there is a distribution."""
+"""Least number of pictures for a distribution."""
 
 
 @check("image")
 def odd_pictures(rows: AuditRows) -> Iterator[Odd]:
-    """Everything that a picture's size and brightness tell."""
+    """Findings from the pictures' sizes and brightness."""
     measures = rows.seen.measures
     yield from blank_or_cut(measures)
     yield from leaks_of(rows, measures)
@@ -33,7 +33,7 @@ def odd_pictures(rows: AuditRows) -> Iterator[Odd]:
 
 
 def leaks_of(rows: AuditRows, measures: Measures) -> Iterator[Odd]:
-    """Sizes and brightness that give the target by themselves."""
+    """Sizes and brightness that give the target away by themselves."""
     places, targets = sampled(rows)
     if targets:
         told = {name: measures.of(name)[places] for name in ("width", "height", "mean")}
@@ -41,7 +41,7 @@ def leaks_of(rows: AuditRows, measures: Measures) -> Iterator[Odd]:
 
 
 def blank_or_cut(measures: Measures) -> Iterator[Odd]:
-    """Pictures of one colour, and those whose lower end is filled in."""
+    """Pictures of one colour, and those with a grey lower end."""
     blank = measures.of("brightest") - measures.of("darkest") <= BLANK
     yield Odd("blank", "blank, of one colour", np.flatnonzero(blank))
     says = "plain grey over the last tenth of the height or more, as decoders fill in for missing bytes: cut files"
@@ -52,7 +52,7 @@ def far_out(measures: Measures) -> Iterator[Odd]:
     """Pictures far darker, brighter, larger, smaller, wider or higher than the others."""
     shown = measures.of("brightest") - measures.of("darkest") > BLANK
     high, low = (np.where(shown, measures.of(name), np.nan) for name in ("high", "low"))
-    # Of pictures that are nearly all alike, a fence alone would call white ones dark: see the digits of scikit-learn.
+    # Among nearly equal pictures, a fence alone would call white ones dark: see the digits of scikit-learn.
     dark, dark_end = beyond(high, SHADES, below=True, most=median(high) / 2)
     yield Odd("dark", f"dark: 19 of 20 pixels are below {dark_end:.0f} of 255, which is far below the others", dark)
     bright, bright_end = beyond(low, SHADES, below=False, most=(255 + median(low)) / 2)
@@ -72,7 +72,7 @@ def far_out(measures: Measures) -> Iterator[Odd]:
 
 
 def median(values: Float64[np.ndarray, " n"]) -> float:
-    """Of the values that are known; NaN where none is."""
+    """Median of the known values; NaN without any."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else float("nan")
 
@@ -80,7 +80,7 @@ def median(values: Float64[np.ndarray, " n"]) -> float:
 def beyond(
     values: Float64[np.ndarray, " n"], least: float, *, below: bool, most: float | None = None
 ) -> tuple[Int64[np.ndarray, " m"], float]:
-    """Rows beyond a fence and, where it is given, beyond `most`, the farthest ones first, and the farther of both."""
+    """Rows beyond a fence and, if given, beyond `most`, the farthest first, and the farther of the two limits."""
     known = values[np.isfinite(values)]
     if len(known) < FEWEST:
         return np.zeros(0, np.int64), float("nan")

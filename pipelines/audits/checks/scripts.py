@@ -23,12 +23,12 @@ SCRIPTS = {
 }
 OTHER = "another script"
 OWN = 0.05
-"""Share of the texts from which on a script is one of the data's own."""
+"""Least share of the texts for a script to be one of the data's own."""
 
 
 @check("text")
 def other_scripts(rows: AuditRows) -> Iterator[Odd]:
-    """Texts whose letters are mostly of a script that less than a twentieth of the texts is written in."""
+    """Texts whose letters are mostly of a script that fewer than a twentieth of the texts use."""
     script = scripts_of(rows.texts)
     written = script.drop_nulls()
     shares = written.value_counts(normalize=True)
@@ -39,8 +39,7 @@ def other_scripts(rows: AuditRows) -> Iterator[Odd]:
 
 
 def scripts_of(texts: pl.Series) -> pl.Series:
-    """The script of more than half of each text's letters, String `[n]`, null where none is, or where there is no
-    letter."""
+    """The script of more than half of each text's letters, String `[n]`; null where none is, and for no letters."""
     letters = texts.str.count_matches(r"\p{L}").fill_null(0).to_numpy()
     found = np.full(len(texts), None, object)
     left = np.flatnonzero(letters > 0)
@@ -50,9 +49,9 @@ def scripts_of(texts: pl.Series) -> pl.Series:
         left = left[~most]
         if not len(left):
             break
-    # What is left are mixtures of these, and letters of none of them.
+    # The rest are mixtures of these scripts, and letters of other ones.
     known = "".join(SCRIPTS.values()).replace("[", "").replace("]", "")
     mixed = 2 * texts.gather(left).str.count_matches(f"[{known}]").to_numpy() > letters[left]
     found[left[~mixed]] = OTHER
-    # As a list: polars takes the type of an array of objects from its first one, which may be null.
+    # As a list: polars takes the type of an object array from its first element, which may be null.
     return pl.Series("script", found.tolist(), dtype=pl.String)

@@ -1,4 +1,4 @@
-"""Groups of rows that stand in several parts: a model that has seen a group's rows in training knows the others."""
+"""Groups with rows in several parts: a model that learned a group's rows in training knows the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from secateur.pipelines.data.check import many
 
 @check()
 def straddling_groups(rows: AuditRows) -> Iterator[Odd]:
-    """Rows of other parts whose group is in training, where the audit knows a column of groups."""
+    """Rows of other parts whose group is also in training, where the audit knows a column of groups."""
     groups = rows.column("group")
     if groups is None:
         return
@@ -25,7 +25,7 @@ def straddling_groups(rows: AuditRows) -> Iterator[Odd]:
 
 
 def straddling(groups: pl.Series, part: np.ndarray) -> tuple[np.ndarray, int]:
-    """Rows beyond training whose group is in training, group by group, and how many such groups there are."""
+    """Rows outside training whose group is in training, group by group, and the number of such groups."""
     frame = pl.DataFrame({"group": groups, "part": part}).with_row_index("row")
     known = frame.filter((pl.col("part") == TRAIN) & pl.col("group").is_not_null()).select("group").unique()
     beyond = frame.filter(pl.col("part") != TRAIN).join(known, on="group", how="semi").sort("group", "row")

@@ -1,4 +1,4 @@
-"""Rows without a label, or with a number that no model can learn: nothing is said of their labels."""
+"""Rows without a label, or with a number that no model can learn; the audit does not check their labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from secateur.pipelines.audits.contract import AuditRows
 
 @check()
 def no_label(rows: AuditRows) -> Iterator[Odd]:
-    """Rows of parts that have the columns of labels, whose input can be read and whose label is none."""
+    """Rows with a readable input and no label, in parts with columns of labels."""
     having = [part for part, columns in rows.columns.items() if columns.labels]
     if rows.targets is None or not having:
         return
