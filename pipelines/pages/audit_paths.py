@@ -41,7 +41,7 @@ def refuse_table(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
 
 
 def refuse_file(path: Path, inputs: Iterable[Path], endings: tuple[str, ...], how: str, *, overwrite: bool) -> None:
-    """Raise ValueError or FileExistsError for another suffix, an input, a link, a device, or an existing file."""
+    """Raise ValueError or FileExistsError for another suffix, an input, a link, a device, or a file to keep."""
     refuse_inputs(path, inputs)
     if path.suffix not in endings:
         raise ValueError(f"{path}: {how}; let the name end so")
