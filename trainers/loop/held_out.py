@@ -20,7 +20,7 @@ BATCH = 512
 
 
 class HeldOut:
-    """Shows held-out samples to observers after each epoch, in evaluation mode, not augmented; a `Checkpoint` of `train`.
+    """A `Checkpoint` of `train` that shows held-out samples to observers, in evaluation mode and not augmented.
 
     `rows` int64 `[m]` are the held-out rows; observers have the length of all data. Passes each call on to `then`.
     """

@@ -24,8 +24,8 @@ class Point:
 
 @dataclass
 class LearningCurve:
-    """Points of one run: `evaluations` of them after equal shares of its steps, or of its epochs if a sampler sets their
-    length. A run of fewer steps has a point after each.
+    """Points of one run: `evaluations` of them after equal shares of its steps, or of its epochs if a sampler sets
+    their length. A run of fewer steps has a point after each.
     """
 
     judge: Callable[[nn.Module], Mapping[str, float]]

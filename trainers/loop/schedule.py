@@ -86,8 +86,8 @@ class Schedule:
     """The epochs of a run and its progress, over fixed rows or over those of a sampler.
 
     With `config.steps` a run has exactly that many optimiser steps, over as many epochs as necessary, and progress
-    counts steps. With `config.epochs` it has that many epochs; under a sampler, whose later epochs have unknown lengths,
-    all count equally for progress.
+    counts steps. With `config.epochs` it has that many epochs; under a sampler, whose later epochs have unknown
+    lengths, all count equally for progress.
     """
 
     config: TrainingConfig
