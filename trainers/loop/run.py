@@ -237,7 +237,7 @@ class Run:
     def tell(
         self, batch: TrainingBatch, apart: list[torch.Tensor] | None, descended: list[torch.Tensor], step: slice
     ) -> None:
-        """Pass a batch to observers, sampler and totals; observers get one with repeated ids in parts without repeats."""
+        """Pass a batch to observers, sampler and totals; observers get repeated ids in parts without repeats."""
         turns = [batch]
         if apart is not None:
             places = [each.to(self.device, non_blocking=True) for each in apart]

@@ -3,11 +3,11 @@
 With a sampler `config.steps` means exactly that many optimiser steps over as many epochs as necessary, and
 `config.epochs` that many epochs of the sampler; in both cases the schedule ends with the run.
 
-`batch_size` is that of an optimiser step. `config.accumulate` divides a batch into parts, and several processes launched
-together divide it into shares. The gradient is that of the whole batch, and observers and sampler get the whole batch in
-every process; batch norm measures parts, and with several processes on the CPU shares. All processes make the same
-call; only the first one writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss scaler may skip
-steps, usually the first few; they count.
+`batch_size` is that of an optimiser step. `config.accumulate` divides a batch into parts, and several processes of one
+launch divide it into shares. The gradient is that of the whole batch, and observers and sampler get the whole batch
+in every process; batch norm measures parts, and with several processes on the CPU shares. All processes make the same
+call; only the first one writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss scaler may
+skip steps, usually the first few; they count.
 
 >>> import numpy as np
 >>> inputs = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
@@ -96,10 +96,10 @@ def train(
     to hold pruned ones at zero. A new `curve` records metrics during the run; its time does not count. `shown` writes
     the samples of each epoch with their weights.
 
-    A step minimises the mean over its batch of `sampler.weights(ids)` times `objective`, by default the task's loss with
-    the config's label smoothing. Observers and the sampler get ids, outputs, targets and the task's per-sample losses of
-    each batch before the update, with any objective. Initial weights and order depend on `seed` (and the sampler's)
-    alone; on a CPU the same call gives the same bits.
+    A step minimises the mean over its batch of `sampler.weights(ids)` times `objective`, by default the task's loss
+    with the config's label smoothing. Observers and the sampler get ids, outputs, targets and the task's per-sample
+    losses of each batch before the update, with any objective. Initial weights and order depend on `seed` (and the
+    sampler's) alone; on a CPU the same call gives the same bits.
 
     With `snapshots` the run saves its state at intervals; after a kill the same call with new observers and a new
     sampler resumes it. Raises ValueError for arguments that do not fit each other, for targets that the task does not

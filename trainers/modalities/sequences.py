@@ -180,8 +180,8 @@ class SequenceEncoder:
                 yield error
 
     def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
-        """Each sample of a batch as pieces of text; raises RowFault for the first fault, with all rows of the batch that
-        have it."""
+        """Each sample of a batch as pieces of text; raises RowFault for the first fault, with all rows of the batch
+        that have it."""
         found = list(self.rendered(table))
         unfit = {first + row: one for row, one in enumerate(found) if isinstance(one, Unfit)}
         if unfit:
