@@ -80,8 +80,8 @@ class Model(nn.Sequential):
         self.task, self.learned, self.built_by = task, dict(learned), built_by
 
     def forward(self, inputs: torch.Tensor, lesson: Any = None) -> torch.Tensor:
-        """Outputs `[b, width]`; with a teacher's `lesson`, which `TokenLosses` takes, one more column. Raises ValueError
-        if the network, which may be a user's own, returns another shape."""
+        """Outputs `[b, width]`; with a teacher's `lesson`, which `TokenLosses` takes, one more column. Raises
+        ValueError if the network, which may be a user's own, returns another shape."""
         told = () if lesson is None else (lesson,)
         outputs: Any = self[1](self[0](inputs), *told)
         expected = (len(inputs), self.task.width + len(told))

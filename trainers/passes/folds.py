@@ -32,8 +32,8 @@ def groups_of(data: Data) -> Int64[np.ndarray, " n"]:
 def folds_of(
     groups: Shaped[np.ndarray, " n"], strata: Int64[np.ndarray, " n"], folds: int, *, seed: int = 0
 ) -> Int64[np.ndarray, " n"]:
-    """The fold of each sample. Groups go to the folds in turn, stratum by stratum, in an order drawn by the seed, so the
-    numbers of a stratum's groups differ by at most one between folds. A group has the stratum of its first sample.
+    """The fold of each sample. Groups go to the folds in turn, stratum by stratum, in an order drawn by the seed; so
+    the numbers of a stratum's groups differ by at most one between folds. A group has the stratum of its first sample.
 
     Raises ValueError for fewer groups than folds.
     """

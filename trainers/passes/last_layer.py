@@ -17,8 +17,8 @@ def last_layer_factors(
 ) -> Iterator[tuple[slice, Factors]]:
     """Batches of rows with the factors of their gradients by the last layer, float32.
 
-    The gradient is that of the loss behind `CheckpointBatch.error`, summed over the parts of a target. Raises ValueError
-    that names rows with NaN or infinite factors, and NotImplementedError for a task without `error`.
+    The gradient is that of the loss behind `CheckpointBatch.error`, summed over the parts of a target. Raises
+    ValueError that names rows with NaN or infinite factors, and NotImplementedError for a task without `error`.
     """
     model.to(device).eval()
     for start in range(0, len(data), batch_size):
