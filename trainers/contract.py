@@ -158,9 +158,7 @@ class TrainingConfig(Settings):
     epochs: Annotated[
         int | None, Field(ge=0, le=10**6, description="passes over the kept samples; 0: a proxy stays untrained")
     ] = None
-    steps: Annotated[
-        int | None, Field(ge=1, le=10**9, description="optimiser steps, whatever the number of samples")
-    ] = None
+    steps: Annotated[int | None, Field(ge=1, le=10**9, description="optimiser steps, for any number of samples")] = None
     batch_size: Annotated[int, Field(ge=1, le=10**7, description="samples per optimiser step")] = 64
     optimiser: Annotated[Literal["adamw", "sgd"], Field(description="the optimiser")] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, le=1000, description="peak of the schedule")] = 1e-3
@@ -194,9 +192,7 @@ class TrainingConfig(Settings):
             "padding; 0: no sorting",
         ),
     ] = 0
-    channels_last: Annotated[bool, Field(description="channels-last memory layout of networks for images")] = (
-        False
-    )
+    channels_last: Annotated[bool, Field(description="channels-last memory layout of networks for images")] = False
     compile: Annotated[bool, Field(description="torch.compile the network; its minutes pay off in long runs")] = False
     augmentation: Annotated[Augmentation | None, Field(description="random augmentation of training images")] = None
     loading: Annotated[

@@ -10,8 +10,8 @@ Ben-Baruch et al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.0
 data: the fewer samples stay, the higher alpha should be. A higher alpha also reduces the harm of wrong labels, because
 the KL part does not read labels.
 
-Observers and in-training samplers see the task's plain loss, whatever loss the training minimises (see `Objective`),
-and their weights multiply the whole loss of a sample. In code:
+Observers and in-training samplers see the task's plain loss, not the training loss (see `Objective`); samplers' weights
+multiply the whole loss of a sample. In code:
 
     settings = Distillation(temperature=2.0)
     taught = train(data, settings.config_for(config), seed=settings.seed)
@@ -53,9 +53,7 @@ class Distillation(Settings):
     teacher: Annotated[
         TrainingConfig | Path | None,
         STUDY_PATHS,
-        Field(
-            description="a config, or the folder of a trained model; default: the students' config on all samples"
-        ),
+        Field(description="a config, or the folder of a trained model; default: the students' config on all samples"),
     ] = None
     alpha: Annotated[Share | None, Field(description="weight of the teacher; by `curve` if left out")] = None
     curve: Annotated[Curve, Field(min_length=1, description="weight of the teacher by share kept")] = (
@@ -65,7 +63,7 @@ class Distillation(Settings):
     tune: Annotated[bool, Field(description="choose temperature and curve on held-out training samples")] = False
     top_k: Annotated[
         int | None,
-        Field(ge=1, description="classes cached per sample, default all; with task sft tokens per token, default 32"),
+        Field(ge=1, description="classes cached per sample, default all; with task sft logits per token, default 32"),
     ] = None
     cache: Annotated[bool, Field(description="cache the teacher's logits; augmented samples are never cached")] = True
     seed: Annotated[int, Field(ge=0, description="seed of the teacher; students count from 0")] = 1000

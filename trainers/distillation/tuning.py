@@ -1,7 +1,7 @@
 """Tuning of the teacher's weight and temperature on a validation split of the training samples.
 
-The search trains its teacher on the pool alone: one trained on the held-out samples would pass on what it memorised of
-them. The search never reads test samples.
+The search trains its teacher on the pool alone: one trained on the held-out samples would pass on their memorised
+labels. The search never reads test samples.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -60,7 +60,7 @@ class NarrowedNetwork(BigNetwork):
 
     @property
     def norms(self) -> dict[str, str]:
-        """The batch norm behind each layer; raises ValueError where there is none."""
+        """The batch norm behind each layer; raises ValueError for a layer without one."""
         bare = [name for name, layer in self.channels.items() if layer.norm is None]
         if bare:
             raise ValueError(f"slimming: there is no batch norm behind layer {bare[0]!r}; set method: l1_filter")

@@ -187,7 +187,7 @@ def own(settings: type[BaseModel], trial: ArmTrial) -> dict[str, Any]:
 
 
 def experiment_named(name: str) -> type[Experiment] | None:
-    """The experiment in the module of that name, None where there is none; no other module is imported.
+    """The experiment in the module of that name, or None; imports no other module.
 
     Raises ValueError for a module that cannot be imported.
     """

@@ -82,9 +82,9 @@ class DifferentiablePruning(Experiment):
         data: DataName = "digits",
         model: NetworkName = NETWORK,
         width: Count = 64,
-        form: Annotated[
-            Form, Field(description="unit of pruning; keep counts weights, or filters with channel")
-        ] = ("unstructured"),
+        form: Annotated[Form, Field(description="unit of pruning; keep counts weights, or filters with channel")] = (
+            "unstructured"
+        ),
         m: Annotated[int, Field(ge=2, description="inputs in a group of n_of_m; keep times m must be whole")] = 4,
         epochs: Annotated[int, Field(ge=2, description="total epochs of every run")] = 40,
         dense: Annotated[float, Field(gt=0, lt=1, description="share of the epochs before pruning starts")] = 0.25,

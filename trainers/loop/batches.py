@@ -103,7 +103,7 @@ class Collated:
         self.data, self.device = data, device
 
     def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[Any]:
-        """As `Source` says."""
+        """As `Source.batches`."""
         for part in parts:
             yield self.data.take(ids.numpy()[part]).network_inputs(self.device)
 

@@ -1,6 +1,6 @@
 """The fit of a training run to its own samples, by the outputs for each at its latest presentation.
 
-An observer, so it needs no forward pass of its own: the outputs are those of the training batches, before each update,
+An observer, so it needs no additional forward pass: the outputs are those of the training batches, before each update,
 with augmentation if the config augments.
 """
 

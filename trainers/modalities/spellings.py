@@ -17,7 +17,7 @@ REAL: Final = (
 
 
 def marks_of(missing: Sequence[str] | Mapping[str, Sequence[str]], name: str) -> Sequence[str]:
-    """Texts that stand for a missing value in a column."""
+    """Texts that mean a missing value in a column."""
     return missing.get(name, ()) if isinstance(missing, Mapping) else missing
 
 

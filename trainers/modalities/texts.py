@@ -59,7 +59,7 @@ class TextEncoding(Settings):
         ),
     ] = None
     vocabulary: Annotated[int, Field(ge=64, description="largest number of tokens of a trained tokenizer")] = 4000
-    lower_case: Annotated[bool, Field(description="a trained tokenizer lowers the case of texts")] = True
+    lower_case: Annotated[bool, Field(description="lower-case texts for a trained tokenizer")] = True
     terms: Annotated[
         int, Field(ge=1, description="largest number of TF-IDF terms: words, pairs of words, character sequences")
     ] = 2048

@@ -103,7 +103,7 @@ def check_name(model: str) -> None:
 
 
 def check_config(config: TrainingConfig, *, untrained: bool = False) -> None:
-    """Raise ValueError as `check_name`, for unknown settings of built-in models, and for 0 epochs unless `untrained`."""
+    """Raise ValueError as `check_name`, for wrong settings of a built-in model, and for 0 epochs unless `untrained`."""
     check_name(config.model)
     if config.epochs == 0 and not untrained:
         raise ValueError("epochs: 0 trains nothing; at least 1")

@@ -187,7 +187,7 @@ def check_bound(keep: float, eta: float) -> float:
 
 
 def made_up(q: float, keep: float, kept: int, entries: int) -> float:
-    """Correct q for a tensor that keeps `kept` of `entries` entries instead of the share `keep`, by the ratio of shares.
+    """q corrected for a tensor that keeps `kept` of `entries` entries instead of the share `keep`, by their ratio.
 
     Without it, one kept entry of 10 at a budget of a hundredth would count a hundredfold. 1 for a tensor without kept
     entries.

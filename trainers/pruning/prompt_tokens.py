@@ -224,7 +224,7 @@ class Evaluator:
                     found[text, label] = float(each.mean() if self.per_token else each.sum())
 
     def tail_logits(self, rows: Sequence[Sequence[int]], last: int) -> torch.Tensor:
-        """Logits of at least the last `last` tokens of each row, `[rows, positions, tokens]`; the shortest row is first.
+        """Logits of at least the last `last` tokens of each row, `[rows, positions, tokens]`; the shortest row first.
 
         Padding is on the right for any tokenizer: later tokens have no effect in a causal model, and positions are
         those of the text alone.

@@ -103,7 +103,7 @@ class Task(Signals, ABC):
 
     @abstractmethod
     def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
-        """Raise ValueError that names the rows, of these or of all, with targets that this task cannot learn, and why."""
+        """Raise ValueError with the reason and the rows, of these or of all, whose targets this task cannot learn."""
 
     @abstractmethod
     def tensor(self, targets: Shaped[np.ndarray, "n ..."]) -> Shaped[torch.Tensor, "n ..."]:

@@ -86,7 +86,7 @@ class OwnTask(Task):
         return [str(name) for name in self.groups(split) or ()]
 
     def probed(self) -> OwnTask:
-        """Itself, after a forward pass of two samples that finds the signals of `OF_NETWORK` which its network lacks."""
+        """Itself, after a forward pass of two samples that finds the missing signals of `OF_NETWORK`."""
         with torch.random.fork_rng():
             model, samples = self.model().eval(), self.samples("train")
             batch = self.collate([samples[row] for row in range(min(2, len(samples)))])

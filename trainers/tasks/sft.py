@@ -173,9 +173,9 @@ class Sft(Task):
             return self.losses(batch.models[-1](inputs).float(), batch.targets)
 
     def evaluate(self, outputs: Float[np.ndarray, "n 3"], targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """`nll` is the mean over all tokens, `row_nll` the mean over rows of each row's mean, `exact_match` the share of
-        rows with the completion that greedy decoding would write; `nll_…` and `exact_match_…` are those of each domain
-        with rows.
+        """`nll` is the mean over all tokens, `row_nll` the mean over rows of each row's mean, `exact_match` the share
+        of rows with the completion that greedy decoding would write; `nll_…` and `exact_match_…` are those of each
+        domain with rows.
 
         Greedy decoding writes a completion exactly if each of its tokens has the highest logit given all earlier ones,
         because up to the first other token it reads the completion. So the evaluation generates no text.
