@@ -91,7 +91,7 @@ class Data:
         return cls(Rows(samples, task.collate), task.strata_of(split, len(samples)), task)
 
     def take(self, rows: Shaped[np.ndarray, " m"]) -> Data:
-        """The same data at a keep mask or at row numbers."""
+        """The samples of a keep mask or of row numbers, as data of the same task."""
         some = self.inputs.take(rows) if isinstance(self.inputs, SparseRows) else self.inputs[rows]
         return replace(self, inputs=some, targets=self.targets[rows])
 
@@ -104,7 +104,7 @@ class Data:
         return inputs if device is None else inputs.to(device)
 
     def blocks(self, size: int = 4096, *, rows: Int64[np.ndarray, " m"] | None = None) -> Iterator[Data]:
-        """The data, or these rows of it, in blocks, for passes that must not hold it all."""
+        """The data, or these rows of it, in blocks of `size`, for passes that hold one block at a time."""
         for start in range(0, len(self) if rows is None else len(rows), size):
             yield self.take(
                 np.arange(start, min(start + size, len(self))) if rows is None else rows[start : start + size]

@@ -68,7 +68,7 @@ class Teacher:
     def distance(
         self, batch: TrainingBatch, inputs: torch.Tensor, task: Task, *, temperature: float
     ) -> Float[torch.Tensor, " b"]:
-        """How far the student's outputs are from the teacher's, one number per sample with gradient."""
+        """Distance of the student's outputs to the teacher's, one number per sample with gradient."""
         return task.distance(self(batch.ids, inputs, task), batch.outputs, temperature=temperature)
 
     def _places(self, task: Task, device: torch.device) -> Int64[torch.Tensor, " width"] | None:

@@ -41,7 +41,7 @@ METHODS = {
 
 
 class NarrowedNetwork(BigNetwork):
-    """The big network, whose channels are scored."""
+    """The big network with its removable channels."""
 
     @cached_property
     def channels(self) -> Mapping[str, ChannelLayer]:

@@ -211,7 +211,7 @@ class Tensor:
 
     @property
     def delta(self) -> np.ndarray:
-        """Float32 `[outputs, inputs]`."""
+        """The delta, float32 `[outputs, inputs]`."""
         delta = self.pruning.deltas[self.name].numpy()
         return delta.reshape(len(delta), -1)
 
