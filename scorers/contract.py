@@ -2,8 +2,8 @@
 
 Two kinds share one registry. A *scorer* is a decorated pure function: its positional parameters name the
 signals that it reads, its keyword-only parameters are its settings. An *observer* watches a training run
-batch by batch and keeps O(N) accumulators. Assets, launchpad forms, stored metadata and the laws that
-tests hold all of them to follow from these declarations.
+batch by batch and keeps O(N) accumulators. These declarations define assets, launchpad forms, stored
+metadata and the laws in the tests.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Scores = Float32[np.ndarray, " n"]
 Meaning = Literal["harder", "easier", "longer", "more uncertain", "sparser", "denser"]
 HighMeans = Literal[Meaning, "likelier mislabelled", "more important"]
 Unit = Literal["sample", "weight", "channel", "delta", "head", "token"]
-"""The unit that is scored, kept or dropped: samples of a data set, parts of a network, tokens of a prompt."""
+"""The unit of scores and selections: samples of a data set, parts of a network, tokens of a prompt."""
 
 Count = Annotated[int, Field(ge=1)]
-"""How many of something, of which there is one at least."""
+"""A number of things, at least one."""
 Bins = Annotated[int, Field(ge=1, le=10**6)]
-"""Parts of a range that are counted."""
+"""Number of equal parts of a range."""
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 """A part of all, or a place between the least and the most."""
@@ -51,12 +51,12 @@ RESERVED = frozenset({"seed", "ids"})
 """Keyword-only parameters that callers supply and nobody configures."""
 
 Reads = tuple[Signal | tuple[Signal, ...], ...]
-"""Signals of a task that a scorer needs; of those in an inner tuple, one."""
+"""Signals of a task that a scorer needs; one of those in an inner tuple suffices."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """Facts that every reader of a score needs; `caveat` says where measurements contradict the direction."""
+    """Facts that every reader of a score needs; `caveat` names measurements that contradict the direction."""
 
     name: str
     version: str
@@ -111,7 +111,7 @@ def scorer(
     reads: Reads = (),
     unit: Unit = "sample",
 ) -> Callable[[Callable[P, S]], Scorer[P, S]]:
-    """Declare a scorer of signals; `version` follows its numbers, `reads` names signals that it needs of a task."""
+    """Declare a scorer of signals; `version` changes with its numbers, `reads` names signals that it needs."""
 
     def declare(compute: Callable[P, S]) -> Scorer[P, S]:
         name = compute.__name__
@@ -127,12 +127,12 @@ def scorer(
 
 
 class TrainingBatch(Batch):
-    """One training batch as the observers see it; what several of them need is computed once.
+    """One training batch as the observers see it; it computes shared values once.
 
     `ids` int64 `[b]` are rows of the data set, each at most once; `outputs` float `[b, width]` and `losses` float `[b]`
     (the task's own, one per sample) come from the forward pass that precedes the update; `targets` `[b, …]` are as the
-    task's losses read them. All live on the training device and nothing here moves them or waits for it. `task` says
-    the signals; classification where none is named. Raises TypeError that names each argument that is no tensor.
+    task's losses read them. All live on the training device and nothing here moves them or waits for it. `task` defines
+    the signals, by default classification. Raises TypeError that names each argument that is no tensor.
     """
 
     detached: ClassVar[bool] = True
@@ -161,7 +161,7 @@ class TrainingBatch(Batch):
 
     @cached_property
     def not_finite(self) -> torch.Tensor:
-        """Whether an output is NaN or infinite, bool `[b]`: for what counts events, where it does not spread."""
+        """Whether an output is NaN or infinite, bool `[b]`: for observers that count events, where NaN vanishes."""
         return ~self.outputs.isfinite().all(dim=1)
 
 
@@ -176,9 +176,9 @@ class Observer(ABC):
     card: ClassVar[Card]
     settings: ClassVar[type[BaseModel]]
     reads: ClassVar[Reads] = ()
-    """Of one that nobody declared, nothing is checked before it sees a batch."""
+    """Empty without a declaration: then nothing is checked before the first batch."""
     fills_windows: ClassVar[bool] = False
-    """Whether a sample that was shown fewer times than the setting `window` says has no score."""
+    """Whether a sample with fewer presentations than the setting `window` has no score."""
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.epoch = torch.zeros((), dtype=torch.int64)
@@ -194,7 +194,7 @@ class Observer(ABC):
         """Add a batch to the accumulators; `presentations` still counts the batches before it."""
 
     def end_epoch(self, epoch: int) -> None:
-        """Told after each epoch, counted from 0."""
+        """Called after each epoch, counted from 0."""
         self.epoch.fill_(epoch + 1)
 
     @abstractmethod
@@ -247,7 +247,7 @@ def observer(
 
 
 class Discovered(Mapping[str, Any]):
-    """Declarations of a package by name, each read from its file when it is asked for; iteration reads all files."""
+    """Declarations of a package by name, each read from its file at its first use; iteration reads all files."""
 
     def __init__(self, package: Any, kinds: tuple[type, ...], holds: Callable[[Any], bool]) -> None:
         self._kinds, self._holds = kinds, holds
@@ -277,7 +277,7 @@ class Discovered(Mapping[str, Any]):
         del self._read[name]
 
     def _in(self, module: str, name: str) -> Any:
-        """What a module declares under the name of its file, None where that is of no kind that is looked for."""
+        """The declaration of a module under the name of its file; None where it is of another kind."""
         for spelling in (name, "".join(map(str.capitalize, name.split("_")))):
             one = getattr(importlib.import_module(module), spelling, None)
             kind = isinstance(one, self._kinds) or (inspect.isclass(one) and issubclass(one, self._kinds))
@@ -295,7 +295,7 @@ class Discovered(Mapping[str, Any]):
 def discover(package: Any, *kinds: type, holds: Callable[[Any], bool] = lambda _: True) -> Mapping[str, Any]:
     """Objects of the given kinds in a package and its rooms: module `some_name` holds `some_name` or class `SomeName`.
 
-    Those of which `holds` is not true are left out. A name that two rooms declare is a ValueError when it is asked for.
+    `holds` must be true of each. A name that two rooms declare raises ValueError at its first use.
     """
     return Discovered(package, kinds, holds)
 
@@ -317,7 +317,7 @@ def positional(function: Callable[..., object]) -> tuple[str, ...]:
 
 
 def settings_of(function: Callable[..., object], name: str | None = None) -> type[BaseModel]:
-    """Keyword-only parameters of a function, less the reserved ones, as a validated model that allows no others."""
+    """Keyword-only parameters of a function, without the reserved ones, as a validated model that allows no others."""
     fields: dict[str, Any] = {
         p.name: (annotation_of(p, function), ... if p.default is p.empty else p.default)
         for p in inspect.signature(function).parameters.values()
@@ -346,7 +346,7 @@ def finite(values: Scores, name: str) -> Scores:
 
 
 class NotFinite(ValueError):
-    """Outputs or losses that are NaN or infinite: an argmax would make a decision of them all the same."""
+    """Outputs or losses that are NaN or infinite: an argmax would silently decide on them."""
 
 
 @contextmanager
@@ -361,8 +361,8 @@ def naming(whose: str) -> Iterator[None]:
 def finite_outputs(outputs: Any, what: str = "the outputs", *, model: Any = None, first_row: int = 0) -> Any:
     """The same outputs, an array or tensor `[n, …]`; raises NotFinite for those that are NaN or infinite.
 
-    Its message says how many rows of the n they are, counted from `first_row`, the model that gave them where one is
-    named, and what helps.
+    Its message counts the rows and names them, counted from `first_row`, with the `model` that gave them and the
+    remedy.
     """
     good = outputs.isfinite() if hasattr(outputs, "isfinite") else np.isfinite(outputs)
     while good.ndim > 1:
@@ -395,6 +395,6 @@ def remedy_for(model: Any) -> str:
 
 
 def rows_text(rows: np.ndarray) -> str:
-    """Rows for an error message: the first few and how many there are."""
+    """Rows for an error message: the first few and their number."""
     shown = ", ".join(str(int(row)) for row in rows[:10])
     return f"row{'s' if len(rows) > 1 else ''} {shown}{f', … ({len(rows)} in all)' if len(rows) > 10 else ''}"

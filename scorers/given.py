@@ -1,4 +1,4 @@
-"""What scorers and selectors are called with from Python: declarations that look like their functions, refusals."""
+"""Calls of scorers and selectors from Python: declarations that look like their functions, errors for bad arguments."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ DRESS = ("__doc__", "__module__", "__name__", "__qualname__")
 
 
 def look_like(declaration: Any, function: Callable[..., object]) -> None:
-    """Give a declaration the name, docstring and signature of its function, as `help` and an editor show them."""
+    """Give a declaration the name, docstring and signature of its function, for `help` and editors."""
     for name in DRESS:
         object.__setattr__(declaration, name, getattr(function, name, None))
     object.__setattr__(declaration, "__signature__", inspect.signature(function))
 
 
 def shown_call(function: Callable[..., object]) -> str:
-    """A function as it is called: its name, and its parameters with their defaults."""
+    """The call of a function: its name, and its parameters with their defaults."""
     return f"{function.__name__}({', '.join(map(str, without_annotations(inspect.signature(function))))})"
 
 
 def bound(what: str, function: Callable[..., object], *args: Any, **kwargs: Any) -> inspect.BoundArguments:
-    """The arguments by their names; raises TypeError that says what `what` takes where they do not fit."""
+    """The arguments by their names; raises TypeError with the parameters of `what` where they do not fit."""
     signature = inspect.signature(function)
     try:
         return signature.bind(*args, **kwargs)
@@ -46,14 +46,14 @@ def without_annotations(signature: inspect.Signature) -> Iterable[inspect.Parame
 
 
 def kind_of(value: Any) -> str:
-    """The type of a value for a reader: list, pandas.Series, torch.Tensor."""
+    """The name of a value's type: list, pandas.Series, torch.Tensor."""
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")
 
 
 def refuse_no_array(what: str, name: str, value: Any, *, columns: bool = False) -> None:
-    """Raise ValueError that says what was given in place of a NumPy array, and how to make one of it.
+    """Raise ValueError with the type of a value that is no NumPy array, and the way to make one of it.
 
-    `columns` says that a table as a whole can be made into what is needed, and not one column of it.
+    `columns` means that a whole table can become the array, not only one column of it.
     """
     if isinstance(value, np.ndarray):
         return
@@ -73,7 +73,7 @@ def refuse_no_array(what: str, name: str, value: Any, *, columns: bool = False) 
 
 
 def refuse_no_tensors(what: str, **values: Any) -> None:
-    """Raise TypeError that names the first value that is no torch tensor, says its type, and how to make one of it."""
+    """Raise TypeError that names the first value that is no torch tensor, its type, and the way to make one of it."""
     for name, value in values.items():
         if isinstance(value, torch.Tensor):
             continue
@@ -89,7 +89,7 @@ def refuse_no_tensors(what: str, **values: Any) -> None:
 
 
 def refuse_no_count(what: str, name: str, value: Any) -> None:
-    """Raise ValueError for a budget that is no whole number, such as the share that a study would write."""
+    """Raise ValueError for a budget that is no whole number, such as a share, which studies may have."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(
             f"{what}: {name} is {value!r}, and a count of samples is needed: a share of n samples is "

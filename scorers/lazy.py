@@ -1,8 +1,8 @@
-"""torch by its usual names, imported when something of it is first used: `from secateur.scorers.lazy import nn, torch`.
+"""torch by its usual names, imported at its first use: `from secateur.scorers.lazy import nn, torch`.
 
-And what a study names by `module:name`, which lies outside of the project.
+Also objects outside of the project that a study names by `module:name`.
 
-Reading what is declared (names, cards, settings) needs no torch, and its import takes a second. A module that imports
+Reading declarations (names, cards, settings) needs no torch, and its import takes a second. A module that imports
 these names must leave annotations as text (`from __future__ import annotations`) and use torch inside functions alone.
 """
 
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 
 class LazyModule(ModuleType):
-    """Stands for the module of its name and imports it when one of its attributes is asked for."""
+    """Stands for the module of its name and imports it at the first access to an attribute."""
 
     def __getattr__(self, name: str) -> Any:
         """The attribute of the real module."""
-        if name.startswith("__"):  # what inspection and copying look for must not cost an import
+        if name.startswith("__"):  # names for inspection and copying must not cost an import
             raise AttributeError(f"{self.__name__} is imported when it is used, and has no {name} before")
         return getattr(importlib.import_module(self.__name__), name)
 
@@ -52,7 +52,7 @@ def is_there(name: str) -> bool:
 
 
 def named(name: str, what: str) -> Any:
-    """What `module:name` names; raises ValueError that says of `what` why it cannot be imported."""
+    """The object that `module:name` names; raises ValueError, behind `what`, with the reason why its import fails."""
     module, _, attribute = name.partition(":")
     look_in_working_folder()
     try:

@@ -1,11 +1,11 @@
-"""What memory there is, and the error of work that needs more, raised before it begins."""
+"""Available memory, and the error for work that needs more, raised before it begins."""
 
 import os
 from pathlib import Path
 
 
 class DoesNotFit(MemoryError, ValueError):
-    """Work that needs more memory than there is, in one sentence that says what to change."""
+    """Work that needs more memory than there is, in one sentence with the remedy."""
 
 
 def available_memory() -> int:
@@ -32,5 +32,5 @@ def group_limits(root: Path) -> list[int]:
 
 
 def gigabytes(size: int) -> str:
-    """Bytes for people."""
+    """Bytes as text in gigabytes."""
     return f"{size / 1e9:,.2f} GB"

@@ -1,4 +1,4 @@
-"""Every scorer there is, of whichever kind and unit, found by its file."""
+"""Every scorer of any kind and unit, found by its file."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +12,7 @@ AnyScorer = Scorer[..., Any] | CheckpointScorer[...] | type[Observer]
 
 @cache
 def declared() -> Mapping[str, AnyScorer]:
-    """The scorers of all units by name, which no two share."""
+    """The scorers of all units by name; no two share one."""
     import secateur.scorers
 
     return discover(secateur.scorers, Scorer, CheckpointScorer, Observer)

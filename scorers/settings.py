@@ -1,4 +1,4 @@
-"""What users write, as models that say which key is wrong and why."""
+"""Users' settings as models whose errors name the wrong key and the reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 
 LARGEST = 10**12
-"""Of numbers whose field says nothing of how large they may be."""
+"""Largest number of a field without a bound of its own."""
 
 
 @dataclass(frozen=True)
 class NamesInput:
-    """Marks a field, by `Annotated`, whose texts name what a study reads besides its source: its content decides on
+    """Marks a field, by `Annotated`, whose texts name inputs of a study besides its source: their content decides
     results as the settings do.
 
     `paths` are files and folders, relative ones from the working folder or, with `from_study`, from the study's file;
-    what stands at none is a name of something else, such as a model of the hub. `code` is `module:name`.
+    a text without a file there names something else, such as a model of the hub. `code` is `module:name`.
     """
 
     paths: bool = True
@@ -31,7 +31,7 @@ STUDY_PATHS: Final = NamesInput(from_study=True)
 
 
 class Settings(BaseModel):
-    """Refuses unknown keys, and for a number: infinity, NaN, true or false, which Python takes for 1 and 0, and what is
+    """Refuses unknown keys, and for a number: infinity, NaN, true or false, which Python takes for 1 and 0, and numbers
     beyond `LARGEST` where the field has no bound of its own.
     """
 

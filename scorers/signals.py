@@ -1,5 +1,5 @@
-"""What a task says of a batch besides its losses, from the outputs of a network and the targets; scorers declare which
-of these they read, so that a study that asks for one which its task cannot give is rejected when it loads."""
+"""Signals of a task about a batch, from the outputs of a network and the targets. Scorers declare the signals that they
+read, so that a study with a scorer whose signal its task lacks is rejected when it loads."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ Signal = Literal[
 
 - `losses` float32 `[b]`: one loss per sample, in the task's own scale, with its gradient;
 - `probabilities` float32 `[b, classes]`: of classes that exclude each other;
-- `target_probabilities` float32 `[b, k]`: of what each of the k parts of a target is (one class, or each label);
-- `predictions` float32 `[b, k]`: what a score follows over training, on a scale that does not change;
+- `target_probabilities` float32 `[b, k]`: of the value of each of the k parts of a target (one class, or each label);
+- `predictions` float32 `[b, k]`: numbers that a score follows over training, on a fixed scale;
 - `correct` bool `[b]`: whether a prediction counts as right;
-- `margin` float32 `[b]`: by how much the outputs of the target are ahead of those of its closest rival;
-- `probability_margin` float32 `[b]`: the same of probabilities, within [-1, 1];
+- `margin` float32 `[b]`: lead of the target's output over that of its closest rival;
+- `probability_margin` float32 `[b]`: the same for probabilities, within [-1, 1];
 - `error` float32 `[b, width]`: prediction minus target where losses compare them: the gradient, by the outputs, of
   cross-entropies and of half the squared residual, summed over the parts of a target;
-- `target_output` float32 `[b]`: the output whose gradient by the inputs tells what a prediction hangs on;
-- `target_tokens` float32 `[b]`: how many tokens of a text are learned;
-- `target_cut` bool `[b]`: whether the text was longer than what the network reads;
-- `bare_losses`, `headed_losses` float32 `[b]`: losses of the same tokens without what stands before them, behind a
+- `target_output` float32 `[b]`: the output whose gradient by the inputs shows their influence on a prediction;
+- `target_tokens` float32 `[b]`: number of learned tokens of a text;
+- `target_cut` bool `[b]`: whether the text was too long for the network;
+- `bare_losses`, `headed_losses` float32 `[b]`: losses of the same tokens without the text before them, behind a
   start token alone or behind the template's header of an answer; each takes another pass of the network;
 - `token_accuracy` float32 `[b, 1]`: share of the learned tokens of a text that have the highest logit;
 - `token_logits` float32 `[b]`: mean logit of the learned tokens of a text, whose gradient is taken where its token ids
   are embedded;
 - `head_gradient` float64 `[b]`: length of the gradient of a text's loss by the last layer's weight and bias;
-- `features` float32 `[b, d]`: what the last linear layer is fed with;
-- `embedding` float32 `[b, d]`: one vector per sample: the features where there are such, of a text whose tokens are
-  learned a mean over them (`trainers/passes/completions.py`);
-- `inputs` `[b, …]`: the one tensor that the network is called with, where gradients are taken.
+- `features` float32 `[b, d]`: inputs of the last linear layer;
+- `embedding` float32 `[b, d]`: one vector per sample: the features if there are any, for a text with learned tokens a
+  mean over these (`trainers/passes/completions.py`);
+- `inputs` `[b, …]`: the one input tensor of the network, for gradients by it.
 """
 OF_NETWORK: frozenset[Signal] = frozenset({"features", "embedding", "inputs"})
 """Signals that a network gives, whatever its task."""
@@ -61,16 +61,16 @@ NO_TOKENS: Mapping[Signal, str] = dict.fromkeys(
     ("target_tokens", "target_cut", "bare_losses", "headed_losses", "token_accuracy", "token_logits", "head_gradient"),
     "its targets are no texts: task sft has them",
 )
-"""What tasks lack that learn no tokens."""
+"""Signals that tasks without learned tokens lack, with the reason."""
 
 
 def of_task(signal: Signal) -> cached_property[torch.Tensor]:
-    """A signal as the batch's task gives it, computed when it is first asked for."""
+    """A signal from the batch's task, computed at its first use."""
     return cached_property(lambda batch: getattr(batch.task, signal)(batch))
 
 
 class Batch:
-    """Outputs of a network for some samples and their targets; what several scorers read of them is computed once.
+    """Outputs of a network for some samples and their targets; signals that several scorers read are computed once.
 
     `outputs` float32 `[b, width]` and `targets` `[b, …]`, as the task's losses read them, are on one device, which
     nothing here waits for.
@@ -85,13 +85,13 @@ class Batch:
     target_probabilities = of_task("target_probabilities")
     predictions = of_task("predictions")
     correct = of_task("correct")
-    """Means nothing where an output is NaN."""
+    """Undefined where an output is NaN."""
     margin = of_task("margin")
     probability_margin = of_task("probability_margin")
     error = of_task("error")
     target_tokens = of_task("target_tokens")
     target_cut = of_task("target_cut")
-    """Of inputs, as the next two: checkpoints have them, training batches do not."""
+    """From inputs, like the next two: checkpoints have them, training batches do not."""
     bare_losses = of_task("bare_losses")
     headed_losses = of_task("headed_losses")
     token_accuracy = of_task("token_accuracy")
@@ -109,17 +109,17 @@ def refused(signal: Signal) -> Callable[..., torch.Tensor]:
 
 
 class Signals:
-    """Gives the signals of one kind of targets; asking for one that `lacks` names raises NotImplementedError."""
+    """The signals of one kind of targets; one that `lacks` names raises NotImplementedError."""
 
     name: str = "this task"
     lacks: Mapping[Signal, str] = NO_TOKENS
-    """Signals that there are none of, each with the reason."""
+    """Missing signals, each with the reason."""
     own_network: ClassVar[bool] = False
-    """Whether a user's own network takes whole batches, targets in them, and puts out whatever it likes."""
+    """Whether a user's own network takes whole batches with their targets, and returns outputs of any form."""
 
     @property
     def provides(self) -> frozenset[Signal]:
-        """Every signal that can be asked for."""
+        """Every signal that is not missing."""
         return frozenset(get_args(Signal)).difference(self.lacks)
 
     @property
@@ -132,7 +132,7 @@ class Signals:
     target_output = refused("target_output")
     """`(outputs, targets)`, with the gradient of the outputs."""
     probabilities = refused("probabilities")
-    """`(batch)`, as of those that follow."""
+    """`(batch)`, like those that follow."""
     target_probabilities = refused("target_probabilities")
     predictions = refused("predictions")
     correct = refused("correct")
@@ -148,15 +148,15 @@ class Signals:
     head_gradient = refused("head_gradient")
 
     def token_network(self, model: nn.Module) -> nn.Module:
-        """The network that puts out `token_logits`, of which alone parts that read token ids are asked for."""
+        """The network that computes `token_logits`; only in it callers look for parts that read token ids."""
         raise self.refusal("token_logits")
 
     def real_tokens(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Which tokens are no padding, bool `[b, t]`, of the columns of inputs that `token_network` embeds."""
+        """Mask of the tokens that are no padding, bool `[b, t]`, for the input columns that `token_network` embeds."""
         raise self.refusal("token_logits")
 
     def backward_parts(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Rows of a batch that `token_network` takes at once where gradients are wanted, int64, all in turn."""
+        """Rows of a batch, int64, for one backward pass of `token_network` each, until all had their turn."""
         raise self.refusal("token_logits")
 
     def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
@@ -164,7 +164,7 @@ class Signals:
         raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.name} has none")
 
     def refusal(self, signal: Signal) -> NotImplementedError:
-        """The error that says why there is no such signal."""
+        """The error with the reason why there is no such signal."""
         return NotImplementedError(f"{self.name} has no {signal}: {self.lacks.get(signal, 'it does not declare any')}")
 
 

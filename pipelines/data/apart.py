@@ -1,4 +1,4 @@
-"""Rows of a source that stand apart from its splits, by their values in some columns."""
+"""Rows that a study sets apart from the splits of a source, by their values in some columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from secateur.pipelines.data.source_kinds.contract import check_names
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 
 APART = "target"
-"""The name of these rows where others are of a split."""
+"""The name of these rows in place of a split's."""
 
 
 @dataclass(frozen=True)
 class Apart:
-    """Rows that have one of some values in each of some columns, and the columns `besides` that are read of them."""
+    """Filter: each column of `wanted` must hold one of its values. `besides` are further columns to read."""
 
     wanted: Mapping[str, Sequence[Any]]
     besides: tuple[str, ...] = ()
 
     @property
     def read(self) -> list[str]:
-        """Columns that are read."""
+        """Columns to read, each once."""
         return list(dict.fromkeys([*self.wanted, *self.besides]))
 
     def __call__(self, table: pa.Table) -> Bool[np.ndarray, " n"]:
@@ -38,7 +38,7 @@ class Apart:
 
 
 def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray, " n"]:
-    """Rows of a column that hold one of some values as a study writes them."""
+    """Mask of the rows of a column that hold one of `values`, as a study writes them."""
     if column.dtype == pl.String:
         wanted = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
     else:
@@ -53,12 +53,12 @@ def same(column: pl.Series, name: str, values: Sequence[Any]) -> Bool[np.ndarray
 
 
 def check_apart(files: Sequence[SourceFile], apart: Apart | None) -> None:
-    """SourceError where a column by which rows stand apart is not there."""
+    """Raise SourceError where a file lacks a column of the filter."""
     for file in files if apart else ():
         check_names(file.columns, apart.read if apart else (), f"target.filter: {file.name}")
 
 
 def apart_types(files: Sequence[SourceFile], apart: Apart | None) -> dict[str, pa.DataType]:
-    """Types of the columns by which rows stand apart; SourceError where one is not there."""
+    """Types of the columns of the filter; SourceError where a file lacks one."""
     check_apart(files, apart)
     return settled_types(files, apart.read, ()) if apart else {}

@@ -10,7 +10,7 @@ ENDING = ".npy"
 
 
 def array_at(path: str | Path, option: str) -> np.ndarray:
-    """The array of a file, mapped into memory; SourceError, which begins with the option's name, where it has none."""
+    """The array of a file, mapped into memory; SourceError, which begins with the option's name, for any other file."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise SourceError(f"{option}: there is no file {path}")

@@ -1,7 +1,6 @@
-"""What is wrong with a data set, before anything is trained on it: findings in the order of their importance.
+"""Faults of a data set, found before training on it: findings in the order of their importance.
 
-Two samples are duplicates where a model is shown the same (equal `input_hash`), whatever their targets; where the
-targets differ they conflict.
+Two samples with equal inputs (`input_hash`) are duplicates if their targets are equal too; otherwise they conflict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from secateur.trainers.modalities.texts import AT_MOST, CUT, UNSEEN, WITHOUT_TER
 from secateur.trainers.tasks.class_metrics import rarest
 
 LISTED = 100
-"""Rows that a finding lists; it counts all of them."""
+"""Most rows that a finding lists; it counts all of them."""
 
 Kind = Literal[
     "leaked",
@@ -47,15 +46,15 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a reader should know of the data.
+    """A fault or peculiarity of the data.
 
     `importance` counts from 0, the gravest; `count` is the number of rows, of files or of classes; `rows` are the first
-    of them, by file and row in it, `paths` the first of the files, and `text` says it in one sentence. Where the rows
-    are equal to each other, `group_count` is how many groups of equal ones they make.
+    of them, by file and row in it, `paths` the first of the files, and `text` is the finding in one sentence.
+    `group_count` is the number of groups of equal rows, 0 where the finding is not about equal rows.
     """
 
     kind: str
-    """A `Kind`, or that of a further check of an audit."""
+    """A `Kind`, or the kind of a further check of an audit."""
     split: str
     importance: int
     count: int
@@ -66,7 +65,7 @@ class Finding:
 
 
 def view_of(finding: Mapping[str, Any]) -> str:
-    """How a finding is shown beside its sentence: `groups` of equal rows, `rows` or files, or the `sentence` alone."""
+    """The view of a finding beside its sentence: `groups` of equal rows, `rows` or files, or the `sentence` alone."""
     if finding.get("group_count"):
         return "groups"
     return "rows" if finding.get("rows") or finding.get("paths") else "sentence"
@@ -79,11 +78,11 @@ def found() -> Found:
 
 @dataclass
 class SplitReport:
-    """Within one split: rows that have the same input and target as another, and rows whose input another row of the
-    split has with another target, each also as the groups that they make (`equal` and `torn`).
+    """Duplicates and conflicts within one split, as rows and as groups (`equal` and `torn`).
 
-    `class_counts` are samples per class or label, none where targets are numbers. `shared` are rows whose input is in
-    the other split, `across_groups` those whose input a row of another group has, in either split.
+    `duplicates` share input and target with another row of the split, `conflicts` share the input and differ in the
+    target. `class_counts` are samples per class or label, none where targets are numbers. `shared` are rows whose input
+    is in the other split, `across_groups` rows whose input a row of another group has, in either split.
     """
 
     split: str
@@ -98,7 +97,7 @@ class SplitReport:
 
     @property
     def duplicate_groups(self) -> int:
-        """How many groups duplicates make."""
+        """Number of groups of duplicates."""
         return self.equal.count
 
     @property
@@ -118,15 +117,15 @@ class DataReport:
     label_names: tuple[str, ...]
     dropped: tuple[Dropped, ...]
     places: Places
-    """Where rows are that stayed."""
+    """Places of the rows that stayed."""
     scanned: Places
-    """Where rows are by the numbers of the scan, which those that were left out have."""
+    """Places of all scanned rows, by the scan's row numbers; rows that were left out have no others."""
     noted: tuple[Noted, ...] = ()
-    """What the source says of its files, and the values that make categories of numbers."""
+    """Notes of the source about its files, and stray values that turn a column of numbers into categories."""
     texts: tuple[Finding, ...] = ()
-    """What the encoding does to texts."""
+    """Findings about texts that the encoding cuts or leaves out."""
     rare: tuple[Finding, ...] = ()
-    """The class that is rare in training, if targets are classes and one is."""
+    """The rare class of the training rows, where targets are classes and there is one."""
     leaks: Groups = field(default_factory=Groups)
     """Rows of equal inputs in both splits, by the first such test row."""
 
@@ -207,7 +206,7 @@ class DataReport:
         ]
 
     def groups(self) -> pl.DataFrame:
-        """The first rows of the groups that leaks, duplicates and conflicts make, as `table_of` has them."""
+        """The first rows of the groups of leaks, duplicates and conflicts, in the table of `table_of`."""
         kinds: dict[tuple[str, int], Groups] = {("leaked", 1): self.leaks}
         for side, part in enumerate((self.train, self.test)):
             kinds |= {("duplicates", side): part.equal, ("conflicts", side): part.torn}
@@ -261,7 +260,7 @@ def check_data(loaded: Loaded) -> DataReport:
 
 
 def rare_class(counts: Sequence[int], names: Sequence[str]) -> tuple[Finding, ...]:
-    """The class of so few training samples that accuracy says little of it, if there is one."""
+    """The finding about a class with so few training samples that accuracy hides its errors, if there is one."""
     rare = rarest(counts)
     if rare is None:
         return ()
@@ -276,10 +275,9 @@ def rare_class(counts: Sequence[int], names: Sequence[str]) -> tuple[Finding, ..
 
 
 def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[Finding, ...]:
-    """Texts that are cut, texts without a term and system turns that a template leaves out, where a split of so many
-    rows has any.
+    """Findings about cut texts, texts without a term and system turns that a chat template leaves out.
 
-    `facts` are those of the encoder, of the test split behind the word test.
+    `facts` are the encoder's, those of the test split under names that begin with "test "; `sizes` are rows per split.
     """
     found = []
     for split, prefix in (("train", ""), ("test", "test ")):
@@ -306,7 +304,7 @@ def text_findings(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[F
 
 
 def shares_text(facts: Mapping[str, Any]) -> str:
-    """What an encoder's facts say of texts that it cuts or finds no term in, of none too; empty of other columns."""
+    """Sentences with the shares of cut texts and of texts without a term, also of 0%; empty for other columns."""
     said = {CUT: f"cut at {facts.get('length')} tokens", WITHOUT_TERM: "without a term"}
     shares = {name: [percent(facts[f"{split}{name}"]) for split in ("", "test ")] for name in said if name in facts}
     return " ".join(
@@ -316,7 +314,7 @@ def shares_text(facts: Mapping[str, Any]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share to a tenth of a percent; one that would be none as less than that."""
+    """A share to a tenth of a percent; "less than 0.1%" for a positive share that would round to zero."""
     return "less than 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
@@ -326,7 +324,7 @@ def rows_in(block: pl.DataFrame, chosen: pl.Expr) -> np.ndarray:
 
 
 def many(count: int, singular: str, plural: str = "") -> str:
-    """How many of something, in words."""
+    """A count with its noun."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Classes of rows: texts of labels, numbered in the order of the names that a study or a file gives, else their own."""
+"""Classes of rows: texts of labels, numbered in the order of the names in a study or a file, else in their own."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -15,7 +15,7 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.types import series_of
 
 Say = Callable[[str, np.ndarray], str]
-"""Split and rows, int64, as a message names them: by file, and row in it."""
+"""From a split and rows, int64, to their names in a message: file, and row in it."""
 
 
 def class_names(
@@ -28,10 +28,11 @@ def class_names(
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Names of the classes 0 … C-1, and the number of each by the text of its labels.
 
-    Those that the study gives, else those that the files declare, else the labels as the first row of each writes them:
-    numbers in their order, words in theirs. Labels of one `label_text` are one class; `spelled` has the user's texts of
-    labels that were read as booleans or numbers. Names are matched to texts; to the numbers 0, 1, … only where no label
-    is one of them. Raises SourceError for names that contradict the labels, and for labels that are none.
+    The names are `given` by the study, else `declared` by the files, else the labels in the spelling of their first
+    row: numbers in numeric order, words in alphabetical order. Labels of one `label_text` are one class; `spelled` maps
+    it to the user's spelling where labels were read as booleans or numbers. Names match label texts; they match the
+    numbers 0, 1, … only where no label is a name. Raises SourceError for names that contradict the labels, and for
+    labels that are no classes: all missing, fractions, or -1 beside 0, 1, ….
     """
     kind = splits["train"].schema.field(columns.labels[0]).type
     known = declared[0] if declared else None
@@ -76,7 +77,7 @@ def class_names(
 
 
 def numbers_of_texts(names: Sequence[str], kind: pa.DataType, present: Iterable[str]) -> dict[str, int]:
-    """Number of each class by the text that its labels have in a column of a kind; `present` are the texts there."""
+    """Number of each class by the text of its labels in a column of type `kind`; `present` are the column's texts."""
     texts = texts_of_names(names, kind)
     if kind in (types.INTEGER, types.NUMBER) and not set(present) & set(texts):
         texts = [str(place) for place in range(len(names))]
@@ -84,12 +85,12 @@ def numbers_of_texts(names: Sequence[str], kind: pa.DataType, present: Iterable[
 
 
 def texts_of_names(names: Sequence[str], kind: pa.DataType | None) -> list[str]:
-    """The `label_text` of each class in a column of a kind, by a user's names: true for True, 1 for 1.0."""
+    """The `label_text` of each class in a column of type `kind`, from a user's names: true for True, 1 for 1.0."""
     texts = label_text(pa.array(names, types.TEXT)).to_list()
     if kind == types.BOOLEAN:
         texts = [str(types.BOOLEANS[name]).lower() if name in types.BOOLEANS else name for name in names]
     elif kind == types.NUMBER:
-        # A number that the user writes as the file does: 1.0.
+        # The user may write a number as the file does: 1.0.
         values = pl.Series(texts, dtype=pl.String).cast(pl.Float64, strict=False)
         numbers = label_text(values.to_arrow()).to_list()
         texts = [name if number is None else number for name, number in zip(names, numbers, strict=True)]
@@ -97,12 +98,12 @@ def texts_of_names(names: Sequence[str], kind: pa.DataType | None) -> list[str]:
 
 
 def canonical(names: Sequence[str]) -> set[str]:
-    """Names of classes as they are compared."""
+    """Names of classes in the form for comparison."""
     return set(texts_of_names(names, None))
 
 
 def labels_there(splits: Mapping[str, SplitRows], name: str) -> dict[str, str]:
-    """Each label as its first row writes it, by its text, in the order of these rows."""
+    """Spelling of each label in its first row, by its `label_text`, in the order of these rows."""
     found: dict[str, str] = {}
     for rows in splits.values():
         for table in rows.batches([name]):

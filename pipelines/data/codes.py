@@ -8,7 +8,7 @@ from secateur.pipelines.data.lazy import pl
 
 
 def codes_of(values: pl.Series) -> tuple[np.ndarray, pl.Series]:
-    """The number of each value, int64 `[n]`, and the values in order."""
+    """The code of each value, int64 `[n]`, and the distinct values in ascending order, one for each code."""
     distinct = values.unique().sort()
     places = pl.DataFrame({"value": distinct, "place": np.arange(len(distinct))})
     found = pl.DataFrame({"value": values}).join(places, on="value", how="left", maintain_order="left")["place"]

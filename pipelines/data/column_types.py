@@ -1,4 +1,4 @@
-"""What the columns of a source are: one type over all files, the spellings of labels, the names of classes."""
+"""Columns of a source: one type each over all files, the spellings of labels, the names of classes."""
 
 from collections.abc import Sequence
 
@@ -21,8 +21,8 @@ def typed_columns(
     besides: Sequence[str] = (),
     known: Sequence[Types] | None = None,
 ) -> dict[str, pa.DataType]:
-    """One type for each column that is read, those `besides` the study's included; SourceError where one is not there
-    or is not what the study says. `known` are the types of each file, where they were looked for already."""
+    """One type for each column to read, with those `besides` the study's; SourceError for a missing column, and for a
+    type that does not fit the study. `known` are the types of each file, if they are known already."""
     names = names_read(columns, source, besides)
     for file in files if known is None else ():
         check_names(file.columns, names, file.name)
@@ -60,12 +60,12 @@ def typed_columns(
 
 
 def names_read(columns: Columns, source: SourceKind, besides: Sequence[str] = ()) -> list[str]:
-    """Names of the columns that are read, each once."""
+    """Names of the columns to read, each once."""
     return list(dict.fromkeys([*needed(columns), *source.read_besides, *besides]))
 
 
 def spellings_in(files: Sequence[SourceFile], columns: Columns, wanted: Types) -> dict[str, str]:
-    """Labels of classes that files hold as texts and that are read as booleans or numbers, as the first writes them."""
+    """Spellings of class labels that files hold as texts and that are read as booleans or numbers; the first counts."""
     name, found = (columns.labels or ("",))[0], dict[str, str]()
     if columns.target in (None, "class") and wanted.get(name) in (types.BOOLEAN, types.NUMBER):
         for file in files:
@@ -74,7 +74,7 @@ def spellings_in(files: Sequence[SourceFile], columns: Columns, wanted: Types) -
 
 
 def class_names_of(files: Sequence[SourceFile], columns: Columns) -> dict[str, tuple[str, ...]]:
-    """Names that one of the files has for the classes of a label column, for files that hold their numbers alone."""
+    """Class names of a label column from the first file that has them, for files that hold class numbers alone."""
     return {
         name: named for file in reversed(files) for name, named in file.label_names.items() if name in columns.labels
     }

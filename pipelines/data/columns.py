@@ -11,11 +11,11 @@ from secateur.trainers.modalities.spellings import marks_of
 Kind = Literal["image", "text", "features", "completion", "messages"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Target = Literal["class", "numbers", "labels"]
-"""What label columns hold: a class, one or several numbers, or a set of labels."""
+"""Kind of the label columns' values: a class, one or several numbers, or a set of labels."""
 
 
 COMPLETION_TOKENS = "completion_tokens"
-"""Column of the table of samples, of those that a language model learns: how many of their tokens it learns."""
+"""Column of the table of samples, for language models: the number of tokens of a sample that the model learns."""
 MISSING = ("?",)
 """Texts that stand for a missing feature where a study lists none."""
 
@@ -79,7 +79,7 @@ class Columns(Settings):
 
     @property
     def kind(self) -> Kind:
-        """Which of the kinds of input this is."""
+        """The kind of input."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
@@ -93,7 +93,7 @@ class Columns(Settings):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Those of the input columns that hold texts, letter by letter."""
+        """Input columns of texts, which count letter by letter; none for images and features."""
         return () if self.kind in ("image", "features") else self.inputs
 
     @property
@@ -112,8 +112,8 @@ class Columns(Settings):
         return marks_of(self.missing or (), name) if name in (self.features or ()) else ()
 
     def holding(self, target: Target, *, learned: bool = True) -> "Columns":
-        """These columns, with what the label holds; raises ValueError where that does not fit them, or is none and
-        would be learned."""
+        """These columns, with the kind of the label; raises ValueError where it does not fit them, or where they have
+        no label to learn."""
         if self.label is None and learned:
             raise ValueError("columns.label: Field required, for whatever is trained learns it")
         if self.target not in (None, target):

@@ -1,4 +1,4 @@
-"""Columns of conversations, lists of turns, as texts: one turn a line, behind who speaks."""
+"""Columns of conversations, lists of turns, as texts: one line per turn, which begins with the speaker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from secateur.pipelines.data.lazy import pa, pl, types
 from secateur.pipelines.data.source_kinds.files import SourceError
 
 TURNS = (("role", "content"), ("from", "value"))
-"""Names of who speaks and of the words, in one turn of a conversation."""
+"""Keys of the speaker and of the words in one turn of a conversation."""
 SPEAKERS = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
-"""What one format calls who another one calls so."""
+"""Usual names of speakers, by their names in other formats."""
 
 
 def turns_of(kind: pa.DataType) -> tuple[str, str] | None:
-    """Names of who speaks and of the words where a column holds lists of turns."""
+    """Keys of the speaker and of the words where a column holds lists of turns; None for other columns."""
     if not types.is_list(kind) or not pa.types.is_struct(kind.value_type):
         return None
     names = {field.name for field in kind.value_type}

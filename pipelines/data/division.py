@@ -1,4 +1,4 @@
-"""How rows are divided between training and test, and how some of many are drawn."""
+"""Division of rows between training and test."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ LIKE = "2026-01-31 or 2026-01-31T12:00:00+02:00"
 
 @dataclass(frozen=True)
 class Division:
-    """Which rows of a batch are test rows.
+    """Rule for the test rows of a batch.
 
-    By a hash of seed and group, or of seed and input where no group is named: rows that are equal, or of one group, are
-    on one side, and a row stays there whatever is appended to the file. So the size of the test split holds to about
-    the square root of the rows. Or, with `column`, those of values after (at or above) `after`; or, with `by_row`, by a
-    hash of seed, file and row, for data of so few distinct inputs that no share of them is a share of the rows.
+    A hash of seed and group decides, or of seed and input without a group. So equal rows, and rows of one group, are on
+    one side, and a row stays there whatever is appended to the file; the size of the test split varies by about the
+    square root of the rows. With `column`, test rows are those with values at or above `after`. With `by_row`, a hash
+    of seed, file and row decides, for data with so few distinct inputs that no share of them is a share of the rows.
     """
 
     share: float = 0.0
@@ -45,7 +45,7 @@ class Division:
 
     @classmethod
     def of(cls, source: SourceKind, columns: Columns) -> "Division":
-        """As a source without a test split of its own says."""
+        """The rule of a source without a test split of its own."""
         if isinstance(source, BundledSource):
             return cls(column=HELD_OUT, after=1)
         by_time = getattr(source, "split", None)
@@ -56,8 +56,8 @@ class Division:
     def misses(self, splits: Mapping[str, SplitRows]) -> bool:
         """Whether a draw by inputs cannot give its share, and may go by row.
 
-        So it is where fewer than two distinct inputs would be in the test split, for each is of many rows. An input of
-        very many rows makes a split larger or smaller than its share; it stays on one side all the same.
+        True where the test split would get fewer than two distinct inputs, and inputs repeat. An input of very many
+        rows makes a split larger or smaller than its share; it stays on one side all the same.
         """
         if self.column is not None or self.group is not None:
             return False
@@ -118,14 +118,14 @@ class Division:
 
 
 def times_of(texts: pl.Series) -> pl.Series:
-    """Times that texts of ISO 8601 say, in UTC to the microsecond; null for a text that is none.
+    """Times of texts in ISO 8601, in UTC to the microsecond; null for any other text.
 
     A time without a zone is UTC, seconds may be left out, and a day stands for its beginning.
     """
     parts = pl.Series("texts", texts).str.strip_chars().str.extract_groups(ISO).struct.unnest()
     zone = pl.col("zone").str.replace("(?i)z", "+").str.replace(":", "", literal=True).str.pad_end(5, "0")
     clock = pl.coalesce(pl.col("clock") + pl.coalesce("second", pl.lit(":00")), pl.lit("00:00:00"))
-    # What is behind a microsecond moves no time to the other side of one that has none.
+    # Digits beyond the microsecond move no time to the other side of a limit without them.
     fraction = pl.coalesce(pl.col("fraction").str.slice(0, 6).str.pad_end(6, "0"), pl.lit("000000"))
     whole = pl.concat_str("day", pl.lit(" "), clock, pl.lit("."), fraction)
     moment = whole.str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us", strict=False)
@@ -135,7 +135,7 @@ def times_of(texts: pl.Series) -> pl.Series:
 
 
 def _moment(after: Any) -> datetime | None:
-    """A time to compare with those of a column; one without a zone is UTC. None for what is no time."""
+    """A time to compare with those of a column; one without a zone is UTC. None for any other value."""
     if isinstance(after, str):
         after = times_of(pl.Series([after]))[0]
     if isinstance(after, date) and not isinstance(after, datetime):
@@ -146,7 +146,7 @@ def _moment(after: Any) -> datetime | None:
 
 
 def why_empty(split: str, rows: int, key: str) -> str:
-    """What to do about a split that got none of the rows of the training files, which `key` of the source divides."""
+    """Message with the remedy for a split without rows, where `key` of the source divides the training files."""
     if rows < 2:  # no share divides them
         return f"source.train: {rows} row{'s' * (rows != 1)}, and a study trains on one and tests on another"
     return f"source.{key}: no row is left for the {split} split; name another share, seed or time"

@@ -6,15 +6,15 @@ from jaxtyping import Shaped
 from secateur.selectors.draws.ranks import random_keys
 
 BLOCK = 1 << 18
-"""Rows that are looked at at once."""
+"""Rows in one block."""
 
 
 def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
     """Rows of a draw that keeps the classes' shares, int64 `[count]` ascending.
 
-    Largest remainders get the places that whole shares leave; at least `leave` rows of each class are not drawn
-    (which may make the draw smaller). Which rows: the smallest `random_keys` of `(seed, row)`. Memory holds the rows
-    that are drawn so far, and a block.
+    Largest remainders get the places that whole shares leave; at least `leave` rows of each class stay undrawn, which
+    may make the draw smaller. The smallest `random_keys` of `(seed, row)` decide within a class. Memory holds the rows
+    drawn so far, and a block.
     """
     low, block = int(labels.min()), max(BLOCK, count)
     starts = range(0, len(labels), block)
@@ -38,7 +38,7 @@ def stratified_rows(labels: np.ndarray, count: int, seed: int, leave: int = 0) -
 def drawn_rows(targets: Shaped[np.ndarray, "n ..."], count: int, seed: int, leave: int = 0) -> np.ndarray:
     """Rows of a draw that keeps the strata of the targets, int64 `[count]` ascending; see `stratified_rows`.
 
-    Strata are classes, bins of numbers, or, of sets of labels, those that iterative stratification makes of them.
+    Strata are classes, bins of numbers, or, for sets of labels, the strata of iterative stratification.
     """
     if targets.dtype == np.bool_:
         from secateur.selectors.draws.iterative_stratification import draw_by_labels

@@ -1,4 +1,4 @@
-"""Rows that a study's `data` leaves out, or refuses: found before anything is computed of the others."""
+"""Rows that a study's `data` drops or rejects, before anything is computed from the others."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.types import series_of
 
 MOST_LISTED = 10_000
-"""Dropped rows that are listed; all are counted."""
+"""Most dropped rows that a list has; the count has all."""
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """Rows of a split that a policy left out, by the numbers of the scan's rows, and why, of each that is listed."""
+    """Rows of a split that a policy left out, by the scan's row numbers, and the reason for each listed row."""
 
     split: str
     policy: str
@@ -38,10 +38,10 @@ def decide(
     say: Callable[[str, np.ndarray, int], str],
     folder: Path,
 ) -> tuple[dict[str, Bool[np.ndarray, " n"]], list[Dropped]]:
-    """Which rows of each split stay, and those that do not, in the order of the policies.
+    """Masks of the rows that stay, by split, and the dropped rows in the order of the policies.
 
-    The masks are nameless files in `folder`. Raises SourceError that names split, file and rows for what the policy
-    rejects.
+    The masks are nameless files in `folder`. Raises SourceError that names split, file and rows for rows that the
+    policy rejects, and for a split of which no row is left.
     """
     keep = {split: on_disk((len(rows),), np.bool_, folder) for split, rows in splits.items()}
     dropped: list[Dropped] = []
@@ -71,7 +71,7 @@ def decide(
 
 
 def wrong_rows(split: str, rows: SplitRows, columns: Columns, keep: Bool[np.ndarray, " n"]) -> list[Dropped]:
-    """Rows without a usable input, then those without a label; where these are dropped `keep` becomes false."""
+    """Rows without a usable input, then rows without a label; `keep` becomes false for both."""
     label = f"label column {', '.join(map(repr, columns.labels))} is null"
     found = {name: Dropped(split, name, Found(MOST_LISTED), []) for name in ("bad_rows", "unlabelled")}
     start = 0
@@ -97,7 +97,7 @@ def left_out(
     chosen: pl.Expr,
     reason: str,
 ) -> list[Dropped]:
-    """Rows of a split that an expression of `repeated_rows` chooses; `keep` becomes false of them."""
+    """Rows of a split that an expression over `repeated_rows` chooses; `keep` becomes false for them."""
     found = Found(MOST_LISTED)
     for block in repeated_rows(splits, key, keep):
         rows = block.filter(chosen)["row"].to_numpy()
@@ -107,7 +107,7 @@ def left_out(
 
 
 def absent_in(table: pa.Table, columns: Columns) -> Bool[np.ndarray, " n"]:
-    """Rows of which a label column is null or NaN."""
+    """Mask of the rows with null or NaN in a label column."""
     absent = np.zeros(table.num_rows, np.bool_)
     for name in columns.labels:
         absent |= missing_in(series_of(table[name]))

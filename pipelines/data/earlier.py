@@ -1,7 +1,7 @@
-"""What an earlier scan left that holds of a source that has grown: types of its files, and shards to begin with.
+"""Types of files and shards of an earlier scan that stay valid for a source that has grown.
 
-A source has grown where its files begin with those of the earlier scan, byte by byte, the last of which may go on: a
-CSV or JSON lines to which rows were appended. A shard that ended behind so many rows or bytes ends there again.
+A source has grown where its files begin with those of the earlier scan, byte by byte; the last of these may be CSV or
+JSON lines with rows appended. Shards end after fixed numbers of rows or bytes, so an earlier shard ends there again.
 """
 
 import json
@@ -23,14 +23,14 @@ from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.files.whole_files import link_or_copy, write_bytes
 
 FILES = "files.json"
-"""In the folder of a scan: what its shards are made of besides the rows, digest and bytes of each file."""
+"""File in the folder of a scan: the settings behind its shards, and digest and bytes of each file."""
 Mark = tuple[str, int]
 """Digest and bytes of a file."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The last scan by the same settings, of whatever revision, in the folder of all scans."""
+    """The last scan with the same settings, of any revision, in the folder of all scans."""
 
     folder: Path
     settings: str
@@ -38,18 +38,18 @@ class Earlier:
 
     @property
     def record(self) -> Path:
-        """The file that says which scan that was."""
+        """The file that names this scan."""
         return self.folder / f"{self.settings}.json"
 
     def told(self) -> dict[str, Any]:
-        """What the record says; nothing of one that is not there, or damaged."""
+        """Content of the record; empty where the file is missing or damaged."""
         try:
             return dict(json.loads(self.record.read_text()))
         except (OSError, ValueError):
             return {}
 
     def kinds(self, files: Sequence[SourceFile], look: Callable[[SourceFile], Types]) -> list[Types]:
-        """Types of the columns of each file, of files that were read before as they were found then."""
+        """Types of the columns of each file; the record has them for files read before, `look` finds the others."""
         known = self.told().get("kinds", {})
         found: list[Types] = []
         for file in files:
@@ -59,7 +59,7 @@ class Earlier:
         return found
 
     def begin(self, scan: Scan) -> int:
-        """Give a scan that has not begun the shards that hold of it; how many these are."""
+        """Give a scan that has not begun the earlier shards that stay valid; returns their number."""
         if scan.state.exists() or (marks := marks_of(scan)) is None:
             return 0
         scan.folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class Earlier:
         return count
 
     def remember(self, scan: Path, files: Sequence[SourceFile], kinds: Sequence[Types]) -> None:
-        """Say that a scan is there, and what types its files have."""
+        """Record a scan and the types of its files."""
         texts = {
             mark_of(file)[0]: pa.schema(list(kind.items())).serialize().to_pybytes().hex()
             for file, kind in zip(files, kinds, strict=True)
@@ -122,7 +122,7 @@ def marks_of(scan: Scan) -> list[Mark] | None:
 
 
 def files_kept(files: Sequence[SourceFile], now: Sequence[Mark], then: Sequence[Sequence[Any]]) -> tuple[int, bool]:
-    """How many files are the same from the first on, and whether the one behind them is the earlier one and more."""
+    """Number of unchanged files from the first on, and whether the next one is the earlier one with rows appended."""
     same = 0
     while same < min(len(now), len(then)) and list(now[same]) == list(then[same]):
         same += 1
@@ -144,12 +144,12 @@ def digest_of_start(path: Path, size: int) -> str:
 
 
 def shards_kept(starts: Sequence[Sequence[int]], same: int, extended: bool) -> int:
-    """How many shards end in rows that are the same; `starts` are file and row that each begins with."""
+    """Number of shards from the first on with unchanged rows; `starts` are the file and row where each begins."""
     ends = [(file < same) or (file == same and (row == 0 or extended)) for file, row in starts[1:]]
     return next((count for count, kept in enumerate(ends) if not kept), len(ends))
 
 
 def begun(earlier: Earlier, read: Callable[[Scan], Mapping[str, SplitRows]], scan: Scan) -> dict[str, SplitRows]:
-    """The shards of a scan, which begins with those that hold of an earlier one."""
+    """The shards of a scan, which begins with the valid shards of an earlier one."""
     earlier.begin(scan)
     return dict(read(scan))

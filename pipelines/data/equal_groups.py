@@ -1,4 +1,4 @@
-"""Groups of rows that are equal, of which the first are listed: memory holds a fixed number of rows."""
+"""Groups of equal rows, with a list of the first rows: memory holds a fixed number of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 import polars as pl
 
 MOST = 100_000
-"""Rows of the groups of one kind that are listed; groups are counted, all of them."""
+"""Most rows in the list for groups of one kind; the count has all groups."""
 MEMBER = {"lead": pl.Int64, "size": pl.Int64, "split": pl.Int8, "row": pl.Int64}
 TABLE = {"kind": pl.String, "side": pl.String, "group": pl.Int64, "size": pl.Int64, "split": pl.String, "row": pl.Int64}
-"""Columns of `table_of`: the kind of finding, the split that it is about, the number of the group from 1, its rows in
-all, and split and row of one of them."""
+"""Columns of `table_of`: the kind of finding, the split that it is about, the group's number from 1, the size of the
+group, and split and row of one of its rows."""
 
 
 @dataclass
 class Groups:
-    """How many groups there are, and the first `most` rows of them.
+    """Number of groups, and their first `most` rows.
 
-    Groups are ordered by `lead`, their first row in the split that the finding is about, which is theirs alone; the
-    rows of a group stand with those of that split ahead.
+    Groups are in the order of `lead`, their first row in the split that the finding is about, which no two share.
+    Within a group the rows of that split come first.
     """
 
     most: int = MOST
@@ -26,8 +26,9 @@ class Groups:
     rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=MEMBER))
 
     def add(self, block: pl.DataFrame, side: int, lead: str, size: str) -> None:
-        """Further rows, of groups that others may be rows of: a block of `repeated_rows`, whose columns `lead` and
-        `size` name; `side` is the place of the split that the finding is about.
+        """Add a block of `repeated_rows`, whose groups may have rows in other blocks.
+
+        `lead` and `size` name columns of the block; `side` is the place of the split that the finding is about.
         """
         more = block.select(lead=pl.col(lead), size=pl.col(size), split="split", row="row").cast(MEMBER)  # type: ignore[arg-type]
         self.count += len(more.filter((pl.col("split") == side) & (pl.col("row") == pl.col("lead"))))
@@ -39,7 +40,7 @@ class Groups:
 
 
 def table_of(found: Mapping[tuple[str, int], Groups], splits: tuple[str, ...]) -> pl.DataFrame:
-    """Rows of groups by kind of finding and place of its split among `splits`: a table of the columns of `TABLE`."""
+    """Rows of groups, by kind of finding and place of its split among `splits`, in a table with the columns `TABLE`."""
     tables = [pl.DataFrame(schema=TABLE)]
     for (kind, side), groups in found.items():
         facts = {

@@ -1,4 +1,4 @@
-"""Content hashes as text, and the hash of all of them: what says that two tables hold the same samples."""
+"""Content hashes as text, and the hash over all of them, which shows whether two tables hold the same samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FINGERPRINT = "secateur:fingerprint"
 
 
 def ends_of(texts: pa.Array) -> np.ndarray:
-    """Where each text of an array begins in its letters, and where the last one ends, int `[n + 1]`."""
+    """Offset of each text in the bytes of an array, and the end of the last one, int `[n + 1]`."""
     if not len(texts):
         return np.zeros(1, np.int64)
     wide = pa.types.is_large_string(texts.type)
@@ -23,13 +23,13 @@ def ends_of(texts: pa.Array) -> np.ndarray:
 
 
 def text_of(texts: pa.Array) -> memoryview:
-    """The texts of an array without null one after another, as UTF-8 that is not copied."""
+    """The concatenated texts of an array without null, UTF-8, without a copy."""
     ends = ends_of(texts)
     return memoryview(texts.buffers()[2] if ends[-1] > ends[0] else b"")[ends[0] : ends[-1]]
 
 
 def fingerprint(hashes: pl.Series | pa.ChunkedArray) -> str:
-    """xxh3-128 of content hashes in their order, as hexadecimal text one after another: 32 hexadecimal digits."""
+    """xxh3-128 of the concatenated hexadecimal texts of content hashes, in their order: 32 hexadecimal digits."""
     digest = xxhash.xxh3_128()
     if isinstance(hashes, pa.ChunkedArray):
         parts: Iterable[pa.Array] = hashes.chunks

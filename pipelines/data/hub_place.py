@@ -36,8 +36,8 @@ def find_on_hub(
 ) -> Place:
     """The place of a data set on the hub, at the commit that its revision stands for now.
 
-    Raises SourceError with the remedy where the hub does not give it, where it has several configurations and none is
-    named, and for a split that it lacks.
+    Raises SourceError with the remedy where the hub does not serve it, where it has several configurations and
+    `config` is None, and for a configuration or a split that it lacks.
     """
     import datasets
 
@@ -68,7 +68,7 @@ def find_on_hub(
 
 
 def splits_of(there: Sequence[str], train: str | None, test: str | None, where: str) -> tuple[str, str | None]:
-    """The splits to train on and to test on, the second None where there is none; SourceError names all."""
+    """The splits to train on and to test on, the second None where there is none; SourceError lists the splits."""
     for option, name in (("--split", train), ("--test", test)):
         if name is not None and name not in there:
             raise SourceError(f"{where}: there is no split {name!r} ({option}), there are: {', '.join(there)}")

@@ -1,4 +1,4 @@
-"""Which sample a row is, whatever file it lies in: hashes of what a model would be shown and of the target.
+"""Identity of a sample, whatever file it lies in: hashes of the model's input and of the target.
 
 `input_hash` is of the input, `content_hash` of input and target; both are the xxh3-128 of canonical bytes, which follow
 from the typed, decoded value before any fitted encoding:
@@ -8,10 +8,10 @@ from the typed, decoded value before any fitted encoding:
 - text: UTF-8 of its NFC form; a missing text differs from an empty one;
 - features: name and typed value of each column, in the order of the names. Numbers count by value, so 1 equals 1.0
   whatever its width, and -0.0 equals 0.0; true and 1 are two values; NaN is a missing value like null, and so is a
-  blank text. Of a text the spaces around it do not count, as in the encoding; one that spells a number or a boolean
-  (1, 1.0, True) equals that, for a CSV cannot tell them apart, and 01 is another text;
-- target: a class by the text of its label (`label_text`), in which a number or a boolean that is spelled otherwise
-  equals it too; numbers as float64, a set of labels by their texts, a missing one as such.
+  blank text. Spaces around a text do not count, as in the encoding; a text that spells a number or a boolean (1, 1.0,
+  True) equals it, for a CSV cannot tell them apart, and 01 is another text;
+- target: a class by the text of its label (`label_text`), where all spellings of a number or a boolean are equal;
+  numbers as float64; a set of labels by their texts; a missing target as missing.
 
 So a hash is the same for Parquet, CSV and JSON lines that hold the same values, in any order of rows.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
 """Kind of a cell: the first byte of its canonical form, before a word of 8 bytes."""
 STEP = 0x9E3779B97F4A7C15
-"""Odd: its odd multiples are the factors of the places of texts in a row."""
+"""An odd number; its odd multiples are the factors for the places of texts in a row."""
 
 Hashes = UInt64[np.ndarray, "n 2"]
 """xxh3-128 of each row: its upper and its lower half."""
@@ -45,8 +45,8 @@ Hashes = UInt64[np.ndarray, "n 2"]
 
 @dataclass(frozen=True)
 class Cells:
-    """Values of a column in canonical form: kinds uint8 `[n]`, or one for all, words uint64 `[n]`, and of values that
-    are hashed the other half of the hash.
+    """Values of a column in canonical form: kinds uint8 `[n]`, or one for all, words uint64 `[n]`, and, for hashed
+    values, the upper half of the hash, uint64 `[n]`.
     """
 
     kinds: np.ndarray | int
@@ -55,13 +55,13 @@ class Cells:
 
 
 def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
-    """Hashes of the inputs of a batch, and faults String `[n]`: why a model cannot be shown a row, or null.
+    """Hashes of the inputs of a batch, and faults String `[n]`: the reason why no model can read a row, or null.
 
     Raises ValueError for a feature column that holds neither numbers, booleans nor texts.
     """
     if columns.image is not None:
         return image_hashes(table[columns.image])
-    # A text counts letter by letter, a category as the encoding has it.
+    # Texts count letter by letter, categories as the encoding reads them.
     names, texts = (columns.texts or sorted(columns.inputs)), [series_of(table[name]) for name in columns.texts]
     cells = list(map(text_cells, texts)) or [cells_of(table[name], name) for name in names]
     head = columns.kind.encode() + b"".join(sized(name.encode()) for name in names if columns.features is not None)
@@ -79,14 +79,14 @@ def input_hashes(table: pa.Table, columns: Columns) -> tuple[Hashes, pl.Series]:
     else:
         # The last is the text, the completion or the conversation; a prompt may be empty.
         held, word = texts[-1], {"messages": "conversation"}.get(columns.kind, columns.kind)
-        # What is empty, or of white space alone: to strip every text would copy all of them.
+        # Empty, or white space alone: stripping every text would copy all of them.
         empty = pl.when(~held.cast(pl.String).str.contains(r"\S")).then(pl.lit(f"{word} is empty"))
         faults = pl.select(pl.when(held.is_null()).then(pl.lit(f"{word} is missing")).otherwise(empty)).to_series()
     return hashes_of_cells(head, cells, table.num_rows), faults.cast(pl.String)
 
 
 def content_hashes_of(inputs: Hashes, table: pa.Table, columns: Columns, names: Mapping[str, Sequence[str]]) -> Hashes:
-    """Hashes of input and target; `names` are those of columns that hold numbers of classes which a file names."""
+    """Hashes of input and target; `names` are a file's class names, by column of class numbers."""
     given = [Cells(TEXT, inputs[:, 1], inputs[:, 0])]
     return hashes_of_cells(b"target", [*given, *target_cells(table, columns, names)], len(inputs))
 
@@ -112,7 +112,7 @@ def target_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence
 
 
 def coded_labels(values: pa.ChunkedArray, names: Sequence[str] | None = None) -> tuple[pl.Series, np.ndarray]:
-    """Each label once, as `label_text` has it, and the place of each row's among them, int32 `[n]`, -1 for none."""
+    """The `label_text` of each distinct label, and the place of each row's label there, int32 `[n]`, -1 for none."""
     coded = values.combine_chunks().dictionary_encode()
     indices = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
     return label_text(coded.dictionary, names), indices.to_numpy()
@@ -132,7 +132,7 @@ def label_text(values: pa.ChunkedArray | pa.Array, names: Sequence[str] | None =
 
 
 def missing_in(values: pl.Series) -> Bool[np.ndarray, " n"]:
-    """Where a column is null or NaN."""
+    """Mask of the null and NaN values of a column."""
     empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
     return empty.fill_null(True).to_numpy()
 
@@ -187,14 +187,14 @@ def number_cells(values: pa.ChunkedArray, name: str) -> list[Cells]:
 def text_cells(texts: pl.Series) -> Cells:
     """Texts by the hash of the UTF-8 of their NFC form."""
     texts = texts.cast(pl.String)  # a column of nothing but nulls
-    # ASCII is its own NFC form, and to look costs a hundredth of what normalising does.
+    # ASCII is its own NFC form, and this check costs a hundredth of the normalisation.
     plain = texts.str.len_bytes().sum() == texts.str.len_chars().sum()
     hashes = halves_of(texts if plain else texts.str.normalize("NFC"))
     return Cells(np.where(texts.is_null().to_numpy(), MISSING, TEXT), hashes[:, 1], hashes[:, 0])
 
 
 def category_cells(texts: pl.Series) -> Cells:
-    """Texts of a feature, less the spaces around them; what spells a number or a boolean is one."""
+    """Texts of a feature without the spaces around them; a text that spells a number or a boolean counts as one."""
     texts = one_spelling(texts.str.strip_chars().str.normalize("NFC"))
     cells = text_cells(texts)
     kinds, words, uppers = (np.array(part) for part in (cells.kinds, cells.words, cells.uppers))
@@ -234,7 +234,7 @@ def set_cells(table: pa.Table, columns: Columns, names: Mapping[str, Sequence[st
 
 
 def flags_of(values: pa.ChunkedArray, name: str) -> pl.Series:
-    """One of several label columns as booleans; ValueError for one that holds neither these nor numbers."""
+    """One of several label columns as booleans; ValueError for a column of neither booleans nor numbers."""
     flags = series_of(values)
     if not (flags.dtype.is_numeric() or flags.dtype in (pl.Boolean, pl.Null)):
         held = shown_type(canonical(values.type))
@@ -243,7 +243,7 @@ def flags_of(values: pa.ChunkedArray, name: str) -> pl.Series:
 
 
 def halves_of(values: pl.Series) -> Hashes:
-    """xxh3-128 of each text or bytes, zero of a null."""
+    """xxh3-128 of each text or bytes, zero for null."""
     whole = pl.DataFrame({"value": values}).select(plh.col("value").nchash.xxh3_128().fill_null(0))["value"]
     halves = np.empty((len(whole), 2), np.uint64)
     halves[:, 0] = (whole // (1 << 64)).cast(pl.UInt64).to_numpy()
@@ -252,7 +252,7 @@ def halves_of(values: pl.Series) -> Hashes:
 
 
 def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
-    """xxh3-128 of a row's canonical bytes: the head's hash, kinds, words, and the sum of what the words leave out."""
+    """xxh3-128 of a row's canonical bytes: the head's hash, kinds, words, and the weighted sum of the upper halves."""
     count, rest = len(cells), np.zeros(rows, np.uint64)
     template = np.zeros(16 + count, np.uint8)
     template[:16] = np.frombuffer(xxhash.xxh3_128_digest(head), np.uint8)
@@ -263,9 +263,9 @@ def hashes_of_cells(head: bytes, cells: Sequence[Cells], rows: int) -> Hashes:
         if not isinstance(part.kinds, int):
             records[:, 16 + place] = part.kinds
         if part.uppers is not None:
-            # The place is a factor, so that texts which change places change the sum.
+            # The place is a factor, so that texts which swap places change the sum.
             rest += part.uppers * np.uint64((STEP * (2 * place + 1)) % 2**64)
-    # The words where they lie in the records, which begin at no multiple of 8 bytes.
+    # A view of the words in the records, which begin at no multiple of 8 bytes.
     words = np.ndarray((rows, count + 1), np.uint64, records.data, 16 + count, (records.shape[1], 8))
     for place, values in enumerate((*(part.words for part in cells), rest)):
         words[:, place] = values
@@ -285,12 +285,12 @@ def hex_of(hashes: Hashes) -> pa.Array:
 
 
 def image_hashes(cells: pa.ChunkedArray) -> tuple[Hashes, pl.Series]:
-    """Hashes of pictures as they are decoded, and their faults."""
+    """Hashes of decoded pictures, and their faults."""
     return hashes_of_pictures(list(seen_in(cells)))
 
 
 def seen_in(cells: pa.ChunkedArray) -> "Iterator[SeenPicture]":
-    """What pictures show, in their order; memory holds as many decoded ones as are decoded at once."""
+    """Decoded pictures, in their order; memory holds only those that are decoded at once."""
     from secateur.trainers.modalities.seen_pictures import seen_pictures
 
     return seen_pictures(cells)

@@ -1,7 +1,7 @@
-"""Rows that an earlier preparation encoded, taken from its arrays where nothing that they follow from has changed.
+"""Encoded rows of an earlier preparation, reused where everything that they depend on is unchanged.
 
-An encoder that learns from the rows, as means of tables, TF-IDF and tokenizers that are trained do, is another one when
-rows are added; then all are encoded again. A named tokenizer, or one size of pictures, stays the same.
+Encoders that learn from the rows (means of tables, TF-IDF, trained tokenizers) change when rows are added; then all
+rows are encoded again. A named tokenizer, or a fixed size of pictures, stays the same.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from secateur.trainers.modalities.tables import TableEncoder
 from secateur.trainers.modalities.tfidf import TfidfEncoder
 
 LIBRARIES = ("secateur", "numpy", "pillow", "tokenizers", "transformers")
-"""Whose versions decide what a row becomes."""
+"""Libraries whose versions decide the encoding of a row."""
 LEARNING = (TableEncoder, TfidfEncoder)
 """Encoders that learn from every row."""
 
 
 @dataclass(frozen=True)
 class KnownRows:
-    """An array, and the shards that its first rows are of."""
+    """An array, and the number of shards, and of their rows, with which it begins."""
 
     inputs: Path
     shards: int
@@ -37,15 +37,15 @@ class KnownRows:
 
 @dataclass(frozen=True)
 class EncodedBefore:
-    """What a file says of the last preparation of a study, and the arrays of it by split: file and digest of each."""
+    """The record of a study's last preparation, and its arrays by split: file and digest of each."""
 
     record: Path
     arrays: Mapping[str, tuple[Path, str]]
     found: dict[str, int] = field(default_factory=dict)
-    """Filled as it goes: rows of each split that are taken from its array."""
+    """Rows of each split that come from its array; `of` fills it."""
 
     def of(self, encoder: Encoder, split: str, rows: SplitRows) -> KnownRows | None:
-        """Rows of a split that the array there is of; None where there is none, or another encoder made it."""
+        """Rows of a split that its array holds already; None where there is no array, or another encoder made it."""
         told = self._told().get(split)
         if told is None or split not in self.arrays or told["content"] != self.arrays[split][1]:
             return None
@@ -68,7 +68,7 @@ class EncodedBefore:
 
 
 def remember(record: Path, encoder: Encoder, splits: Mapping[str, SplitRows], contents: Mapping[str, str]) -> None:
-    """Say what the arrays of these contents are made of; nothing where an encoder learns from every row."""
+    """Record the encoder and the shards behind these arrays; no record for an encoder that learns from every row."""
     if isinstance(encoder, LEARNING):
         record.unlink(missing_ok=True)
         return
@@ -82,7 +82,7 @@ def remember(record: Path, encoder: Encoder, splits: Mapping[str, SplitRows], co
 
 
 def digest_of(encoder: Encoder) -> str:
-    """Digest of what an encoder learned, and of the versions that decide what it makes of a row."""
+    """Digest of an encoder's saved state and of the versions of `LIBRARIES`."""
     with TemporaryDirectory() as folder:
         encoder.save(Path(folder))
         made = [content_at(Path(folder)), {name: metadata.version(name) for name in LIBRARIES}]

@@ -1,6 +1,6 @@
-"""Arrow, polars and the types of columns by their usual names, imported when something of them is first used.
+"""Arrow, polars and the types of columns by their usual names, imported at their first use.
 
-Reading what a study or a manifest declares needs neither, and their imports take most of the time of a small command.
+Reading a study or a manifest needs neither, and their imports take most of the time of a small command.
 A module that imports these names must leave annotations as text (`from __future__ import annotations`) and use them
 inside functions alone.
 """

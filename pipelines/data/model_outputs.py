@@ -26,7 +26,7 @@ Named = str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Epoch:
-    """What a model puts out for `rows` samples in one pass, `width` numbers each.
+    """Outputs of a model for `rows` samples in one pass, `width` numbers each.
 
     `blocks(size)` gives all rows in order as arrays or tensors `[size, width]`, the last one shorter.
     """
@@ -37,7 +37,7 @@ class Epoch:
 
 
 def epochs_of(outputs: Any, named: Named) -> list[Epoch]:
-    """The passes of a model, the first one first; raises ValueError for what is none, and for passes of two shapes."""
+    """The passes of a model, in order; raises ValueError for unknown kinds of outputs, and for passes of two shapes."""
     if isinstance(outputs, str | Path):
         found = of_file(Path(outputs).expanduser(), named)
     elif isinstance(outputs, list | tuple) and outputs and not isinstance(outputs[0], int | float | list | tuple):
@@ -65,7 +65,7 @@ def one_epoch(outputs: Any, named: Named, number: int) -> list[Epoch]:
 
 
 def of_array(values: Any, what: str) -> list[Epoch]:
-    """Passes of an array or tensor, of which blocks are views: what is mapped from a file stays there."""
+    """Passes of an array or tensor; blocks are views, so that a memory map stays in its file."""
     shape = tuple(values.shape)
     numeric = values.is_floating_point() if hasattr(values, "detach") else values.dtype.kind in NUMBERS
     if len(shape) not in (2, 3) or not numeric or not all(shape[:-2]):
@@ -84,7 +84,7 @@ def slices(values: Any, size: int) -> Iterator[Any]:
 
 
 def of_file(path: Path, named: Named) -> list[Epoch]:
-    """Passes that a file holds; raises ValueError for a file that is none of those that are read."""
+    """Passes in a file; raises ValueError for a missing file and for an unknown format."""
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
     if path.suffix == ".npy":
@@ -97,7 +97,7 @@ def of_file(path: Path, named: Named) -> list[Epoch]:
 
 
 def chosen(path: Path, named: Named, there: Sequence[str], what: str) -> list[str]:
-    """Names of columns or tensors that hold the passes; raises ValueError where these cannot be told."""
+    """Names of columns or tensors that hold the passes; raises ValueError for a missing one, and if several could."""
     names = [named] if isinstance(named, str) else list(named or there)
     if missing := [name for name in names if name not in there]:
         raise ValueError(f"{path}: there is no {what} {missing[0]!r}, there are: {', '.join(there) or 'none'}")
@@ -124,7 +124,7 @@ def of_tensors(path: Path, named: Named) -> list[Epoch]:
 
 
 def tensor_blocks(path: Path, name: str, place: int | None, rows: int, size: int) -> Iterator[torch.Tensor]:
-    """Consecutive rows of a tensor in a file; of three dimensions those at a place of the first."""
+    """Consecutive rows of a tensor in a file; of a tensor of three dimensions those at `place` in the first."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Samples that a study's own task yields: which is which."""
+"""Identity of the samples that a study's own task yields."""
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +20,8 @@ from secateur.trainers.tasks.own import OwnTask, Split
 def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
     """`row` Int64, `content_hash`, `target` String, `stratum` Int64 and `preview` String: a line per sample, read once.
 
-    A sample is shown by its id, or its row number, its target as the task shows it. Raises ValueError for ids that are
-    not as many as samples or not unique, for groups that are not as many, and for samples that hold what has no bytes
-    of its own.
+    `preview` is a sample's id, or its row number; the task formats `target`. Raises ValueError for ids or groups that
+    differ in number from the samples, for repeated ids, and for samples with values that `canonical` rejects.
     """
     samples, ids = task.samples(split), task.ids(split)
     if ids is not None and len(ids) != len(samples):
@@ -50,7 +49,7 @@ def inspect_own(task: OwnTask, split: Split) -> pl.DataFrame:
 
 
 def own_findings(samples: Mapping[str, pl.DataFrame]) -> list[Finding]:
-    """Samples in both splits, or twice in one: equal as wholes, for nobody else knows what is input in them.
+    """Samples in both splits, or twice in one, compared as wholes: only the task knows which part is the input.
 
     `samples` are tables of `row` and `content_hash` by split.
     """
@@ -70,7 +69,7 @@ def own_findings(samples: Mapping[str, pl.DataFrame]) -> list[Finding]:
 
 
 def own_groups(samples: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The first rows of the groups that `own_findings` counts, as `table_of` has them."""
+    """The first rows of the groups that `own_findings` counts, in the table of `table_of`."""
     both = pl.concat(
         table.select("row", "content_hash").with_columns(split=pl.lit(place, pl.Int8))
         for place, table in enumerate(samples.values())
@@ -92,15 +91,15 @@ def own_groups(samples: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 def finding_of(kind: Kind, split: str, table: pl.DataFrame, text: str, groups: int) -> Finding:
-    """A finding of samples, which lie in no file: they go by split and number."""
+    """A finding about samples, which lie in no file: split and number name them."""
     rows = table["row"].to_numpy()
     listed = tuple((split, int(row)) for row in rows[:LISTED])
     return Finding(kind, split, 0, len(rows), f"{text} ({rows_text(rows)})", listed, group_count=groups)
 
 
 def revision_of(task: OwnTask, *splits: pl.DataFrame) -> str:
-    """Identity of the samples and their strata as they are now and of the code of the task, whose losses and networks
-    decide as much: 32 hexadecimal digits.
+    """Digest of the current samples, of their strata and of the task's code, whose losses and networks decide results
+    too: 32 hexadecimal digits.
     """
     digest = xxhash.xxh3_128("".join(name for table in splits for name in table["content_hash"]).encode())
     for table in splits:
@@ -112,9 +111,9 @@ def revision_of(task: OwnTask, *splits: pl.DataFrame) -> str:
 
 
 def canonical(value: Any) -> Iterator[bytes]:
-    """A sample as bytes that end where they say they end: arrays with type and shape, mappings in order of their keys.
+    """A sample as bytes with lengths ahead: arrays with type and shape, mappings in order of their keys.
 
-    Raises TypeError for what is neither a number, a text, bytes, None, a tensor or array, nor made of these.
+    Raises TypeError for anything but numbers, texts, bytes, None, tensors, arrays, and mappings or lists of these.
     """
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()

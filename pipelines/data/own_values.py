@@ -1,7 +1,7 @@
-"""Numbers that a user brings in a file of their own, put to the rows of the data: by id, by content hash, or by row.
+"""Numbers from a user's file, matched to the rows of the data by id, by content hash, or by row.
 
-A file that was made for other rows is refused, never read as if it were made for these: every row of the data has one
-number, every number one row, and numbers without a key name the very files that they were made for.
+A file for other rows raises an error: every row of the data needs one number, every number one row, and a file without
+a key must belong to the present revision of the data.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ from secateur.pipelines.data.types import series_of
 SHOWN = 5
 """Rows, or keys, that a message names."""
 LARGEST = float(np.finfo(np.float32).max)
-"""Of numbers, which manifests hold in 32 bits."""
+"""Largest number: manifests hold 32 bits."""
 HASHED = "content_hash"
-"""The column by which tables that secateur wrote say what a row is."""
+"""The column that identifies rows in tables that secateur wrote."""
 
 
 @dataclass(frozen=True)
 class DataRows:
-    """The rows of the data that numbers are wanted for.
+    """The rows of the data that need numbers.
 
     `places` are their places among all `count` rows of the files, int64 `[n]` ascending; `hashes` their content hashes,
-    `ids` the values of the study's id column, if it names one; `column` gives a column of the data, None where there is
-    none, and `shown` says rows for a message. `revision` is that of the files, `name` what a message calls them.
-    `every` gives a column of all rows of the files, those that were held or left out too; None where nobody knows it.
+    `ids` the values of the study's id column, if it names one; `column` returns a column of the data, None where there
+    is none, and `shown` names rows for a message. `revision` is that of the files, `name` their name in messages.
+    `every` returns a column of all rows of the files, with rows held or left out; None where it is unknown.
     """
 
     name: str
@@ -51,9 +51,10 @@ class DataRows:
 
 @dataclass(frozen=True)
 class Join:
-    """How a study puts the rows of a file to those of the data: see `places_for`. With `drop` rows of the file that are
-    of no row of the data are left out. `noted` is the revision of the data that the very same file was read for before,
-    empty where it is read for the first time; None where that is not enough to take its rows for those of the data.
+    """How to match the rows of a file to those of the data: see `places_for`.
+
+    `drop` leaves out rows of the file that match no row of the data. `noted` is the revision of the data at an earlier
+    reading of this very file, empty at the first; None where such a note does not suffice to match row by row.
     """
 
     key: str | None = None
@@ -63,7 +64,7 @@ class Join:
 
 
 Differ = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Which rows of a file, int64 `[m]`, hold other values than others, bool `[m]`."""
+"""From two arrays of rows of a file, int64 `[m]` each, to whether their values differ, bool `[m]`."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class NumbersFile:
 
     path: Path
     what: str
-    """How messages call what is read."""
+    """Name of the setting in messages."""
 
     @property
     def is_array(self) -> bool:
@@ -80,7 +81,7 @@ class NumbersFile:
         return self.path.suffix in (".npy", ".safetensors")
 
     def table(self) -> SourceFile:
-        """The file as its reader has it; raises SourceError where it cannot be read."""
+        """The file with its reader; raises SourceError where it is unreadable."""
         try:
             place = find_data(str(self.path))
         except SourceError as error:
@@ -108,21 +109,21 @@ class NumbersFile:
 
 
 def column_of(file: SourceFile, name: str, what: str) -> pl.Series:
-    """A column of a table; raises SourceError with the names there are."""
+    """A column of a table; raises SourceError that lists the columns."""
     check_names(file.columns, [name], f"{what}: {Path(file.name).name}")
     return column_over([file], name)
 
 
 def column_over(files: Sequence[SourceFile], name: str) -> pl.Series:
-    """A column over several files, which all have it, in the type that they have in common."""
+    """A column over several files, in the type that they have in common."""
     kinds = settled_types(files, [name], ())
     chunks = [chunk for file in files for table in file.batches(kinds) for chunk in table[name].chunks]
     return series_of(pa.chunked_array(chunks, kinds[name])).rename(name)
 
 
 def numbers_of_column(name: str, rows: DataRows, what: str) -> np.ndarray:
-    """Numbers, or true and false, of a column of the data, int64 or float64 `[n]`; SourceError where there is none, or
-    that counts and names rows for gaps, NaN and infinity."""
+    """Numbers or booleans of a column of the data, int64 or float64 `[n]`; SourceError for a missing column or another
+    type, and for gaps, NaN and infinity, whose rows it counts and names."""
     values = rows.column(name)
     if values is None:
         raise SourceError(f"{what}.column: {rows.name} has no column {name!r}: correct it, or name a file")
@@ -140,7 +141,7 @@ def numbers_of_column(name: str, rows: DataRows, what: str) -> np.ndarray:
 def numbers_for(file: NumbersFile, rows: DataRows, join: Join, column: str | None) -> np.ndarray:
     """One number for each row of the data, int64 or float64 `[n]`; see `places_for`.
 
-    Raises SourceError that counts and names what does not go together, gaps, NaN and infinite numbers included.
+    Raises SourceError that counts and names rows without a match, gaps, NaN and infinite numbers.
     """
     if file.is_array:
         refuse_names(file, join, column)
@@ -154,7 +155,7 @@ def numbers_for(file: NumbersFile, rows: DataRows, join: Join, column: str | Non
 
 
 def named(file: NumbersFile, column: str | None) -> str:
-    """The column that is read; raises SourceError where the study names none."""
+    """The column to read; raises SourceError where the study names none."""
     if column is None:
         raise SourceError(f"{file.what}.column: name the column to read, one of {', '.join(file.table().columns)}")
     return column
@@ -169,11 +170,11 @@ def refuse_names(file: NumbersFile, join: Join, column: str | None) -> None:
 def places_for(file: NumbersFile, rows: DataRows, join: Join, count: int, differ: Differ) -> np.ndarray:
     """The row of a file of `count` rows for each row of the data, int64 `[n]`.
 
-    By the key that the study names: `content_hash`, a column of the data by the same name, or the data's id column;
-    without one by the id column, or `content_hash`, if the file has such a column; else row by row, for which the
-    fingerprint must be the revision of the data. `differ` says which rows of the file hold other values than others.
+    The study names the key: `content_hash`, a column of the data by the same name, or the data's id column. Without one
+    the key is the id column, or `content_hash`, if the file has such a column. Otherwise rows match in order, for which
+    the fingerprint must be the revision of the data. `differ` tells which rows of the file hold different values.
 
-    Raises SourceError that counts and names what does not go together.
+    Raises SourceError that counts and names rows without a match.
     """
     table = None if file.is_array else file.table()
     key = join.key or next((name for name in (rows.id_column, HASHED) if table and name in table.columns), None)
@@ -206,7 +207,7 @@ def checked_array(file: NumbersFile) -> np.ndarray:
 
 
 def finite(file: NumbersFile, values: pl.Series) -> pl.Series:
-    """The same numbers; raises SourceError that names rows for gaps, NaN and infinity, and for what is no number."""
+    """The same numbers; raises SourceError for other types, and for gaps, NaN and infinity, whose rows it names."""
     if values.dtype == pl.Boolean:
         values = values.cast(pl.Int64)
     name = f"column {values.name!r} is " if values.name else "its number is "
@@ -219,8 +220,8 @@ def finite(file: NumbersFile, values: pl.Series) -> pl.Series:
 
 
 def refuse_other_data(file: NumbersFile, count: int, rows: DataRows, join: Join) -> None:
-    """Raise SourceError unless a file without a key is of as many rows as the data, and was made for them as far as the
-    user, or what was noted when it was first read, says.
+    """Raise SourceError unless a file without a key has as many rows as the data, and the user's fingerprint, or the
+    note of an earlier reading, has their revision.
     """
     if count != rows.count:
         raise SourceError(f"{file.what}: {file.path.name} has {count:,} rows, and {rows.name} has {rows.count:,}")
@@ -244,8 +245,8 @@ def refuse_other_data(file: NumbersFile, count: int, rows: DataRows, join: Join)
 def joined(
     file: NumbersFile, keys: pl.Series, own: pl.Series, rows: DataRows, join: Join, differ: Differ | None
 ) -> np.ndarray:
-    """The row of the file for each row of the data, by its key; with `differ` several rows may have one key, on both
-    sides, as long as they hold the same."""
+    """The row of the file for each row of the data, by its key; with `differ` several rows may share a key, on both
+    sides, as long as their values are equal."""
     keys, own = comparable(file, keys, own)
     table = pl.DataFrame({"key": keys}).with_row_index("place").with_columns(pl.col("place").cast(pl.Int64))
     firsts = table.unique("key", keep="first", maintain_order=True)

@@ -1,4 +1,4 @@
-"""Vectors that a user brings, put to the rows of the data: an array in their order, or a column of lists."""
+"""A user's vectors, matched to the rows of the data: an array in their order, or a column of lists."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,17 +22,17 @@ from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile, settled_types
 
 BLOCK = 1 << 14
-"""Vectors that are looked at together."""
+"""Vectors in one block."""
 
 
 def vectors_for(
     file: NumbersFile, rows: DataRows, join: Join, column: str | None, scratch: Path | None = None
 ) -> np.ndarray:
     """One vector for each row of the data, float32 `[n, d]`, from an array `[rows, d]`, which is mapped into memory, or
-    a column of lists; raises SourceError that says what does not go together, as `places_for` does.
+    a column of lists; raises SourceError as `places_for` does, and for arrays and columns of another shape or type.
 
-    Vectors in another order than the data's are put in order in a nameless file of the folder `scratch`, if there is
-    one, block by block.
+    Vectors in another order than the data's are copied in order, block by block, into a nameless file of the folder
+    `scratch`, or into memory without one.
     """
     if file.is_array:
         refuse_names(file, join, column)
@@ -93,9 +93,9 @@ def lists_in(files: Sequence[SourceFile], name: str, what: str) -> np.ndarray:
 
 
 def list_batches(file: SourceFile, name: str, what: str) -> Iterator[pa.Array]:
-    """Lists of a column, batch by batch; of Parquet in the type that it stores."""
+    """Lists of a column, batch by batch; for Parquet in the stored type."""
     if name not in file.columns:
-        column_of(file, name, what)  # whose error says what there is
+        column_of(file, name, what)  # whose error lists the columns
     if isinstance(file, ParquetFile):
         with pq.ParquetFile(file.path) as opened:
             batches = [batch.column(0) for batch in opened.iter_batches(1 << 14, columns=[name])]

@@ -1,4 +1,4 @@
-"""What becomes of rows that cannot be used, or should not: a study's `data`."""
+"""A study's `data`: policies for unusable, repeated and leaked rows."""
 
 from typing import Literal
 
@@ -14,8 +14,7 @@ class DataPolicy(Settings):
 
     bad_rows: Literal["reject", "drop"] = Field(
         default="reject",
-        description="rows without input, or of one that cannot be decoded or is infinite: an error that names them, or "
-        "left out",
+        description="rows whose input is missing, infinite or cannot be decoded: an error that names them, or left out",
     )
     unlabelled: Literal["reject", "drop"] = Field(
         default="reject", description="rows whose label is missing: an error that names them, or left out"

@@ -1,7 +1,6 @@
-"""What a preparation leaves of a split: the table of its samples, its inputs as an array, and its rows.
+"""Files of a prepared split: the table of its samples, its inputs as an array, and its rows.
 
-Each is written in batches, of which memory holds one. A preparation that was killed goes on in its folder, with the
-same bytes.
+Memory holds one batch of each. A preparation that was killed goes on in its folder, with the same bytes.
 """
 
 import json
@@ -41,8 +40,8 @@ from secateur.trainers.tasks.own import Split
 def encoding_facts(
     encoder: Encoder, loaded: Loaded, inputs: Mapping[str, Path] | None = None, spread: Spread | None = None
 ) -> dict[str, Any]:
-    """What an encoder says of both splits, which are written already where there are files of `inputs`; SourceError
-    that says where the user has a row that it cannot encode."""
+    """An encoder's facts about both splits, from the encoded `inputs` if there are files of them; SourceError names the
+    place of a row that the encoder rejects."""
     found: dict[str, Any] = {}
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
@@ -53,7 +52,7 @@ def encoding_facts(
 
 
 def begin(folder: Path, made_of: str) -> None:
-    """Empty the folder of a preparation unless the one that was begun in it is of the same."""
+    """Empty the folder of a preparation unless one of the same `made_of` was begun in it."""
     state = folder / "made_of.json"
     if state.is_file() and json.loads(state.read_text()) == made_of:
         return
@@ -73,10 +72,10 @@ def write_samples(
     *,
     tokens: Int64[np.ndarray, " n"] | None = None,
 ) -> None:
-    """The table of samples: `row`, `file` and `file_row`, `content_hash`, and the target as `as_columns` has it.
+    """Write the table of samples: `row`, `file` and `file_row`, `content_hash`, and the columns of `as_columns`.
 
-    With `tokens` of completions also these. With the column of `pictures` also `path`, of a picture that has one; below
-    the folder, where it lies there; with the column `ids` also `id`, as text. The file's metadata holds the
+    `tokens` adds the tokens of completions. `pictures`, a column and a folder, adds `path`, from the folder on if the
+    picture lies there, empty without a file. `ids`, a column, adds `id`, as text. The file's metadata holds the
     `fingerprint` of the content hashes. Without targets the target of a row is the name of its stratum.
     """
     writer, start, identity = None, 0, xxhash.xxh3_128()
@@ -93,7 +92,7 @@ def write_samples(
         hashes = hex_of(words_of(table[CONTENT]))
         identity.update(text_of(hashes))
         block = pa.table(known | {"content_hash": hashes} | own)
-        # Hashes and numbers of rows recur nowhere: a dictionary of them would be as large as they are. To compress the
+        # Hashes and row numbers never repeat: a dictionary of them would be as large as they are. Compressing the
         # hashes takes a tenth of the whole preparation and saves half of their 32 bytes a row.
         packable = [name for name in ("row", "file_row", COMPLETION_TOKENS) if name in block.column_names]
         codes = [name for name in block.column_names if name not in ("content_hash", "id", *packable)]
@@ -110,7 +109,7 @@ def write_samples(
 
 
 def check_ids(ids: pl.Series, say: Callable[[np.ndarray, int], str], what: str = "columns.id") -> None:
-    """Raise SourceError, with how many and which rows, where a column of ids has gaps or the same id twice."""
+    """Raise SourceError that counts and names rows where a column of ids has gaps or the same id twice."""
     for wrong, fault in (
         (ids.is_null(), "is empty"),
         (~ids.is_first_distinct(), "repeats the value of an earlier row"),
@@ -132,7 +131,7 @@ def target_columns(
 
 
 def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
-    """Paths of pictures from a folder on, as they are where they lie elsewhere, empty where there is none."""
+    """Paths of pictures from a folder on; unchanged for pictures elsewhere, empty where there is none."""
     paths = series_of(cells).struct.field("path").cast(pl.String).fill_null("")
     return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
 
@@ -140,9 +139,9 @@ def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
 def write_inputs(
     path: Path, encoder: Encoder, rows: SplitRows, spread: Spread | None = None, known: KnownRows | None = None
 ) -> Path:
-    """The rows as one array in a `.npy` file, or sparse in a `.npz` of the same name (`SparseRows`); which one there is
-    now. One that was begun goes on behind the last shard that is whole in it. With `spread` other processes encode the
-    shards, to the same bytes. Rows that are `known` are taken from where they are.
+    """Write the rows as one array in a `.npy` file, or sparse in a `.npz` of the same name (`SparseRows`); returns its
+    path. A file that was begun goes on behind its last whole shard. With `spread` other processes encode the shards, to
+    the same bytes. Rows that are `known` come from their array.
     """
     state, whole = path.with_suffix(".json"), path.with_suffix(ENDING) if encoder.sparse else path
     parts = [path.with_suffix(f".{name}") for name in PARTS] if encoder.sparse else [path]
@@ -190,7 +189,7 @@ def write_inputs(
 def encoded_shards(
     encoder: Encoder, shards: Sequence[Path], first: int, path: Path, spread: Spread | None
 ) -> Iterator[Iterator[Inputs]]:
-    """Each shard of rows from `first` on in blocks; what other processes encode stands beside a path until then."""
+    """Blocks of each shard, whose rows count from `first` on; files of other processes lie beside `path` until read."""
     if spread is None:
         for shard in shards:
             yield (block for _, block in blocks_of(encoder, SplitRows((shard,)), first))
@@ -207,7 +206,7 @@ def encoded_shards(
 
 
 def rows_of_shards(inputs: Inputs, shards: Sequence[Path], first: int) -> Iterator[Iterator[Inputs]]:
-    """The rows of shards that an array has from `first` on, in blocks."""
+    """Blocks of each shard, from an array that holds their rows from `first` on."""
     for shard in shards:
         end = first + len(SplitRows((shard,)))
         yield blocks_between(inputs, first, end)
@@ -215,7 +214,7 @@ def rows_of_shards(inputs: Inputs, shards: Sequence[Path], first: int) -> Iterat
 
 
 def encoded_shard(encoder: Encoder, folder: Path, unit: tuple[Path, int]) -> Path:
-    """The file of one shard's rows, whole in a folder of its own; RowFault counts rows from the split's first."""
+    """The file of one encoded shard, in a folder of its own; RowFault counts rows from the split's first."""
     shard, first = unit
     place = folder / shard.stem
     if not place.exists():  # of a preparation that was killed
@@ -236,16 +235,16 @@ def blocks_between(inputs: Inputs, start: int, end: int) -> Iterator[Inputs]:
 
 
 PARTS = ("starts", "columns", "values")
-"""Endings of the files that a sparse array is written in before it is whole."""
+"""Endings of the files that hold a sparse array before it is whole."""
 
 
 def save_state(path: Path, done: dict[str, Any]) -> None:
-    """How far an array has come."""
+    """Record the progress of an array."""
     write_bytes(path, json.dumps(done).encode(), overwrite=True)
 
 
 def write_block(files: Sequence[Any], block: Inputs) -> None:
-    """Further rows into the file of an array, or into those of a sparse one."""
+    """Append rows to the file of an array, or to those of a sparse one."""
     if isinstance(block, SparseRows):
         before = files[1].tell() // 4
         arrays = [np.asarray(block.starts[1:], np.int64) + before, block.columns, block.values]
@@ -256,7 +255,7 @@ def write_block(files: Sequence[Any], block: Inputs) -> None:
 
 
 def link_shards(rows: SplitRows, folder: Path) -> None:
-    """The shards of a split in a folder of their own, as further names of the same files where that is possible."""
+    """Put the shards of a split into a folder of their own, as further names of the same files if possible."""
     shutil.rmtree(folder, ignore_errors=True)  # of a preparation that was killed
     folder.mkdir(parents=True)
     for place, shard in enumerate(rows.shards):

@@ -1,4 +1,4 @@
-"""A data set before there is a study of it: which files it is made of, and what each of their columns holds."""
+"""Profile of a data set without a study: its files, and the contents of each column."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ BUNDLED = ("digits", "diabetes")
 """Data that need no file."""
 NO_FILE = "; digits and diabetes need no file, and `init` takes owner/name of a data set on the hub"
 LIMIT = 200_000
-"""Rows that are looked at."""
+"""Most rows that a profile reads."""
 PLAIN = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 READERS = {**PLAIN, **{f"{ending}.gz": kind for ending, kind in PLAIN.items()}, ".parquet": "parquet"}
 MISSING = ("?", "NA", "N/A", "n/a", "nan", "NaN", "None", "null", "NULL", "-", "missing")
 """Marks that usually stand for a missing value."""
 TRAINING, TESTING = ("train", "training"), ("test", "testing", "validation", "valid", "val", "dev", "eval")
 LOOKED_AT = 10_000
-"""Files below a folder that are looked at for a message."""
+"""Most files below a folder that a message considers."""
 SHARD = re.compile(r"[-_.]?\d+(-of-\d+)?$")
 
 Holds = Literal["image", "path", "text", "integer", "number", "boolean", "list", "numbers", "other", "nothing"]
@@ -42,13 +42,13 @@ Holds = Literal["image", "path", "text", "integer", "number", "boolean", "list",
 
 @dataclass(frozen=True)
 class Place:
-    """Where a data set is, in the words of a study's source; `others` are files left aside."""
+    """Location of a data set, in the words of a study's source; `others` are files or splits left aside."""
 
     kind: Literal["csv", "jsonl", "parquet", "imagefolder", "disk", "hub", "digits", "diabetes"]
     train: str = ""
     test: str | None = None
     first: Path = Path()
-    """The file or folder of training rows that is looked at."""
+    """The file or folder of training rows that a profile reads."""
     path: str | None = None
     """The folder of a DatasetDict, whose splits `train` and `test` name, or owner/name on the hub."""
     separator: str = ","
@@ -61,7 +61,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds, of the rows that were looked at.
+    """Contents of a column in the rows of a profile.
 
     `distinct` and `missing` count values, `low` and `high` are the extremes of a column of numbers, `words` the mean
     number of words of a column of strings, `names` class names where the file knows them, `examples` some values.
@@ -78,32 +78,32 @@ class Column:
     counts_up: bool = False
     names: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
-    """The distinct values in order, where there are at most a thousand; of lists, of what they hold."""
+    """The distinct values in order, where there are at most a thousand; for lists, of their items."""
     items: Literal["", "text", "integer"] = ""
-    """What lists hold."""
+    """Type of the items of lists."""
     whole: bool = False
     """Whether every number is a whole one, also where the file holds it as 1.0."""
     marks: tuple[str, ...] = ()
-    """Marks of a missing value without which a column of a CSV holds numbers or booleans."""
+    """Marks of missing values in a column of a CSV whose other values are numbers or booleans."""
     strays: bool = False
-    """Whether it is a column of texts that nearly all are numbers or booleans."""
+    """Whether nearly all texts of the column are numbers or booleans."""
     unmarked: Column | None = None
-    """The column as a feature, where it has such marks."""
+    """The column with its marks read as missing values, where it has any."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A place and what its columns hold."""
+    """A place and the contents of its columns."""
 
     place: Place
     columns: dict[str, Column] = field(default_factory=dict)
     rows: int = 0
     head: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(), compare=False)
-    """The rows that were looked at, without pictures."""
+    """The rows of the profile, without pictures."""
 
 
 def find_data(data: str, test: str | None = None, separator: str | None = None, charset: str | None = None) -> Place:
-    """The place that a path, or the name of bundled data, stands for; raises SourceError with the remedy."""
+    """The place of a path, or of bundled data by name; raises SourceError with the remedy."""
     if data in BUNDLED and not Path(data).exists():
         return Place(data)  # type: ignore[arg-type]
     path = Path(data).expanduser()
@@ -123,7 +123,7 @@ def find_data(data: str, test: str | None = None, separator: str | None = None, 
 
 
 def of_folder(folder: Path) -> Place:
-    """What a folder is: saved by `datasets`, pictures by class, or files of one kind."""
+    """The place of a folder: saved by `datasets`, pictures by class, or files of one kind."""
     if (folder / "dataset_dict.json").is_file():
         splits = sorted(entry.name for entry in folder.iterdir() if (entry / "state.json").is_file())
         train = first_of(splits, TRAINING) or (splits[0] if splits else "train")
@@ -134,7 +134,7 @@ def of_folder(folder: Path) -> Place:
     if (folder / "state.json").is_file():
         return Place("disk", str(folder), first=folder)
     known = sorted(entry for entry in folder.iterdir() if entry.is_file() and ending_of(entry) in READERS)
-    # Settings and lists of classes end in .json, too: such a file is data by its name, where there is no other.
+    # Settings and lists of classes end in .json too: only its name makes such a file data, and only without others.
     files = [file for file in known if ending_of(file) not in ENDINGS]
     arrays = [file for file in known if file not in files and is_split(stem_of(file), (*TRAINING, *TESTING))]
     if files and all(entry.stem == "metadata" for entry in files):
@@ -180,7 +180,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def of_files(files: Sequence[Path], folder: Path) -> Place:
-    """Tables: the training file or shards of it, the test file beside it, and what is left aside."""
+    """The place of tables: the training file or its shards, the test file beside it, and files left aside."""
     ending = ending_of(files[0])
     if ending not in READERS:
         known, shown = ", ".join(READERS), ending or "without an ending"
@@ -255,7 +255,7 @@ def separator_of(path: Path, charset: str = "utf-8-sig") -> str:
 
 
 def profile(place: Place) -> Profile:
-    """Look at the columns, typed as the reader types them; raises SourceError where a file cannot be read."""
+    """Profile the columns, in the types of the reader; raises SourceError where a file is unreadable."""
     if place.kind in ("imagefolder", *BUNDLED):
         return Profile(place)
     files, tests = files_at(place)
@@ -264,7 +264,7 @@ def profile(place: Place) -> Profile:
     head = head_of(files, plain)
     columns = {}
     for name, kind in kinds.items():
-        if not name:  # numbers of rows, as pandas writes them
+        if not name:  # row numbers, as pandas writes them
             continue
         if kind is None or kind == types.PICTURE:
             columns[name] = Column(name, "other" if kind is None else "image", head.height)
@@ -276,7 +276,7 @@ def profile(place: Place) -> Profile:
 
 
 def files_at(place: Place) -> tuple[list[SourceFile], list[SourceFile]]:
-    """Files of training rows, and of test rows that are there."""
+    """Files of training rows, and of test rows if there are any."""
     if place.kind == "disk":
         import datasets
 
@@ -293,7 +293,7 @@ def files_at(place: Place) -> tuple[list[SourceFile], list[SourceFile]]:
 
 
 def file_at(place: Place, path: Path) -> SourceFile:
-    """A file as the reader of its kind has it."""
+    """A file with the reader of its kind."""
     if place.kind == "csv":
         return CsvFile(path, place.separator, place.charset)
     return JsonlFile(path) if place.kind == "jsonl" else ParquetFile(path)
@@ -305,7 +305,7 @@ def types_of(files: Sequence[SourceFile], names: Sequence[str]) -> dict[str, pa.
     try:
         return dict(settled_types(files, shared, ()))
     except SourceError:
-        if isinstance(files[0], CsvFile):  # texts always go together: it cannot be read at all
+        if isinstance(files[0], CsvFile):  # texts have a common type: the file is unreadable
             raise
     kinds: dict[str, pa.DataType | None] = {}
     for name in shared:
@@ -317,7 +317,7 @@ def types_of(files: Sequence[SourceFile], names: Sequence[str]) -> dict[str, pa.
 
 
 def head_of(files: Sequence[SourceFile], kinds: Mapping[str, pa.DataType]) -> pl.DataFrame:
-    """The first rows; of a data set of pictures and nothing else, none."""
+    """The first `LIMIT` rows; none for a data set of nothing but pictures."""
     parts: list[pa.Table] = []
     rows = 0
     for table in (table for file in files for table in file.batches(kinds)) if kinds else ():
@@ -350,7 +350,7 @@ def with_marks(files: Sequence[SourceFile], columns: Mapping[str, Column], head:
 
 
 def described(column: pl.Series, names: tuple[str, ...]) -> Column:
-    """What a column holds; NaN is a missing value."""
+    """Profile of a column; NaN is a missing value."""
     if column.dtype.is_float():
         column = column.fill_nan(None)
     kind, rows, missing = column.dtype, len(column), column.null_count()
@@ -380,7 +380,7 @@ def described(column: pl.Series, names: tuple[str, ...]) -> Column:
 
 
 def described_lists(column: pl.Series, there: pl.Series, missing: int) -> Column:
-    """What a column of lists holds."""
+    """Profile of a column of lists."""
     values = there.explode().drop_nulls()
     if values.dtype.is_float():
         return Column(column.name, "numbers", len(column), missing=missing)

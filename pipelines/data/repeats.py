@@ -1,7 +1,7 @@
-"""Rows of equal hashes, found in a fixed buffer whatever the number of rows and however many of them are equal.
+"""Rows of equal hashes, found in a fixed buffer whatever the number of rows and of repeats.
 
-The shards are read once for each part of the range of the hashes, which holds about `PART` distinct ones, and again for
-every `SEVERAL` hashes that occur more than once. Memory holds the one or the other.
+The range of the hashes is divided into parts of about `PART` distinct ones. Each part reads the shards once, and twice
+more for every `SEVERAL` repeated hashes. Memory holds one part, or the facts about so many repeated hashes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,20 +17,20 @@ from secateur.pipelines.data.scan import CONTENT, SplitRows, words_of
 from secateur.selectors.draws.ranks import random_keys
 
 PART, SEVERAL, BLOCK = 1 << 21, 1 << 17, 1 << 18
-"""Distinct hashes of a part, repeated hashes that are worked on at once, and rows of them that are."""
+"""Distinct hashes of a part, repeated hashes of one round, and rows of one block."""
 HASHED = ("upper", "lower")
 
 
 @dataclass
 class Found:
-    """Rows of a split: how many there are, and the first `most` of them, int64 ascending."""
+    """Rows of a split: their number, and the first `most` of them, int64 ascending."""
 
     most: int
     count: int = 0
     rows: Int64[np.ndarray, " first"] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, rows: Int64[np.ndarray, " n"]) -> None:
-        """Further rows."""
+        """Add rows."""
         self.count += len(rows)
         if len(self.rows) < self.most or rows.min(initial=self.rows[-1]) < self.rows[-1]:
             self.rows = np.sort(np.concatenate([self.rows, rows]))[: self.most]
@@ -42,12 +42,12 @@ def repeated_rows(
     keep: Mapping[str, Bool[np.ndarray, " n"]] | None = None,
     group: str | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """Rows whose hash in the column `key` another row has too, in either split; of those that the masks `keep`.
+    """Rows that share their hash in the column `key` with another row of any split, among those that the masks `keep`.
 
-    Tables of `split` (its place among the splits), `row`, and of the rows of its hash within its split: `count`, the
-    `first` of them, and whether they differ in content (`varied`); in all splits: `total`, and whether they differ in
-    the column `group` (`across`), where a row without a group is one of its own; and the first row of the last split
-    that has any (`lead`).
+    Tables of `split` (its place among the splits) and `row`. Facts about the rows of the same hash in the same split:
+    `count`, the `first` of them, and whether they differ in content (`varied`). Facts about those of all splits:
+    `total`, whether they differ in the column `group` (`across`; a row without a group is a group of its own), and the
+    first row of the last split that has any (`lead`).
     """
     parts = max(1, -(-sum(map(len, splits.values())) // PART))
     ends = [(2**64 * part // parts, 2**64 * (part + 1) // parts - 1) for part in range(parts)]
@@ -60,7 +60,7 @@ def repeated_rows(
 
 
 def _with_facts(read: Callable[[], Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
-    """Blocks that can be read again, with what is known of the hash of each row."""
+    """Blocks with facts about the hash of each row; `read` is called twice."""
     facts = pl.DataFrame()
     for block in read():
         told = block.group_by("split", *HASHED).agg(
@@ -92,7 +92,7 @@ ENDS = {"low": pl.min, "high": pl.max}
 
 
 def _together(facts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """What is known of hashes from several blocks."""
+    """Facts about hashes, merged over several blocks."""
     ends = [end(f"{at}_{name}") for name in ("content", "group") for at, end in ENDS.items()]
     return pl.concat(facts).group_by("split", *HASHED).agg(pl.sum("count"), pl.min("first"), *ends)
 
@@ -153,9 +153,7 @@ def _blocks(
     some: UInt64[np.ndarray, " m"],
     group: str | None,
 ) -> Iterator[pl.DataFrame]:
-    """Rows whose lower half is one of some: `split`, `row`, the hash, and what stands for the content and the group of
-    a row.
-    """
+    """Rows whose lower half is in `some`: `split`, `row`, the hash, and half a hash each for content and group."""
     held: list[pl.DataFrame] = []
     others = (CONTENT, *([group] if group else []))
     for place, words, rows, table in _hashes(splits, key, keep, int(some[0]), int(some[-1]), others):

@@ -11,10 +11,10 @@ from secateur.pipelines.data.scan import SplitRows
 
 @dataclass(frozen=True)
 class RowTexts(Sequence[str]):
-    """Texts by row number, each read when it is asked for, and in turn a batch at a time.
+    """Texts by row number: an index reads one row, iteration reads in batches.
 
-    Parts of a prompt, its completion, and what the turns of a conversation say stand on lines of their own; a missing
-    text is empty.
+    Parts of a prompt, its completion, and the turns of a conversation stand on lines of their own; missing parts are
+    left out.
     """
 
     rows: SplitRows

@@ -1,8 +1,8 @@
 """One pass over a source: rows in batches, typed, hashed, divided among splits, and written in shards.
 
 A shard is an Arrow file with the columns that a study reads and, for each row, `INPUT` and `CONTENT` (its hashes),
-`FAULT`, and where the user has it: `FILE` (a place in the list of the source's files) and `ROW` (in that file, from 0).
-Memory holds one batch. A scan that was killed goes on behind its last whole shard and writes the same bytes.
+`FAULT`, and its place: `FILE` (a place in the list of the source's files) and `ROW` (in that file, from 0). Memory
+holds one batch. A scan that was killed goes on behind its last whole shard and writes the same bytes.
 """
 
 import json
@@ -42,11 +42,11 @@ INPUT, CONTENT, FAULT, FILE, ROW = (f"secateur:{name}" for name in ("input", "co
 SHARD_ROWS, SHARD_BYTES = 1 << 18, 1 << 26
 """Rows, or bytes, of the source behind which a shard ends."""
 PICTURE_ROWS, PICTURE_BYTES = 1 << 11, 1 << 23
-"""Encoded pictures that are hashed at once, unless the source gives more of them."""
+"""Encoded pictures, and their bytes, in one batch of hashing, unless the source's own batches are larger."""
 HASH: Final = pa.binary(16)
 
 Divide = Callable[[pa.Table, Hashes], Mapping[str, Bool[np.ndarray, " n"]]]
-"""Which rows of a batch go to which split."""
+"""From a batch and its hashes to a mask of its rows for each split."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SplitRows:
         return pl.concat(parts) if parts else pl.Series(name, [])
 
     def at(self, names: Sequence[str], rows: Int64[np.ndarray, " m"]) -> pl.DataFrame:
-        """Some columns of some rows, which ascend."""
+        """Some columns of some rows, in ascending order."""
         parts, start, placed = [], 0, 0
         for table in self.batches(names) if len(rows) else ():
             end = int(np.searchsorted(rows, start + table.num_rows))
@@ -90,7 +90,7 @@ class SplitRows:
         return pl.concat(parts) if parts else pl.DataFrame({name: [] for name in names})
 
     def mapped(self, names: Sequence[str], rows: Int64[np.ndarray, " m"]) -> pa.Table:
-        """Some columns of a few rows in any order, from memory maps: nothing else is read."""
+        """Some columns of a few rows in any order, from memory maps without reading the rest."""
         parts, start, order = [], 0, np.argsort(rows, kind="stable")
         wanted = rows[order]
         for path in self.shards:
@@ -147,7 +147,7 @@ def rows_in(folder: Path) -> SplitRows:
 
 
 def on_disk(shape: tuple[int, ...], dtype: Any, folder: Path) -> np.ndarray:
-    """An array of zeros in a nameless file of a folder, which goes when the array does."""
+    """An array of zeros in a nameless file of a folder; the file vanishes with the array."""
     folder.mkdir(parents=True, exist_ok=True)
     if not math.prod(shape):
         return np.zeros(shape, dtype)
@@ -168,7 +168,7 @@ def bytes_of(hashes: Hashes) -> pa.Array:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the shards of some files are made of, and the folder that they stand in."""
+    """Files to scan, everything that their shards depend on, and the folder of the shards."""
 
     files: Sequence[SourceFile]
     wanted: Types
@@ -182,15 +182,15 @@ class Scan:
     limits: tuple[int, int] = field(default_factory=lambda: (SHARD_ROWS, SHARD_BYTES))
     """Rows and bytes behind which a shard ends."""
     alike: str = ""
-    """Digest of all that rows of equal files are made of."""
+    """Digest of everything besides the files that decides their rows."""
 
     @property
     def state(self) -> Path:
-        """The file that says how far the scan has come."""
+        """The file with the progress of the scan."""
         return self.folder / "progress.json"
 
     def done(self) -> dict[str, Any]:
-        """How many shards are whole, the file and the row in it that each begins with, and those of the next one."""
+        """Number of whole shards, the file and row at which each begins, and those at which the next one will."""
         begun = {"shards": 0, "file": 0, "row": 0, "starts": []}
         return dict(json.loads(self.state.read_text())) if self.state.is_file() else begun
 
@@ -200,7 +200,7 @@ class Scan:
         return Ahead(larger(batches) if self.columns.image is not None else batches)
 
     def write_shard(self, number: int, batches: "Ahead") -> None:
-        """One shard of each split that has rows in the next batches, whole or not at all."""
+        """Write one shard of each split that has rows in the next batches, whole or not at all."""
         with ExitStack() as stack:
             writers: dict[str, Any] = {}
             rows = size = 0
@@ -228,20 +228,20 @@ class Scan:
         return {split: shortened(part, self.columns, self.longest) for split, part in parts.items()}
 
     def splits(self) -> dict[str, SplitRows]:
-        """The shards that are there, by split."""
+        """The shards in the folder, by split."""
         names = {path.name.rpartition("-")[0] for path in self.folder.glob("*-*.arrow")}
         return {name: SplitRows(tuple(sorted(self.folder.glob(f"{name}-*.arrow")))) for name in sorted(names)}
 
 
 class Ahead:
-    """Batches, of which one is looked at before it is taken: file, first row in it, columns."""
+    """Batches with a view of the next one, `following`: file, first row in it, columns."""
 
     def __init__(self, batches: Iterator[tuple[int, int, pa.Table]]) -> None:
         self._batches = batches
         self.following = next(batches, None)
 
     def go_on(self) -> None:
-        """Leave the batch that is looked at behind."""
+        """Move on to the next batch."""
         self.following = next(self._batches, None)
 
 
@@ -253,9 +253,9 @@ def full(rows: int, size: int, limits: tuple[int, int]) -> bool:
 def scanned(scan: Scan) -> dict[str, SplitRows]:
     """Shards of every split, below the scan's folder; relative paths of pictures start from its `base`.
 
-    `names` are those of classes in label columns of files that hold numbers and no names of their own, `offset` is the
-    number of the first of these files among all files of the source. With `longest` shards hold so many characters of
-    each text, and of pictures the paths alone: enough to show rows, not to train on them. Raises SourceError.
+    The scan's `names` are class names for label columns of files that hold numbers and no names of their own, its
+    `offset` is the number of its first file among all of the source. With `longest` shards hold so many characters of
+    each text, and only the paths of pictures: enough to show rows, not to train on them. Raises SourceError.
     """
     scan.folder.mkdir(parents=True, exist_ok=True)
     done = scan.done()
@@ -282,7 +282,7 @@ def source_batches(
 
 
 def larger(batches: Iterator[tuple[int, int, pa.Table]]) -> Iterator[tuple[int, int, pa.Table]]:
-    """Batches of pictures with those behind them, as long as these are few and small: each costs a fixed effort."""
+    """Batches of pictures, joined while they are few and small, since each batch has a fixed cost."""
     held: list[pa.Table] = []
     place = first = 0
     for of, start, table in batches:
@@ -306,7 +306,7 @@ def divided(
     first: int,
     divide: Divide,
 ) -> dict[str, pa.Table]:
-    """The rows of a batch by split, with hashes, faults and where they come from; `names` are those of classes."""
+    """The rows of a batch by split, with hashes, faults and places in the files; `names` are class names by column."""
     table, inputs, faults = hashed_inputs(table, columns, base)
     contents = content_hashes_of(inputs, table, columns, names)
     for name in columns.labels:
@@ -328,11 +328,11 @@ def divided(
 def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
     """A batch with the beginnings of its texts, and pictures without their bytes."""
     if columns.kind in ("text", "completion"):
-        import pyarrow.compute as pc  # whose functions take a tenth of a second to be made
+        import pyarrow.compute as pc  # its import takes a tenth of a second
 
         for name in columns.texts:
             if columns.kind == "completion" and any(map(holds_messages, filter(None, table[name].to_pylist()))):
-                continue  # the beginning of a list of messages is none
+                continue  # a cut list of messages is no JSON
             cut = pc.utf8_slice_codeunits(table[name], 0, longest)
             table = table.set_column(table.schema.get_field_index(name), name, cut)
     if columns.image is not None:
@@ -347,8 +347,8 @@ def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
 
 
 def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Table, Hashes, pl.Series]:
-    """A batch with its gaps and pictures, the hashes of its inputs, and their faults String `[n]`; of pictures also
-    what was seen of them (`seen_pictures.KEPT`)."""
+    """A batch with gaps as null and paths as pictures, the hashes of its inputs, and their faults String `[n]`; with
+    pictures the batch also gets the columns `seen_pictures.KEPT`."""
     table = with_nulls(table, columns)
     if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
         cells = cells_at(table[columns.image], base)
@@ -367,9 +367,9 @@ def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Tab
 
 
 def canonical_json(cells: pa.ChunkedArray, *, every: bool) -> pa.Array:
-    """Conversations in one spelling, whether a file holds lists or their JSON: keys in order, none that is null.
+    """Conversations in one spelling, whether a file holds lists or their JSON: sorted keys, without null values.
 
-    Of prompts and completions not every cell is one: others stay as they are, letter by letter.
+    Unless `every` cell is one, cells of prompts and completions that hold no messages stay unchanged.
     """
 
     def spelled(value: Any) -> Any:
@@ -381,14 +381,14 @@ def canonical_json(cells: pa.ChunkedArray, *, every: bool) -> pa.Array:
         try:
             other = cell is None or not (every or holds_messages(cell))
             return cell if other or not cell else json.dumps(spelled(json.loads(cell)), ensure_ascii=False)
-        except ValueError:  # no JSON: its encoding says so, with the row
+        except ValueError:  # no JSON: the encoder raises, with the row
             return cell
 
     return pa.array(map(one, cells.to_pylist()), types.TEXT)
 
 
 def with_label_texts(table: pa.Table, name: str, names: Sequence[str] | None) -> pa.Table:
-    """Numbers of classes that have names as these names."""
+    """Replace the numbers of classes by their names, if they have any."""
     if names is None or table.schema.field(name).type != types.INTEGER:
         return table
     texts = label_text(table[name], names).to_arrow().cast(types.TEXT)
@@ -396,5 +396,5 @@ def with_label_texts(table: pa.Table, name: str, names: Sequence[str] | None) ->
 
 
 def share_below(keys: UInt64[np.ndarray, " n"], share: float) -> Bool[np.ndarray, " n"]:
-    """Which of uniform keys are among the smallest share of all keys there can be."""
+    """Mask of the keys, uniform over 64 bits, that are below a share of their range."""
     return keys < np.uint64(min(int(share * 2**64), 2**64 - 1))

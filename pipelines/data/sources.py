@@ -1,13 +1,13 @@
-"""Where a study's data comes from: a source as YAML names it, and the two splits that it is read as.
+"""Loading a study's data: from a source in YAML to its two splits.
 
-A source says which files there are; here they are read: one type per column over all files, one pass that hashes and
-divides rows and writes them in shards below `cache` (`scan.py`), then the policies for rows that cannot be used, and
-the targets that the study's task reads. Errors say file, column and row, before anything long starts. Pictures stay
-undecoded, so one broken picture does not take its data set down.
+A source names files. This module settles one type per column over all files, hashes and divides the rows in one pass
+and writes them in shards below `cache` (`scan.py`). Then it applies the policies for unusable rows and reads the
+targets of the study's task. Errors name file, column and row, before anything long starts. Pictures stay undecoded, so
+one broken picture does not stop the whole data set.
 
-The folder of a scan is named after a digest of the files' contents and of the keys that decide what is read; a scan
-that was killed goes on where it stopped. `cache` may be deleted whenever nothing runs. Local sources never use the
-network. Hub data sets live in the usual Hugging Face cache and load offline once they are there.
+The name of a scan's folder is a digest of the files' contents and of the keys that decide its rows; a scan that was
+killed goes on where it stopped. `cache` may be deleted whenever nothing runs. Local sources never use the network. Hub
+data sets live in the usual Hugging Face cache and load offline once they are there.
 """
 
 import json
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import datasets
 
 FORMAT = "7"
-"""Changes with what a scan writes."""
+"""Version of the format that a scan writes."""
 
 
 class LeftEmpty(SourceError):
@@ -63,7 +63,7 @@ class Loaded:
     `targets` and `test_targets` are int64 `[n]` of classes, float64 `[n, k]` of numbers or bool `[n, labels]` of sets
     of labels, `label_names` names the classes, numbers or labels. `revision` is the hub's commit, or a digest of the
     content of the local files. `files` are the source's files by the numbers in the column `FILE` of `rows`, `dropped`
-    the rows that policies left out, by their numbers among the rows `scanned`, `noted` what the source says of its
+    the rows that policies left out, by their numbers among the rows `scanned`, `noted` the source's notes about its
     files, `features` the columns of features, `group` that of groups.
     """
 
@@ -79,7 +79,7 @@ class Loaded:
     features: tuple[str, ...] = ()
     group: str | None = None
     pictures: tuple[str, Path] | None = None
-    """Column of pictures that are files, and the folder that their paths are said from."""
+    """Column of pictures that are files, and the folder to which their shown paths are relative."""
 
     @cached_property
     def train(self) -> "datasets.Dataset":
@@ -93,7 +93,7 @@ class Loaded:
 
     @contextmanager
     def placing(self, split: str) -> Iterator[None]:
-        """Faults of rows of a split as a SourceError that says where the user has them."""
+        """Turn faults of rows of a split into a SourceError with their places in the user's files."""
         try:
             yield
         except RowFault as error:
@@ -112,13 +112,13 @@ def load(
     apart: Apart | None = None,
     spread: Spread | None = None,
 ) -> Loaded:
-    """Load a source; `base` is the folder that its relative paths start from. With `whole` there is no test split: one
-    that the source would draw stays in training. Rows of the training files that are `apart` are in neither split:
-    `rows` and `scanned` hold them under a name of their own.
+    """Load a source; its relative paths start from the folder `base`. With `whole` there is no test split: rows that
+    the source would draw for it stay in training. Rows of the training files that are `apart` are in neither split:
+    `rows` and `scanned` hold them under the name `APART`.
 
     `cache` takes the shards, `$SECATEUR_CACHE` or `~/.cache/secateur` if it is None. Rows keep the order of the files
     (sorted by name within a glob). With `spread` other processes read, type and hash the rows, to the same bytes.
-    Raises SourceError for everything that bad data can be.
+    Raises SourceError for any fault of the data.
     """
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
@@ -166,7 +166,7 @@ def load(
 def limit_rows(
     source: Source, kept: dict[str, SplitRows], targets: dict[str, Shaped[np.ndarray, "n ..."]], folder: Path
 ) -> None:
-    """Leave as many rows of each split, and their targets, as the source's limit says."""
+    """Draw as many rows of each split, with their targets, as the source's limit allows."""
     for split in targets:
         if source.limit is not None and len(kept[split]) > source.limit:
             drawn = drawn_rows(targets[split], source.limit, source.split_seed)
@@ -177,18 +177,18 @@ def limit_rows(
 
 
 def revision_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
-    """The revision of `Loaded`, without a look at the rows; raises SourceError for files that are not there."""
+    """The revision of `Loaded`, without reading rows; raises SourceError for missing files."""
     with own_manners():
         return read(source, columns, Path(os.path.abspath(base)), cache / "sources")[1]
 
 
 def stamp_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
-    """Changes exactly when the revision does, and is cheap where files are known; raises SourceError as that."""
+    """Text that changes exactly when the revision does, cheap where files are known; raises SourceError like it."""
     return source.stamp(base) or revision_of(source, columns, base, cache)
 
 
 def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dict[str, Sequence[SourceFile]], str]:
-    """Files of each split, and the revision of the source with the pictures at the paths that a column holds."""
+    """Files of each split, and the revision of the source, which covers pictures at the paths of a column."""
     splits, revision = source.read(columns, base, cache)
     parts = {split: parts_of(source.name_of(split, base), held) for split, held in splits.items()}
     pictures = pictures_of([file for files in parts.values() for file in files], columns, base)
@@ -196,14 +196,14 @@ def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dic
 
 
 def read_as(revision: str, whole: bool, apart: Apart | None) -> str:
-    """What tells readings of a source apart besides its settings."""
+    """Text that tells readings of a source with the same settings apart."""
     return " ".join([revision, *(["whole"] if whole else []), *([repr(apart)] if apart else [])])
 
 
 def kinds_in(
     parts: dict[str, Sequence[SourceFile]], columns: Columns, source: Source, earlier: Earlier, spread: Spread | None
 ) -> tuple[dict[str, Sequence[SourceFile]], list[Types]]:
-    """Files of each split, and the types of their columns in the order of all; SourceError where one is not there."""
+    """Files of each split, and the types of their columns in the order of all files; SourceError for a missing one."""
     names, texts = tuple(names_read(columns, source)), texts_in(columns)
     if spread is not None:
         return looked_at(spread, parts, names, texts)
@@ -212,9 +212,9 @@ def kinds_in(
 
 
 def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> str:
-    """Digest of the pictures that lie in files of their own beside the files of a source, empty where none does.
+    """Digest of the pictures in files of their own beside the files of a source, empty where there are none.
 
-    Names are in the files of the source; a picture that is not there counts as such.
+    It covers contents, for the names are in the source's files; a missing picture counts as missing.
     """
     total, some = xxhash.xxh3_128(), False
     name = columns.image
@@ -232,13 +232,13 @@ def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> st
 
 
 def rows_folder(source: Source, columns: Columns, base: Path, cache: Path, revision: str) -> Path:
-    """Where the shards of a source are that is read at a revision."""
+    """Folder for the shards of a source at a revision."""
     keys = [FORMAT, revision, source.model_dump(mode="json"), columns.model_dump(mode="json"), os.path.abspath(base)]
     return cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps(keys).encode())
 
 
 def parts_of(name: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequence[SourceFile]:
-    """The files of a split; a data set is one, of a name that the study gives."""
+    """The files of a split; a data set counts as one, under the study's name for it."""
     import datasets
 
     return [DatasetSplit(name, held)] if isinstance(held, datasets.Dataset) else held
@@ -251,9 +251,9 @@ def read_splits(
     apart: Apart | None,
     read: Callable[[Scan], dict[str, SplitRows]],
 ) -> dict[str, SplitRows]:
-    """Shards of both splits, from the scan's folder where they are there already.
+    """Shards of both splits, from the scan's folder if they are there already.
 
-    There is no test split where `parts` has one without files. Rows of the training files that are `apart` are neither.
+    There is no test split if `parts` has an empty one. Rows of the training files that are `apart` are in neither.
     """
     scans: dict[str, SplitRows] = {}
     offset = 0
@@ -292,15 +292,15 @@ def read_splits(
 
 
 def undivided(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:
-    """All rows of a batch are of one split."""
+    """Mask that puts all rows of a batch into one split."""
     return {"train": np.ones(table.num_rows, np.bool_)}
 
 
 def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: str) -> None:
-    """LeftEmpty where a split that was drawn lacks a class, or label, of the other; `key` would draw another."""
+    """Raise LeftEmpty where a drawn split lacks a class, or label, of the other; `key` would draw another split."""
     counts = {split: np.array(class_counts(part, len(names))) for split, part in targets.items()}
     held = "label" if targets["train"].dtype == np.bool_ else "class"
-    # After a time a class may have ended; one that has not begun before cannot be learned.
+    # A class may end before the test rows of a split by time; one that begins after the training rows is not learned.
     for split, other in (("train", "test"), ("test", "train"))[: 1 if key == "split.after" else 2]:
         empty = np.flatnonzero((counts[split] == 0) & (counts[other] > 0))
         if len(empty):
@@ -313,18 +313,18 @@ def check_classes(targets: Mapping[str, np.ndarray], names: Sequence[str], key: 
 
 
 def part_of(rows: SplitRows, mask: Bool[np.ndarray, " n"], beside: Path) -> SplitRows:
-    """The rows that a mask keeps, in a folder that is named by the mask."""
+    """The rows that a mask keeps, in a folder named after a hash of the mask."""
     return rows.kept(mask, beside.with_name(f"{beside.name}-{xxhash.xxh3_64_hexdigest(mask.data)}"))
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the user has the rows of splits."""
+    """Places of the rows of splits in the user's files."""
 
     splits: Mapping[str, SplitRows]
     files: Sequence[str]
     pictures: tuple[str, Path] | None = None
-    """As `Loaded` has them."""
+    """See `Loaded.pictures`."""
 
     def text(self, split: str, rows: np.ndarray, count: int | None = None) -> str:
         """Rows of a split for a message: by file, the first ten of the first file, counted from 0.
@@ -341,11 +341,11 @@ class Places:
         return f"{rows_text(own[:10])}{whole} of {self.files[first]}{more}{paths and f': {paths}'}"
 
     def pairs(self, split: str, rows: np.ndarray) -> list[tuple[str, int]]:
-        """File and row in it, of each of some rows, which ascend."""
+        """File, and row in it, of each of some rows, in ascending order."""
         return [(self.files[file], row) for file, row in self.splits[split].at([FILE, ROW], rows).iter_rows()]
 
     def paths(self, split: str, rows: np.ndarray) -> list[str]:
-        """Paths of the pictures of some rows, which ascend, where pictures are files; none otherwise."""
+        """Paths of the pictures of some rows, in ascending order, if pictures are files; otherwise none."""
         if not self.pictures:
             return []
         name, folder = self.pictures
@@ -355,7 +355,7 @@ class Places:
 
 @contextmanager
 def own_manners() -> Iterator[None]:
-    """`datasets` without progress bars, without logging what is raised, without a call home to count loads."""
+    """`datasets` without progress bars, without logs of raised errors, without a call home to count loads."""
     import datasets
 
     bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()

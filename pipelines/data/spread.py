@@ -1,4 +1,4 @@
-"""Work on numbered units that other processes may do, on this machine or on others."""
+"""Work on numbered units by other processes, on this machine or on others."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class Spread(Protocol):
 
     @property
     def room(self) -> int:
-        """How many units are worked on at once."""
+        """Number of units that run at once."""
 
     def __call__(self, work: Callable[[Unit], Result], units: Sequence[Unit]) -> Iterator[tuple[int, Result]]:
-        """The number of each unit with its result, in any order; raises what the work raised of one of them.
+        """The number of each unit with its result, in any order; raises the error of any unit's work.
 
-        A unit may be worked on more than once: work that writes files writes them whole or not at all.
+        A unit may run more than once: its work must write files whole or not at all.
         """
 
 
 def in_order(results: Iterable[tuple[int, Result]]) -> Iterator[Result]:
-    """Results in the order of their numbers, from 0; memory holds those whose turn has not come.
+    """Results in the order of their numbers, from 0; memory holds those that came early.
 
     >>> list(in_order([(1, "b"), (2, "c"), (0, "a")]))
     ['a', 'b', 'c']
@@ -47,7 +47,7 @@ def in_order(results: Iterable[tuple[int, Result]]) -> Iterator[Result]:
 
 @dataclass(frozen=True)
 class SpreadRows(SplitRows):
-    """Rows of which other processes read a shard each: `trainers.modalities.rows.Divided`."""
+    """Rows whose shards other processes read, one each: `trainers.modalities.rows.Divided`."""
 
     spread: Spread
 
@@ -57,14 +57,14 @@ class SpreadRows(SplitRows):
         return [0, *accumulate(len(SplitRows((shard,))) for shard in self.shards)][: len(self.shards)]
 
     def each(self, names: Sequence[str], work: "Callable[[pa.Table, int], Iterable[Result]]") -> Iterator[Result]:
-        """What some work gives of each batch of some columns, and of the number of its first row, in their order."""
+        """Results of `work` on each batch of some columns and the number of its first row, in the order of the rows."""
         units = list(zip(self.shards, self.firsts, strict=True))
         for results in in_order(self.spread(partial(of_shard, tuple(names), work), units)):
             yield from results
 
 
 def divided(rows: SplitRows, spread: Spread | None) -> SplitRows:
-    """Rows for whatever goes through them: with `spread` other processes read a shard each."""
+    """The rows; with `spread` other processes read a shard each."""
     return rows if spread is None else SpreadRows(rows.shards, spread)
 
 

@@ -1,7 +1,7 @@
 """The scan of a source by several processes: types of files, then batches of each, then shards.
 
-What decides where a shard ends are the sizes of the batches before it, so each file is looked through once for these
-before its rows are read, hashed and written. So shards have the bytes of a scan in one process.
+The sizes of earlier batches decide where a shard ends. So a first pass over each file finds these sizes, and a second
+one reads, hashes and writes its rows. Shards have the same bytes as those of a scan in one process.
 """
 
 import json
@@ -19,12 +19,12 @@ from secateur.pipelines.data.spread import Spread, in_order
 from secateur.pipelines.files.whole_files import write_bytes
 
 Sizes = list[tuple[int, int, int, int]]
-"""Of batches: file, first row in it, rows and bytes."""
+"""Sizes of batches: file, first row in it, rows and bytes."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a shard begins: its number, the file, and the row in it."""
+    """Beginning of a shard: its number, the file, and the row in it."""
 
     number: int
     file: int
@@ -34,8 +34,8 @@ class Start:
 def looked_at(
     spread: Spread, files: Mapping[str, Sequence[SourceFile]], names: Sequence[str], texts: Sequence[str]
 ) -> tuple[dict[str, Sequence[SourceFile]], list[Types]]:
-    """Files of each split with what was learned of them, and the types of their columns in the order of all files;
-    SourceError where a column is not there."""
+    """Files of each split with their cached properties, and the types of their columns in the order of all files;
+    SourceError for a missing column."""
     flat = [file for several in files.values() for file in several]
     known = list(in_order(spread(partial(kinds_of, tuple(names), tuple(texts)), flat)))
     found: dict[str, Sequence[SourceFile]] = {}
@@ -46,13 +46,13 @@ def looked_at(
 
 
 def kinds_of(names: Sequence[str], texts: Sequence[str], file: SourceFile) -> tuple[SourceFile, Types]:
-    """A file, which knows now what it had to be read for, and the types of some columns."""
+    """The file, whose cached properties are filled, and the types of some columns."""
     check_names(file.columns, names, file.name)
     return file, file.types(names, texts)
 
 
 def scanned_by(spread: Spread, scan: Scan) -> dict[str, SplitRows]:
-    """What `scanned` gives, by several processes; one that was killed goes on with the shards that are missing."""
+    """Like `scanned`, by several processes; a scan that was killed goes on with the missing shards."""
     scan.folder.mkdir(parents=True, exist_ok=True)
     done, made = scan.done(), scan.folder / MADE
     if done["file"] < len(scan.files):
@@ -69,7 +69,7 @@ def scanned_by(spread: Spread, scan: Scan) -> dict[str, SplitRows]:
 
 
 MADE = "made"
-"""Folder of a scan with an empty file for each shard that is whole, until all are."""
+"""Folder of a scan with an empty file for each whole shard, until all are whole."""
 
 
 def sizes_of(scan: Scan, begin: tuple[int, int]) -> Sizes:
@@ -85,7 +85,7 @@ def sizes_of(scan: Scan, begin: tuple[int, int]) -> Sizes:
 
 
 def shard_starts(files: Iterable[Sizes], number: int, limits: tuple[int, int]) -> list[Start]:
-    """Where shards begin, counted from a number on."""
+    """Beginnings of shards, which are numbered from `number` on."""
     starts: list[Start] = []
     rows = size = 0
     for file, first, count, held in (batch for sizes in files for batch in sizes):
@@ -97,8 +97,8 @@ def shard_starts(files: Iterable[Sizes], number: int, limits: tuple[int, int]) -
 
 
 def in_runs(starts: Sequence[Start], room: int) -> list[list[Start]]:
-    """Shards that begin in one file together, for a file is read from its beginning; of fewer files than there is room
-    for, each in several runs."""
+    """Runs of shards that begin in one file, since reading starts at a file's beginning; if there are fewer files than
+    `room`, several runs for each."""
     files = [list(some) for _, some in groupby(starts, lambda start: start.file)]
     pieces = -(-room // max(1, len(files)))
     runs: list[list[Start]] = []
@@ -109,7 +109,7 @@ def in_runs(starts: Sequence[Start], room: int) -> list[list[Start]]:
 
 
 def make_shards(scan: Scan, run: Sequence[Start]) -> None:
-    """Consecutive shards, less those that are whole already."""
+    """Write consecutive shards, without those that are whole already."""
     left = [start for start in run if not marked(scan, start).exists()]
     if not left:
         return
@@ -120,5 +120,5 @@ def make_shards(scan: Scan, run: Sequence[Start]) -> None:
 
 
 def marked(scan: Scan, start: Start) -> Path:
-    """The file that says that a shard is whole."""
+    """The file that marks a shard as whole."""
     return scan.folder / MADE / f"{start.number:05}"

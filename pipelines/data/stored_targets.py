@@ -1,4 +1,4 @@
-"""Targets as columns of the table of samples, and read back from there."""
+"""Targets as columns of the table of samples, and back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from secateur.trainers.tasks.registry import task_from
 
 
 def as_columns(targets: Shaped[np.ndarray, "n ..."], strata: Int64[np.ndarray, " n"]) -> dict[str, pl.Series]:
-    """Targets as columns of the table of samples: `label` of classes, otherwise `target` and `stratum`.
+    """Targets as columns of the table of samples: `label` for classes, otherwise `target` and `stratum`.
 
-    A target is Float64 or a list of them, or a list of the places of its labels among the names.
+    A target is Float64, a list of Float64, or a list of the places of its labels among the names.
     """
     if targets.dtype == np.int64:
         return {"label": pl.Series("label", targets)}
@@ -32,7 +32,7 @@ def as_columns(targets: Shaped[np.ndarray, "n ..."], strata: Int64[np.ndarray, "
 
 
 def targets_in(samples: pl.DataFrame, names: Sequence[str]) -> Shaped[np.ndarray, "n ..."]:
-    """Targets as arrays again, from the table of samples; `names` are the labels' where targets are sets of them."""
+    """Targets as arrays, from the table of samples; `names` are those of the labels where targets are sets."""
     if "label" in samples.columns:
         return samples["label"].to_numpy().astype(np.int64)
     target = samples["target"]
@@ -52,12 +52,12 @@ def strata_in(samples: pl.DataFrame) -> Int64[np.ndarray, " n"]:
 
 
 def shown_targets(samples: pl.DataFrame, state: Mapping[str, Any]) -> list[str]:
-    """The target of each sample as the task of this `Task.state` shows it.
+    """The target of each sample as text, by the task of this `Task.state`.
 
-    One of the user's own, which is not imported here, has shown it when it read the samples.
+    A user's own task is not imported here: it made the texts when it read the samples.
     """
     if samples.schema.get("target") == pl.String:
         return samples["target"].to_list()
     task = task_from(state)
-    # As many names as strata, for there are no more labels than that.
+    # There are at most as many labels as strata.
     return [task.shown(target) for target in targets_in(samples, task.stratum_names())]

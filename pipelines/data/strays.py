@@ -1,4 +1,4 @@
-"""Features that hold numbers or booleans but for a few texts, which make categories of all their values."""
+"""Features of numbers or booleans with a few stray texts, which turn the whole column into categories."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.sources import Loaded, Places
 
 LISTED = 100
-"""Rows that are listed; all are counted."""
+"""Most rows in a list; the count has all."""
 
 
 def strays(loaded: Loaded) -> Iterator[Noted]:
-    """What a reader should know of each such feature, by split, with the rows that keep it from being one of numbers.
+    """A note about each such feature, by split, with the rows of its stray texts.
 
-    Reads a column of texts in batches, and one that should hold no texts a second time.
+    Reads each column of texts in batches, and one with strays a second time.
     """
     places, schema = Places(loaded.rows, loaded.files), loaded.rows["train"].schema
     for name in (name for name in loaded.features if schema.field(name).type == types.TEXT):

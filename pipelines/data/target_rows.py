@@ -1,4 +1,4 @@
-"""The rows of a study's target: of a file or a split of their own, or rows of the source that stand apart from it."""
+"""The rows of a study's target: from a file or a split of their own, or set apart from the other rows of the source."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -33,8 +33,8 @@ UNDIVIDED = dict.fromkeys(("test", "test_fraction", "split", "limit"))
 
 
 def source_of(source: SourceKind, base: Path, file: Path | None, split: str | None) -> SourceKind:
-    """The source that a target is, a file or a split, as the study's own would be read; SourceError where there is no
-    such file."""
+    """The source of a target, a file or a split, with the settings of the study's source; SourceError for a missing
+    file and an unknown ending."""
     undivided = {key: value for key, value in UNDIVIDED.items() if key in type(source).model_fields}
     if file is None:
         return source.model_copy(update={**undivided, "train": split})
@@ -50,9 +50,9 @@ def source_of(source: SourceKind, base: Path, file: Path | None, split: str | No
 
 
 def file_at(base: Path, file: Path) -> Path:
-    """The absolute path of the file of a target, which starts at the study's folder `base` where it is relative;
-    SourceError where there is no such file."""
-    # A source would start once more from its folder if the path were not absolute.
+    """The absolute path of a target's file, from the study's folder `base` if it is relative; SourceError for a missing
+    file."""
+    # A source would resolve a relative path from its folder once more.
     path = Path(os.path.abspath(base / file.expanduser()))
     if not path.is_file():
         raise SourceError(f"target.file: there is no file {path}; relative paths start at the study's folder")
@@ -62,15 +62,15 @@ def file_at(base: Path, file: Path) -> Path:
 def load_target(
     source: SourceKind, columns: Columns, besides: Sequence[str], base: Path, cache: Path, policy: DataPolicy, key: str
 ) -> Whole:
-    """The rows of a target that `source_of` names, their texts whole; SourceError that says so where they cannot be
-    read. `key` is that which names them, target.file or target.split."""
+    """The rows of a target from the source of `source_of`, with whole texts; SourceError behind `key`, target.file or
+    target.split, where they are unreadable."""
     with as_target(key):
         return load_whole(source, columns, besides, base.absolute(), cache, policy, longest=None)
 
 
 @contextmanager
 def as_target(key: str) -> Iterator[None]:
-    """Faults of the data as faults of the target that stands under `key`."""
+    """Turn faults of the data into faults of the target under `key`."""
     try:
         yield
     except SourceError as error:
@@ -79,7 +79,7 @@ def as_target(key: str) -> Iterator[None]:
 
 
 def target_revision(source: SourceKind, columns: Columns, base: Path, cache: Path, split: str | None) -> str:
-    """Identity of the rows of a split that is a target, empty where none is."""
+    """Revision of the split that is a target, empty where none is."""
     if split is None:
         return ""
     with as_target("target.split"):
@@ -87,8 +87,8 @@ def target_revision(source: SourceKind, columns: Columns, base: Path, cache: Pat
 
 
 def refuse_tested(target: SplitRows, files: Sequence[str], test: SplitRows, test_files: Sequence[str]) -> None:
-    """Raise SourceError, with rows and count, where inputs of target rows are in the test split: what is chosen to be
-    like test rows says nothing of how good a model is."""
+    """Raise SourceError, with rows and count, where inputs of target rows are in the test split: it cannot evaluate a
+    selection that follows its own rows."""
     wanted = table_of(target, INPUT)
     found = wanted.join(table_of(test, INPUT).unique(["upper", "lower"]), on=["upper", "lower"], suffix="_test")
     if not len(found):
@@ -107,14 +107,14 @@ def refuse_tested(target: SplitRows, files: Sequence[str], test: SplitRows, test
 
 
 def shared_rows(target: SplitRows, pool: SplitRows) -> int:
-    """How many target rows have an input that the pool has, too."""
+    """Number of target rows whose input is in the pool too."""
     return len(
         table_of(target, INPUT).join(table_of(pool, INPUT).select("upper", "lower").unique(), on=["upper", "lower"])
     )
 
 
 def table_of(rows: SplitRows, key: str) -> pl.DataFrame:
-    """Hashes of rows as two numbers each, and the numbers of the rows."""
+    """Hashes of rows as two uint64 each, and the numbers of the rows."""
     words = [words_of(table[key]) for table in rows.batches([key])]
     both = np.concatenate(words) if words else np.zeros((0, 2), np.uint64)
     return pl.DataFrame({"row": np.arange(len(both)), "upper": both[:, 0], "lower": both[:, 1]})
@@ -149,13 +149,13 @@ def places_of(rows: SplitRows, counts: Sequence[int]) -> Int64[np.ndarray, " n"]
 def texts_of(
     source: SourceKind, columns: Columns, base: Path, cache: Path, revision: str, places: np.ndarray
 ) -> StreamedTexts:
-    """Whole texts of some rows of a source; SourceError where it is another than at the revision."""
+    """Whole texts of some rows of a source; SourceError where it is no longer at the revision."""
     assert columns.text is not None
     return StreamedTexts(files_as_read(source, columns, base, cache, revision), columns.text, places)
 
 
 def places_in(samples: pl.DataFrame, files: Sequence[Sequence[Any]]) -> Int64[np.ndarray, " n"]:
-    """Places of the rows of a table of samples among those of all `files`, by name and number of rows."""
+    """Places of the rows of a table of samples among those of all `files`, which are pairs of name and row count."""
     starts = np.concatenate([[0], np.cumsum([count for _, count in files])]).astype(np.int64)
     return np.asarray(starts[samples["file"].to_numpy()] + samples["file_row"].to_numpy(), np.int64)
 
@@ -163,8 +163,8 @@ def places_in(samples: pl.DataFrame, files: Sequence[Sequence[Any]]) -> Int64[np
 def column_at(
     files: Sequence[SourceFile], name: str, places: Int64[np.ndarray, " n"], what: str, *, gaps: bool = False
 ) -> pl.Series:
-    """A column of rows by their places among those of all files; SourceError, behind the key `what`, for a column that
-    is not there, and for gaps unless there may be some."""
+    """A column of rows by their places among those of all files; SourceError, behind the key `what`, for a missing
+    column, and for missing values unless `gaps` allows them."""
     for file in files:
         check_names(file.columns, [name], f"{what}: {file.name}")
     kinds, parts, ends = settled_types(files, [name], ()), list[pl.Series](), [0]
@@ -181,7 +181,7 @@ def column_at(
 
 
 def without_gaps(rows: SplitRows, name: str, what: str, files: Sequence[str]) -> pl.Series:
-    """A column of a target; SourceError that names the rows that have none, for a text of blanks is none."""
+    """A column of a target; SourceError that names the rows with a missing value or a blank text."""
     held = rows.column(name)
     gaps = held.is_null() if held.dtype != pl.String else held.is_null() | (held.str.strip_chars() == "")
     if count := int(gaps.sum()):
@@ -195,8 +195,8 @@ def without_gaps(rows: SplitRows, name: str, what: str, files: Sequence[str]) ->
 def known_targets(
     rows: SplitRows, columns: Columns, names: Sequence[str], files: Sequence[str]
 ) -> Shaped[np.ndarray, "n ..."]:
-    """Targets of rows as the training rows have them, whose classes or labels are `names`; SourceError that names the
-    rows for others."""
+    """Targets of rows in the form of the training rows', whose classes or labels are `names`; SourceError names the
+    rows with others."""
 
     def say(some: np.ndarray) -> str:
         return Places({"target": rows}, files).text("target", some)

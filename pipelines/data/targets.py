@@ -1,6 +1,6 @@
 """Targets of rows: classes, numbers or sets of labels, from one column or several, checked before anything long starts.
 
-A study's `columns.target` says which of the three its label columns hold; the task fills it in.
+A study's `columns.target` is one of the three; the task fills it in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +28,13 @@ def read_targets(
     say: Say,
     spelled: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Shaped[np.ndarray, "n ..."]], tuple[str, ...]]:
-    """Targets by split, and names of the classes, numbers or labels; `declared` are names that files have for classes,
-    `spelled` the user's texts of labels (`class_names`).
+    """Targets by split, and names of the classes, numbers or labels; `declared` are the files' names of classes,
+    `spelled` the user's spellings of labels (`class_names`).
 
     Targets are int64 `[n]` of classes, float64 `[n, k]` of numbers, bool `[n, labels]` of sets of labels. Raises
-    SourceError that names split, column, row and remedy for a value that cannot be one.
+    SourceError that names split, column, row and remedy for a value that is no such target.
     """
-    if not columns.labels:  # of a task that does not learn it: all rows are of one group
+    if not columns.labels:  # no task learns it: all rows are one class
         return {split: np.zeros(len(rows), np.int64) for split, rows in splits.items()}, ()
     if columns.target in (None, "class"):
         known, numbers = class_names(splits, columns, declared, names, say, spelled)
@@ -111,7 +111,7 @@ def _numbers(values: pl.Series, name: str, say: Callable[[np.ndarray], str]) -> 
 def set_names(
     splits: Mapping[str, SplitRows], columns: Columns, declared: Sequence[tuple[str, ...]], names: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Names of the labels: their columns; or of a column of lists those of the study, of the file, or in the lists."""
+    """Names of the labels: their columns; for a column of lists the study's names, the file's, or the lists' values."""
     if len(columns.labels) > 1:
         if names and len(names) != len(columns.labels):
             raise SourceError(
@@ -137,7 +137,7 @@ def set_names(
         return tuple(str(label) for label in range(max(held) + 1))
     if not all(isinstance(label, str) for label in held):
         raise SourceError(f"label column {name!r} holds lists of neither names nor whole numbers")
-    # Of labels whose texts are one in their NFC form the first row's stands for all.
+    # Labels with the same NFC form are one; the first row's spelling is its name.
     rest = list(reversed(held))
     spelled = dict(zip(texts_of_names(rest, types.TEXT), rest, strict=True))
     return tuple(spelled[text] for text in sorted(spelled))
@@ -146,7 +146,7 @@ def set_names(
 def sets_of(
     columns: Sequence[pl.Series], names: Sequence[str], say: Callable[[np.ndarray], str]
 ) -> Bool[np.ndarray, "n labels"]:
-    """Which labels each row has: from columns of 0 and 1, or from a column of lists."""
+    """Mask of the labels of each row, from columns of 0 and 1, or from a column of lists."""
     if len(columns) > 1:
         return np.stack([_flags(column, column.name, say) for column in columns], axis=1)
     values, name = columns[0], columns[0].name

@@ -1,8 +1,8 @@
 """Types of columns: one for each column over all files and splits, settled before a value is converted.
 
-A column is `BOOLEAN`, `INTEGER`, `NUMBER`, `TEXT`, a list of one of these, `PICTURE`, `MOMENT` or `ZONED` (times, by
-which a source may be split), or `NOTHING` where every value is missing. A file with types of its own (Parquet, JSON
-lines) says which; a CSV's follow from all its values.
+A column is `BOOLEAN`, `INTEGER`, `NUMBER`, `TEXT`, a list of one of these, `PICTURE`, `MOMENT` or `ZONED` (times, for
+splits by time), or `NOTHING` where every value is missing. Parquet and JSON lines have types of their own; those of a
+CSV follow from all its values.
 """
 
 import json
@@ -36,7 +36,7 @@ def series_of(values: pa.ChunkedArray | pa.Array) -> pl.Series:
 
 
 def canonical(kind: pa.DataType) -> pa.DataType | None:
-    """The type that a stored Arrow type is read as; None for what no column of a study can hold."""
+    """The type to read a stored Arrow type as; None for types that no study reads."""
     if pa.types.is_dictionary(kind):
         return canonical(kind.value_type)
     if pa.types.is_null(kind) or pa.types.is_boolean(kind):
@@ -85,8 +85,8 @@ def shown_type(kind: pa.DataType | None) -> str:
 def as_kind(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """A stored column as its settled type; raises ArrowInvalid.
 
-    A float of 32 bits, or a decimal, becomes the number that it is written as, so 0.1 stays 0.1; a time is floored to
-    microseconds; as a text an object, or a list of them, is JSON.
+    A float of 32 bits, or a decimal, becomes the number of its decimal text, so 0.1 stays 0.1. Times are floored to
+    microseconds. Objects, and lists of them, become JSON as texts.
     """
     if values.type == kind:
         return values
@@ -102,24 +102,24 @@ def as_kind(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_float32(values.type):
         return series_of(values).cast(pl.String).cast(pl.Float64).to_arrow().cast(kind)
     if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
-        # Without its zone, for which Arrow would need the system's table of zones.
+        # Drop the zone, for which Arrow would need the system's table of zones.
         nanoseconds = values.cast(pa.int64()).cast(pa.timestamp("ns"))
-        import pyarrow.compute as pc  # whose functions take a tenth of a second to be made
+        import pyarrow.compute as pc  # its import takes a tenth of a second
 
         return pc.floor_temporal(nanoseconds, unit="microsecond").cast(MOMENT).cast(pa.int64()).cast(kind)
     return values.cast(kind)
 
 
 def from_decimals(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Decimals, or lists of them, as the nearest floats: by their texts, for Arrow multiplies and 0.3 would be
-    0.30000000000000004."""
+    """Decimals, or lists of them, as the nearest floats. It parses their texts, for Arrow's own cast multiplies, and
+    0.3 would be 0.30000000000000004."""
     texts = series_of(values.cast(pa.large_list(TEXT) if is_list(kind) else TEXT))
     floats = texts.list.eval(pl.element().cast(pl.Float64)) if is_list(kind) else texts.cast(pl.Float64)
     return floats.to_arrow().cast(kind)
 
 
 def rounded(whole: pl.Series) -> np.ndarray:
-    """Which of some whole numbers a float rounds, bool `[n]`; False of a missing one."""
+    """Mask of the whole numbers that a float rounds, bool `[n]`; False for missing ones."""
     low, high = whole.min(), whole.max()
     if not isinstance(low, int) or not isinstance(high, int) or (low >= -(2**53) and high <= 2**53):
         return np.zeros(len(whole), np.bool_)
@@ -128,7 +128,7 @@ def rounded(whole: pl.Series) -> np.ndarray:
 
 
 def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """The type that holds values of both without changing any; None where there is none."""
+    """The type that holds the values of both unchanged; None where there is none."""
     if one == other or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
@@ -142,7 +142,7 @@ def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def type_of_texts(values: pl.Series) -> pa.DataType:
-    """The type that texts of a CSV column would have as values, null where missing."""
+    """The type of the values that the texts of a CSV column spell; missing ones are null."""
     there = values.drop_nulls().str.strip_chars()
     if not len(there):
         return NOTHING
@@ -151,7 +151,7 @@ def type_of_texts(values: pl.Series) -> pa.DataType:
     if not there.str.contains(REAL).all():
         return TEXT
     whole = there.filter(there.str.contains(WHOLE))
-    # A longer whole number is a code: as a float it would be another one.
+    # A whole number beyond 64 bits is a code: a float would round it.
     if whole.cast(pl.Int64, strict=False).null_count():
         return TEXT
     return INTEGER if len(whole) == len(there) else NUMBER
@@ -159,11 +159,11 @@ def type_of_texts(values: pl.Series) -> pa.DataType:
 
 ABSENT, LIKE_CODE, LIKE_TEXT, LIKE_NUMBER, LIKE_BOOLEAN = range(5)
 NEARLY: Final = 0.95
-"""Share of numbers and booleans from which on a column of texts was meant to hold these."""
+"""Share of numbers or booleans from which on a column of texts should hold only these."""
 
 
 def looks_of(texts: pl.Series) -> UInt8[np.ndarray, " n"]:
-    """What each text would be as a value: digits with a zero in front, or of more than 64 bits, are a code."""
+    """Kind of value that each text spells; digits with a leading zero, or of more than 64 bits, are a code."""
     texts = texts.str.strip_chars()
     code = texts.str.contains(r"^[0-9]+$") & (texts.cast(pl.Int64, strict=False).cast(pl.String) != texts).fill_null(
         True
@@ -174,7 +174,7 @@ def looks_of(texts: pl.Series) -> UInt8[np.ndarray, " n"]:
 
 
 def meant(counts: np.ndarray) -> int | None:
-    """Whether a column of texts was meant to hold numbers or booleans, by its number of each look; None for neither."""
+    """The look, number or boolean, that a column of texts should have, by its count of each look; None for neither."""
     look = LIKE_NUMBER if counts[LIKE_NUMBER] >= counts[LIKE_BOOLEAN] else LIKE_BOOLEAN
     total = counts[LIKE_TEXT:].sum()
     mixed = counts[look] < total and counts[LIKE_TEXT] <= (1 - NEARLY) * total
@@ -182,12 +182,12 @@ def meant(counts: np.ndarray) -> int | None:
 
 
 def joined_texts(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """As `joined` of columns of a CSV, where any value may stay the text that it is."""
+    """Like `joined` for columns of a CSV, whose values may all be texts."""
     return joined(one, other) or TEXT
 
 
 def joined_files(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """As `joined_texts` of two CSV files; None for booleans and numbers, for as texts 0 is not False."""
+    """Like `joined_texts` for two CSV files; None for booleans and numbers, since the texts 0 and False differ."""
     return None if BOOLEAN in (one, other) and {one, other} & {INTEGER, NUMBER} else joined_texts(one, other)
 
 
@@ -204,6 +204,6 @@ def from_texts(values: pl.Series, kind: pa.DataType) -> pl.Series:
 
 
 def without_missing(values: pl.Series, missing: Iterable[str]) -> pl.Series:
-    """Texts with null for those that are empty or, less the spaces around them, stand for a missing value."""
+    """Texts with null for those that, without the spaces around them, are empty or stand for a missing value."""
     absent = values.str.strip_chars().is_in(["", *(text.strip() for text in missing)])
     return pl.select(pl.when(~absent).then(values)).to_series().alias(values.name)

@@ -1,4 +1,4 @@
-"""A source of which no row is held out, as a study reads that trains nothing: every row, hashed, with its columns."""
+"""A whole source without a test split, for studies that train nothing: every row, hashed, with its columns."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ from secateur.pipelines.data.sources import (
 from secateur.pipelines.data.targets import read_targets
 
 LONGEST = 121
-"""Characters of a text that are kept, to show rows by."""
+"""Characters kept of a text, to show rows."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Whole:
     """All rows of a source; row i is the same sample everywhere in a run.
 
     `targets` are int64 `[n]`, numbers of the classes `label_names`, or None without a label. `rows` hold the columns
-    that the study reads, texts of at most `LONGEST` characters. `files` are the source's files, `counts` how many rows
-    each of them has, `types` those that columns are read as, `dropped` the rows that policies left out.
+    that the study reads, texts of at most `LONGEST` characters. `files` are the source's files, `counts` the number of
+    rows of each, `types` those of the columns, `dropped` the rows that policies left out.
     """
 
     rows: SplitRows
@@ -53,16 +53,16 @@ class Whole:
     types: dict[str, pa.DataType]
     dropped: tuple[Dropped, ...]
     folder: Path
-    """Where the shards lie that were read."""
+    """Folder of the shards."""
     apart: SplitRows | None = None
-    """Rows that stand apart from the others, where there are any."""
+    """Rows that the study sets apart from the others, if any."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def places(self) -> Places:
-        """Where the user has the rows."""
+        """Places of the rows in the user's files."""
         return Places({"train": self.rows}, self.files)
 
     def shown(self, rows: np.ndarray, count: int) -> str:
@@ -70,14 +70,14 @@ class Whole:
         return self.places.text("train", rows, count)
 
     def column(self, name: str, what: str) -> pl.Series:
-        """A column without gaps; SourceError that counts and names the rows that have one."""
+        """A column without gaps; SourceError that counts and names the rows with a gap."""
         held = self.rows.column(name)
         self.refuse(held.is_null(), f"{what}: column {name!r} is empty")
         return held
 
     def numbers(self, name: str, what: str) -> np.ndarray:
-        """A column of numbers, or of true and false, int64 or float64 `[n]`; SourceError for any other, and for gaps,
-        NaN and infinity."""
+        """A column of numbers or booleans, int64 or float64 `[n]`; SourceError for any other, and for gaps, NaN and
+        infinity."""
         held = self.column(name, what)
         if held.dtype == pl.Boolean:
             held = held.cast(pl.Int64)
@@ -107,8 +107,8 @@ def load_whole(
 ) -> Whole:
     """Read every row of a source, with the columns `besides`; relative paths start from `base`, `cache` takes shards.
 
-    Rows that are `apart` are none of the others.
-    Texts are cut at `longest` characters, unless it is None. Raises SourceError for everything that bad data can be.
+    Rows that are `apart` are not among `rows`. Texts are cut at `longest` characters, unless it is None. Raises
+    SourceError for any fault of the data.
     """
 
     def divide(table: pa.Table, hashes: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,7 +152,7 @@ def load_whole(
 
 
 def named(besides: Sequence[str], longest: int | None, apart: Apart | None) -> str:
-    """A part of a folder's name that stands for some columns, the length of texts, and which rows stand apart."""
+    """Part of a folder's name: a hash of further columns, the length of texts, and the filter of rows apart."""
     parts = [longest, *sorted(besides), *([repr(apart)] if apart else [])]
     return xxhash.xxh3_64_hexdigest(json.dumps(parts).encode())
 
@@ -167,7 +167,7 @@ def counts_of(parts: Iterable[SplitRows], files: int) -> tuple[int, ...]:
 
 
 def files_now(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[Sequence[SourceFile], str]:
-    """The files of a source as they are now, and their revision."""
+    """The current files of a source, and their revision."""
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
     return parts["train"], revision
@@ -176,7 +176,7 @@ def files_now(source: Source, columns: Columns, base: Path, cache: Path) -> tupl
 def files_as_read(
     source: Source, columns: Columns, base: Path, cache: Path, revision: str, what: str = ""
 ) -> Sequence[SourceFile]:
-    """The files of a source whose rows were read at a revision; SourceError, behind `what`, where it is another now."""
+    """The files of a source whose rows were read at a revision; SourceError, behind `what`, where it has changed."""
     files, now = files_now(source, columns, base.absolute(), cache)
     if now != revision:
         raise SourceError(f"{what and f'{what}: '}the data have changed since they were read; run the study again")

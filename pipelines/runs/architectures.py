@@ -22,14 +22,13 @@ from secateur.trainers.judging.architectures import space_of_configs
 from secateur.trainers.judging.outcome import Outcome
 
 Evaluate = Callable[[Rows], list[Outcome]]
-"""What rows of the space came to; accuracies are in the scale of the search."""
+"""From rows of the space to their outcomes; accuracies are in the scale of the search."""
 
 
 def architectures_of(search: Search, base: Path) -> pl.DataFrame:
     """`row`, `key` (int64, equal for the same network), a text column per position, `accuracy` where a table has it.
 
-    Raises ValueError for a table that cannot be used, and for fewer different architectures than the search begins
-    with.
+    Raises ValueError for an unusable table, and for fewer different architectures than the search begins with.
     """
     space = search.space
     if space.table:
@@ -62,7 +61,7 @@ def architectures_of(search: Search, base: Path) -> pl.DataFrame:
 
 
 def as_table(space: ArchitectureSpace) -> pl.DataFrame:
-    """The listed architectures in words."""
+    """Table of the listed architectures, with choices as texts."""
     rows = np.arange(len(space))
     choices = space.choices_of(rows)
     names = {p.name: np.array(p.choices)[choices[:, place]] for place, p in enumerate(space.positions)}
@@ -100,19 +99,19 @@ def from_table(settings: TableSpace, base: Path) -> pl.DataFrame:
 
 
 def is_empty(column: pl.Series) -> np.ndarray:
-    """Which cells hold nothing: null, NaN or no text."""
+    """Mask of the empty cells: null, NaN or empty text."""
     empty = column.is_null() | (column.cast(pl.String) == "").fill_null(False)
     return (empty | column.is_nan().fill_null(False) if column.dtype.is_float() else empty).to_numpy()
 
 
 def in_scale(accuracies: np.ndarray, scale: Scale) -> np.ndarray:
-    """Which accuracies can be what the search says that they are."""
+    """Mask of the accuracies within the range of their scale."""
     low, high = {"share": (0.0, 1.0), "percent": (0.0, 100.0), "number": (-np.inf, np.inf)}[scale]
     return np.asarray((accuracies >= low) & (accuracies <= high))
 
 
 def out_of_scale(accuracy: float, scale: Scale) -> str:
-    """Why an accuracy is refused, and what to write."""
+    """Message that rejects an accuracy, with the remedy."""
     others = "scale: percent or scale: number" if scale == "share" else "scale: number"
     return f"{accuracy:g} is no {scale}; write {others} into this part of the space"
 
@@ -134,7 +133,7 @@ def read_columns(path: Path, columns: list[str]) -> pl.DataFrame:
 
 
 def positions_of(settings: TableSpace | CallableSpace | ModelSpace, table: pl.DataFrame) -> list[Position]:
-    """Positions with their choices: as given, or all that their columns hold, in ascending order."""
+    """Positions with their choices: as given, or all values of their columns in ascending order."""
     if isinstance(settings.positions, dict):
         return [Position(name, tuple(map(str, choices))) for name, choices in settings.positions.items()]
     columns = {name: table[name].cast(pl.String) for name in settings.positions}
@@ -152,7 +151,7 @@ def space_of(search: Search, table: pl.DataFrame) -> ArchitectureSpace:
 
 
 def searchers(search: Search, space: ArchitectureSpace) -> dict[str, Callable[[int], ArchitectureSearch]]:
-    """Every search by name, to be begun with a seed: the guided one first, plain and baselines beside it."""
+    """Every search by name, as a function of a seed: the guided one first, then the plain one and the baselines."""
     given = search.search
     rounds: dict[str, Any] = {
         "predictor": given.predictor,
@@ -171,7 +170,7 @@ def run(
 ) -> History:
     """Spend a budget of evaluations; evolution learns from each of them, the others from a round of them.
 
-    `answer` gives accuracies, float64 `[n]`. A smaller budget ends the same search earlier.
+    `answer` returns accuracies, float64 `[n]`. A smaller budget ends the same search earlier.
     """
     batch = 1 if name == "evolution" else search.search.per_round
     return run_search(begun, answer, budget, batch=batch)
@@ -183,14 +182,14 @@ def accuracies_of(outcomes: Iterable[Outcome]) -> np.ndarray:
 
 
 def guided_history(search: Search, evaluations: Mapping[Trial, Any]) -> History:
-    """What the guided search of seed 0 evaluated, in order."""
+    """Evaluations of the guided search of seed 0, in order."""
     trial = Trial(selection_key(GUIDED, search.search.budget), 0)
     facts = Outcome.read(evaluations[trial], f"outcome of {trial}").facts
     return History(np.array(facts["rows"], dtype=np.int64), np.array(facts["accuracies"]))
 
 
 def replay(search: Search, space: ArchitectureSpace, history: History) -> GbdtSearch:
-    """The guided search as it was at its end: the same seed asks for the same rows."""
+    """The guided search in its final state: the same seed requests the same rows."""
     answers = dict(zip(history.rows.tolist(), history.fitness.tolist(), strict=True))
     begun = searchers(search, space)[GUIDED](0)
     assert isinstance(begun, GbdtSearch)

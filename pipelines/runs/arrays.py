@@ -1,4 +1,4 @@
-"""A split as trainers take it, of what the store holds of it."""
+"""A split as trainers take it, from the store."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from secateur.trainers.tasks.registry import task_from
 
 
 def data_of(inputs: Inputs, samples: pl.LazyFrame, source: dict[str, Any], split: Split = "train") -> Data:
-    """Arrays and table of one split as trainers take them; the task is the one that the training rows taught."""
+    """Arrays of one split as trainers take them; the task is the one fitted to the training rows."""
     task = task_from(source["task"])
     if isinstance(task, OwnTask):
         return Data.of(task, split)

@@ -1,4 +1,4 @@
-"""What the audit of a study says, for its report and its findings: the answer in the store, if it is of these rows."""
+"""The audit of a study for its report and its findings: the stored answer, if it is about the current rows."""
 
 import json
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ ANSWER, TABLE = "audit.json", "findings.parquet"
 LINK = "../audit/audit.html"
 """From the folder of a report to the page of the audit, on disk and as `secateur ui` serves both."""
 SHARED = ("leaked", "duplicates", "conflicts", "groups")
-"""Kinds that the check of the data finds, too, and says first."""
+"""Kinds of findings that the check of the data has as well, and reports first."""
 
 
 def audit_told(store: Store, study: AnyStudy) -> dict[str, Any] | None:
-    """The audit's answer as JSON has it; None where there is none of the rows that the study holds now."""
+    """The audit's answer from its JSON; None where there is none about the study's current rows."""
     key = (study.name, AUDIT)
     if not store.holds(key):
         return None
@@ -27,7 +27,7 @@ def audit_told(store: Store, study: AnyStudy) -> dict[str, Any] | None:
 
 
 def audit_lines(store: Store, study: AnyStudy) -> pl.DataFrame | None:
-    """The audit's table of rows; None as `audit_told`."""
+    """The audit's table of rows; None where `audit_told` is None."""
     key = (study.name, AUDIT)
     return pl.read_parquet(store.load(key) / TABLE) if store.holds(key) else None
 
@@ -49,7 +49,7 @@ def audit_findings(answer: Mapping[str, Any] | None, known: list[dict[str, Any]]
 
 
 def audit_sentences(answer: Mapping[str, Any] | None) -> list[str]:
-    """How much the audit found, and what it means, without the findings themselves."""
+    """Number and consequences of the audit's findings, without the findings themselves."""
     if answer is None:
         return []
     sizes = ", ".join(f"{count:,} of {name}" for name, count in answer["rows"].items())

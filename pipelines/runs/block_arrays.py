@@ -1,4 +1,4 @@
-"""Arrays of a row per sample that a pass makes block by block: a pass that is killed goes on at the next block."""
+"""Arrays with a row per sample, made block by block: a pass that was killed goes on at the next block."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +11,17 @@ from secateur.pipelines.runs.resumption import block_by_block, block_places
 from secateur.pipelines.runs.worker import save_array
 
 Blocks = Callable[[int], Iterator[np.ndarray]]
-"""Blocks from a number on, each `[b, d]`."""
+"""From a block's number to the blocks from there on, each `[b, d]`."""
 
 Make = Callable[[Sequence[Path]], int]
-"""Writes the blocks that are missing at some places, each whole or not at all; how many were there."""
+"""Writes the missing blocks to their places, each whole or not at all; returns how many were there."""
 
 
 def in_blocks(
     folder: Path, made_of: str, count: int, size: int, blocks: Blocks, make: Make | None = None
 ) -> tuple[Path, int]:
-    """The file of an array `[count, d]` below a folder, which the caller removes, and how many blocks of `size` rows
-    an earlier run had made of the same inputs. Blocks of others are removed. `make` writes them in place of `blocks`.
+    """Make an array `[count, d]` below a folder, which the caller removes; returns its file, and how many blocks of
+    `size` rows an earlier run made from the same inputs. Removes blocks of other inputs. `make` replaces `blocks`.
     """
     own, joined = folder / made_of[:16], folder / f"{made_of[:16]}.npy"
     for stale in folder.glob("*"):
@@ -37,7 +37,7 @@ def in_blocks(
 
 
 def places_in(folder: Path, made_of: str, count: int, size: int) -> list[Path]:
-    """Where the blocks of an array stand that `in_blocks` joins."""
+    """Files of the blocks that `in_blocks` joins."""
     return block_places(folder / made_of[:16], count, size)
 
 
@@ -46,7 +46,7 @@ def join_blocks(places: Sequence[Path], count: int, path: Path) -> None:
     first = np.load(places[0], mmap_mode="r")
     kind = first.dtype.newbyteorder("<")
     head = {"descr": kind.str, "fortran_order": False, "shape": (count, first.shape[1])}
-    # No memory map: on a full disk the system kills whoever writes to one.
+    # No memory map: on a full disk the system kills a process that writes to one.
     with new_file(path, overwrite=True) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, head)
         for place in places:

@@ -1,4 +1,4 @@
-"""What each selection does to every class, and which classes it loses."""
+"""Recall of every class under each selection, and the classes that it loses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.tasks.registry import tasks
 
 RECALLS = "recalls"
-"""The fact of an outcome that holds the share of each class's test samples that its model finds."""
+"""Key of an outcome's facts: the model's recall of each class on the test samples."""
 LEFT, POINTS, SAMPLES = 0.25, 0.1, 5
-"""A class is lost where less than a quarter of its recall with everything is left, and with it at least ten points and
-as many as five test samples: that five are lost and none is won has a chance of 3% where nothing changed (sign test).
+"""A class is lost where its recall is below a quarter of that with everything, and lower by at least ten points and by
+at least five test samples. Without a real change, five losses and no gain have a chance of 3% (sign test).
 """
 Recalls = list[float | None]
 
@@ -38,7 +38,7 @@ class Lost:
 class ByClass:
     """Recalls of every class or label by the key of a selection, means over seeds, and the classes that each loses.
 
-    Selections are in the order of how much they keep, the most first.
+    Selections that keep most come first.
     """
 
     word: str
@@ -47,12 +47,12 @@ class ByClass:
     test_samples: tuple[int, ...]
     recalls: Mapping[str, Recalls]
     lost: Mapping[str, tuple[Lost, ...]]
-    """By the key of a selection; the one that falls most in front."""
+    """By the key of a selection; the class with the largest fall first."""
 
 
 def by_class(study: AnyStudy, outcomes: Mapping[Trial, Outcome], source: Mapping[str, Any]) -> ByClass | None:
-    """Of the trials that were run, at equal epochs where these are compared at steps, too; None where their outcomes
-    hold no recalls, as those of numbers.
+    """Recalls over the trials that were run, only those at equal epochs if the study compares at equal steps too; None
+    where outcomes hold no recalls, such as those of numbers.
     """
     every: dict[str, list[Recalls]] = {}
     for trial, outcome in outcomes.items():
@@ -75,7 +75,7 @@ def by_class(study: AnyStudy, outcomes: Mapping[Trial, Outcome], source: Mapping
 
 
 def by_class_in(store: Store, study: AnyStudy, outcomes: Mapping[Trial, Outcome]) -> ByClass | None:
-    """The same of a study of any kind whose source is in the store."""
+    """`by_class` for a study of any kind; None where its source is not in the store."""
     key = (study.name, "source")
     known = isinstance(study, Study) and store.find(key)
     return by_class(study, outcomes, store.load(key)) if known else None
@@ -90,7 +90,7 @@ def mean(several: list[Recalls]) -> Recalls:
 def lost_classes(
     study: AnyStudy, names: tuple[str, ...], counts: list[int], recalls: Mapping[str, Recalls]
 ) -> dict[str, tuple[Lost, ...]]:
-    """Classes of which next to nothing is left, by selection; none where everything was not trained on."""
+    """Lost classes by selection; none where no model was trained on everything."""
     whole, found = recalls.get(study.references[0]), {}
     for key, own in recalls.items() if whole else ():
         name, _, keep = key.partition("@")
@@ -106,13 +106,13 @@ def lost_classes(
 
 
 def is_lost(recall: float, whole: float, test_samples: int) -> bool:
-    """Whether next to nothing is left of a class's recall with everything."""
+    """Whether a class is lost by the bounds at `LEFT`; `whole` is its recall with everything."""
     fall = whole - recall
     return recall < LEFT * whole and fall >= POINTS and fall * test_samples >= SAMPLES
 
 
 def lost_findings(study: AnyStudy, found: ByClass | None) -> list[dict[str, Any]]:
-    """One finding for each selection that loses a class, of its largest budget that does."""
+    """One finding for each selection that loses a class, about the largest budget at which it does."""
     if found is None:
         return []
     listed = []
@@ -123,7 +123,7 @@ def lost_findings(study: AnyStudy, found: ByClass | None) -> list[dict[str, Any]
 
 
 def finding(study: AnyStudy, arm: str, keys: list[str], found: ByClass) -> dict[str, Any]:
-    """What an arm loses at the first of its keys, and at which others it loses a class too."""
+    """The finding about classes that an arm loses at the first of its keys, with the other budgets that lose some."""
     lost = found.lost[keys[0]]
     worst, plural = lost[0], "es" if found.word == "class" else "s"
     beside = [f"{100 * worst.random:.1f}% by {study.title(study.baseline)}"] if worst.random is not None else []

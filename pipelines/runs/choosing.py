@@ -36,7 +36,7 @@ def signals_read(selection: Selection) -> set[str]:
 
 
 def read_by(selections: Iterable[Selection]) -> set[str]:
-    """What several selections read."""
+    """Names of the scores and signals that several selections read."""
     return set().union(*(signals_read(selection) for selection in selections))
 
 
@@ -67,7 +67,7 @@ def choose(
 
 
 def as_read(selection: Selection, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with the user's scores, of any type, as scorers' are, but those of which the order alone counts."""
+    """Values with scores as float32, like those of scorers, except where only their order counts (`Ordered`)."""
     named = inspect.signature(selection.static.choose).parameters
     scores = (set(selection.reads) - SIGNALS.keys()) | ({"scores"} & set(selection.reads))
     plain = [name for name in scores if named[name].annotation is not Ordered]
@@ -85,8 +85,8 @@ def choose_at(
     settings: Mapping[str, Any],
     rows: np.ndarray | None = None,
 ) -> Keep:
-    """What a static selection of a study keeps of all samples, or of the given rows: so many, or as many whole groups
-    as come to a limit of the budget's column at most, by quotas where it has some; `table` has the columns of all.
+    """Mask of a static selection over all samples, or over the given rows: `limit` rows, or whole groups that take at
+    most `limit` of the budget's column, by quotas where it has some. `table` has the columns of all samples.
     """
     count = len(signals["strata"])
     if study.by_rows(selection):
@@ -110,7 +110,7 @@ def kept_at(
     seed: int,
     settings: Mapping[str, Any],
 ) -> Keep:
-    """What a static selection keeps of all samples at a budget of the study; one of everything keeps everything."""
+    """Mask of a static selection over all samples at a budget of the study; a budget of everything keeps everything."""
     everyone = np.ones(len(signals["strata"]), dtype=np.bool_)
     spent = spent_of(study, table, everyone, keep)
     if spent.limit >= spent.whole:
@@ -119,7 +119,7 @@ def kept_at(
 
 
 def held_settings(selection: Selection) -> dict[str, Any]:
-    """Settings of an in-training selection as the study gives them, with what holds the study's budget."""
+    """The study's settings of an in-training selection, with those of `HELD` where it holds the study's budget."""
     return {**(HELD.get(selection.selector, {}) if selection.budget == "study" else {}), **selection.settings}
 
 
@@ -131,7 +131,7 @@ def sampler_of(
     config: TrainingConfig,
     seed: int,
 ) -> tuple[EpochSampler, int]:
-    """A new sampler over all samples for one run of this config, and the epochs that the run is expected to have."""
+    """A new sampler over all samples for one run of this config, and the expected epochs of the run."""
 
     def make(epochs: int) -> EpochSampler:
         own = {"samples": len(signals["strata"]), "epochs": epochs, "strata": np.asarray(signals["strata"])}
@@ -169,8 +169,8 @@ def steps_of(samples: int, config: TrainingConfig) -> int:
 class Subset:
     """Kept samples of a trial, with the settings that chose them and the seconds that it took.
 
-    `in_training` is None for a static subset; else what is planned of the epochs. `fault` says how the budget is
-    missed, empty where it is not. `spent` is None where as many rows stay as the budget says, each by itself.
+    `in_training` is the plan of the epochs, None for a static subset. `fault` is the sentence about a missed budget,
+    empty where the budget is met. `spent` is None where the budget is a number of single rows.
     """
 
     keep: Keep
@@ -192,8 +192,8 @@ def subset_of(
 ) -> Subset:
     """The subset of a trial, which its twins share; `given` are the launchpad's settings, `picked` the tuned ones.
 
-    What is planned of a selection in training is of the trial's own length. `table` has the columns of the data that
-    budgets, groups and quotas read; `listed` are the rows that manifests keep, by the selection.
+    The plan of a selection in training has the trial's own length. `table` has the columns of the data that budgets,
+    groups and quotas read; `listed` are the rows that manifests keep, by the selection.
     """
     started, everyone = time.perf_counter(), np.ones(len(signals["strata"]), dtype=np.bool_)
     if trial.plain.selection == "full":
@@ -229,15 +229,15 @@ def subset_of(
 
 
 def own_seed(seed: int, name: str, beside: str) -> int:
-    """The seed of rows at random beside a manifest: the trial's of the set that each manifest has, and another one for
-    each further set, by its name, or all sets would hold the same rows."""
+    """The seed of the random rows beside a manifest: the trial's for the first set, and one by the set's name for each
+    further set, or all sets would hold the same rows."""
     if name == f"{beside}{RANDOM}":
         return seed
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
 def plan_of(sampler: EpochSampler, epochs: int, budget: int | None) -> tuple[dict[str, Any], str]:
-    """What is known before training of the epochs' lengths, and how they miss the budget, if there is one."""
+    """Planned lengths of the epochs, and the sentence about epochs that miss the budget, if there is one."""
     plans = sampler.plan(epochs)
     lengths = [plan.samples for plan in plans]
     told = {

@@ -1,7 +1,7 @@
-"""What a selection costs: its training, and everything that it would not have been made without.
+"""Cost of a selection: its training, and everything that it depends on.
 
-Assets save what they spent beside their values, a `Cost` as `<asset>_cost`. A trial is charged all of what it depends
-on, as if it were the only one: whoever trains once needs the whole proxy. Random subsets depend on nothing.
+Assets save their `Cost` beside their values, as `<asset>_cost`. A trial bears the whole cost of its inputs, as if it
+were the only one: even a single trial needs the whole proxy. Random subsets depend on nothing.
 """
 
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ from secateur.trainers.judging.outcome import Cost, Outcome
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """All of them together."""
+    """Sum of costs."""
     return sum(costs, Cost())
 
 
 def parts_of(study: Study, signals: Iterable[str]) -> dict[str, list[tuple[str, ...]]]:
-    """Keys below the study of what was spent on some scores and signals, by part."""
+    """Keys, below the study, of the costs of some scores and signals, by part."""
     keys: dict[str, list[tuple[str, ...]]] = {}
     waiting, known = sorted(signals), set(signals)
     while waiting:
@@ -37,7 +37,7 @@ def parts_of(study: Study, signals: Iterable[str]) -> dict[str, list[tuple[str, 
 
 
 def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Part, key of the cost and what is read of one score, signal or model; an empty key where it costs nothing."""
+    """Part, key of the cost, and inputs of one score, signal or model; an empty key where it costs nothing."""
     if name in study.own_scores:
         return "scoring", (), ()
     if name in study.computed:
@@ -58,11 +58,11 @@ def spent_on(study: Study, name: str) -> tuple[str, tuple[str, ...], tuple[str, 
 
 
 def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict[str, Cost]:
-    """What a trial cost, by part; `trained` is the outcome of its training."""
+    """Costs of a trial, by part; `trained` is the outcome of its training."""
     spent = dict(trained.compute)
     selection = study.selections.get(trial.plain.name)
     if selection:
-        # Keeping every sample is no choice: nothing was looked at.
+        # Keeping every sample reads no scores.
         whole = not selection.in_training and trained.kept == trained.of
         for part, keys in ({} if whole else parts_of(study, signals_read(selection))).items():
             if keys:
@@ -79,14 +79,14 @@ def costs_of(study: Study, trial: Trial, store: Store, trained: Outcome) -> dict
 
 
 def saved(study: Study, store: Store, key: tuple[str, ...], trial: Trial | None = None) -> Cost:
-    """What an asset spent; nothing where it does not belong to this study."""
+    """Cost of an asset; zero where it does not belong to this study."""
     place = (study.name, *key)
     spent = store.load(place, trial) if store.find(place, trial) else {}
     return Cost(**{name: number for name, number in spent.items() if name != "model"})
 
 
 def save_pass_cost(store: Store, study: str, model: str, seconds: float, forwarded: int) -> None:
-    """Add what a scoring pass spent to what earlier ones did for the same model: rows found there cost nothing now."""
+    """Add the cost of a scoring pass to that of earlier ones with the same model, whose rows cost nothing now."""
     place = (study, "scoring_pass_cost")
     before: dict[str, Any] = dict(store.load(place)) if store.find(place) and not store.faults(place) else {}
     if before.pop("model", None) != model:

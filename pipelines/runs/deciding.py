@@ -1,7 +1,7 @@
-"""Which metric decides a study of samples: the one that it names, or the one that its training samples ask for.
+"""The deciding metric of a study of samples: the study names it, or it follows from the training samples.
 
-The asset `source` holds the task as the training samples taught it, and what is known of metrics on the test samples;
-every reader of the study's metrics asks here.
+The asset `source` holds the task fitted to the training samples, and facts about metrics on the test samples; every
+reader of the study's metrics calls `metrics_of`.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ from secateur.trainers.tasks.registry import task_from
 
 
 def facts_of_metrics(task: Task, test_targets: Any) -> dict[str, Any]:
-    """What the asset `source` says of metrics on the test samples: floors, and why some cannot be measured."""
+    """Facts for the asset `source` about metrics on the test samples: floors, and reasons why some are undefined."""
     return {"floors": task.floors(test_targets), "undefined": task.undefined(test_targets)}
 
 
 def metrics_of(study: AnyStudy, source: Mapping[str, Any] | None = None) -> tuple[Metric, ...]:
-    """The metrics of a study, the one that decides in front, with the floors of its test samples.
+    """The metrics of a study, the deciding one first, with their floors on its test samples.
 
-    `source` is what that asset of a study of samples holds. Raises ValueError where the metric that decides is none of
-    these data, or cannot be measured on the test samples.
+    `source` is the value of this asset, for a study of samples. Raises ValueError where the deciding metric is none of
+    the task's, or undefined on the test samples.
     """
     if not isinstance(study, Study) or source is None:
         return deciding_first(study.metrics, study.metric)
@@ -51,8 +51,8 @@ def metrics_of(study: AnyStudy, source: Mapping[str, Any] | None = None) -> tupl
 
 
 def check_metric(study: Study, source: Mapping[str, Any], targets: Any) -> None:
-    """Raise SourceError where the metric that decides cannot be measured on the test samples, or on the training
-    samples of these targets that are held out, if something is tuned by them."""
+    """Raise SourceError where the deciding metric is undefined on the test samples, or, if the study tunes something,
+    on the held-out part of the training samples with these targets."""
     try:
         metric = metrics_of(study, source)[0]
         tuned = any(selection.untuned for selection in study.selections.values())
@@ -69,8 +69,8 @@ def check_metric(study: Study, source: Mapping[str, Any], targets: Any) -> None:
 
 
 def fitted_task(study: Study, loaded: Loaded) -> tuple[Task, dict[str, Any]]:
-    """The task as the training rows taught it, and `facts_of_metrics`; raises SourceError, before any work, for a study
-    that is not possible of these rows."""
+    """The task fitted to the training rows, and `facts_of_metrics`; raises SourceError, before any work, for a study
+    that is impossible with these rows."""
     task = study.task.task(loaded.label_names).fitted(loaded.targets)
     classes = len(np.unique(loaded.targets)) if loaded.targets.dtype == np.int64 and task.learns_target else None
     check_possible(study, task.strata(loaded.targets), task.stratum_names(), classes)
@@ -82,7 +82,7 @@ def fitted_task(study: Study, loaded: Loaded) -> tuple[Task, dict[str, Any]]:
 def known_of_inputs(
     study: Study, task: Task, judging: Mapping[str, Any], inputs: Any, test_targets: Any, targets: Any
 ) -> dict[str, Any]:
-    """`facts_of_metrics` with what the inputs of the test samples leave undefined, too; raises as `check_metric`."""
+    """`facts_of_metrics` with the metrics that the test inputs leave undefined; raises as `check_metric`."""
     undefined = {**judging["undefined"], **task.undefined_of(inputs, test_targets)}
     known = {**judging, "undefined": undefined}
     check_metric(study, {"task": task.state(), **known}, targets)
@@ -90,13 +90,13 @@ def known_of_inputs(
 
 
 def deciding_in(store: Store, study: AnyStudy) -> Metric:
-    """The metric that decides a study, of what is in the store."""
+    """The deciding metric of a study, from the store."""
     key = (study.name, "source")
     return metrics_of(study, store.load(key) if store.find(key) else None)[0]
 
 
 def why(study: Study, source: Mapping[str, Any]) -> str:
-    """What a reader must know of classes to understand the metrics, in a sentence or two; empty of other tasks."""
+    """Sentences about the classes that explain the metrics to a reader; empty for other tasks."""
     task = task_from(source["task"])
     if not isinstance(task, Classification) or not any(task.counts):
         return ""

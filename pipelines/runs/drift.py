@@ -1,4 +1,4 @@
-"""How far a new scoring is from the last one: rank correlation of each score, and what each subset would lose."""
+"""Difference of a new scoring from the last one: rank correlation of each score, and the losses of each subset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LATEST, PREVIOUS = "latest.parquet", "previous.parquet"
 
 
 def scoring_of(hashes: pl.Series, scores: Mapping[str, np.ndarray], subsets: Mapping[str, np.ndarray]) -> pl.DataFrame:
-    """One scoring as a table: a sample's content hash and which of its equals it is, its scores and its subsets."""
+    """One scoring as a table: a sample's content hash, its number among equal samples, its scores and its subsets."""
     table = pl.DataFrame({"content_hash": hashes}).with_columns(
         pl.int_range(pl.len()).over("content_hash").alias("copy")
     )
@@ -28,15 +28,15 @@ def scoring_of(hashes: pl.Series, scores: Mapping[str, np.ndarray], subsets: Map
 
 @dataclass(frozen=True)
 class Change:
-    """What differs between two scorings, over the samples that both hold."""
+    """Differences between two scorings, over the samples that both hold."""
 
     shared: int
     added: int
     removed: int
     correlations: Mapping[str, float]
-    """Spearman's rank correlation by score; 1 where neither scoring tells samples apart, 0 where one alone does not."""
+    """Spearman's rank correlation by score; 1 where both scorings are constant, 0 where only one is."""
     subset_changes: Mapping[str, float]
-    """By selection, the share of the samples kept before, and still in the data, that are not kept now."""
+    """By selection, the share no longer kept of the samples that were kept before and are still in the data."""
 
     def beyond(self, drift: Drift) -> tuple[list[str], list[str]]:
         """Sentences on the scores, and on the subsets, that are over the bounds."""
@@ -68,7 +68,7 @@ def compare_scorings(last: pl.DataFrame, new: pl.DataFrame) -> Change:
 
 
 def rank_correlation(before: np.ndarray, now: np.ndarray) -> float:
-    """Spearman's, equals sharing their mean rank; 1 where neither has two different values, 0 where one alone has."""
+    """Spearman's, with the mean rank for ties; 1 where both are constant, 0 where only one is."""
     from scipy.stats import spearmanr
 
     flat = [len(values) == 0 or bool(np.all(values == values[0])) for values in (before, now)]
@@ -78,7 +78,7 @@ def rank_correlation(before: np.ndarray, now: np.ndarray) -> float:
 def turn_over(folder: Path, into: Path, new: pl.DataFrame) -> pl.DataFrame | None:
     """Write the new scoring and the last other one into a folder; returns that one, None for the first scoring.
 
-    A scoring that equals the latest is the same one again: it is compared with the one before, as it was then.
+    A scoring that equals the latest one is its repetition: the last other one is then the one before.
     """
     latest = pl.read_parquet(folder / LATEST) if (folder / LATEST).exists() else None
     previous = pl.read_parquet(folder / PREVIOUS) if (folder / PREVIOUS).exists() else None

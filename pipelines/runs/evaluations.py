@@ -1,8 +1,8 @@
 """Evaluations of architectures: stored like the outcomes of other trials, so that no network is evaluated twice.
 
-Every evaluation stands in the store as `<search>/.evaluations/<network>/<seed>.json`, where `network` is a digest of
-all that decides it but the seed of the training. Searchers and their seeds share evaluations, a search that was killed
-finds those that it made, and so does one whose space or budget has changed.
+The store holds each as `<search>/.evaluations/<network>/<seed>.json`, where `network` is a digest of everything that
+decides it except the training seed. Searchers and their seeds share evaluations. A search that was killed, or whose
+space or budget has changed, finds those that it made.
 """
 
 import json
@@ -40,7 +40,7 @@ from secateur.trainers.processes import device_of_choice
 
 @dataclass(frozen=True)
 class Network:
-    """One architecture to evaluate: a text that is equal for the same network, and how to measure its accuracy."""
+    """One architecture to evaluate: a text that identifies its network, and a function that measures its accuracy."""
 
     text: str
     measure: Callable[[int], float]
@@ -49,10 +49,10 @@ class Network:
 
 @dataclass
 class Evaluations:
-    """Outcomes of rows of a space, means over training seeds; what is stored is not evaluated again.
+    """Outcomes of rows of a space, means over training seeds; stored evaluations are not repeated.
 
-    `network` gives what a row stands for, `made_of` is a digest of what decides all evaluations alike, and `scale` is
-    what an accuracy is multiplied by.
+    `network` returns the network of a row, `made_of` is a digest of everything that all evaluations depend on, and
+    `scale` is a factor for accuracies.
     """
 
     ledger: Ledger
@@ -67,12 +67,12 @@ class Evaluations:
     """By key of the space."""
 
     def __call__(self, rows: Rows) -> list[Outcome]:
-        """What the rows came to; raises what measuring one of them raises."""
+        """Outcomes of the rows; raises the error of a failed measurement."""
         keys = self.space.keys_of(rows).tolist()
         return [self.mean(row, key) for row, key in zip(rows.tolist(), keys, strict=True)]
 
     def mean(self, row: int, key: int) -> Outcome:
-        """What the trainings of the network of a row came to, together."""
+        """Outcome of a row's network: the mean over its trainings."""
         if key not in self.known:
             network = self.network(row)
             outcomes = [self.outcome(row, network, seed) for seed in range(self.seeds)]
@@ -83,7 +83,7 @@ class Evaluations:
         return self.known[key]
 
     def outcome(self, row: int, network: Network, seed: int) -> Outcome:
-        """What one training of a network came to."""
+        """Outcome of one training of a network."""
         key, made_of = (self.search, ".evaluations"), digest_of(network=network.text, made_of=self.made_of)
         trial = Trial(made_of[:16], seed)
 
@@ -109,7 +109,7 @@ def evaluator(
     keep: np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluate:
-    """What answers for rows of the space; `data` are the training samples where networks are trained for it."""
+    """The function that evaluates rows of the space; `data` are the training samples where it trains networks."""
     if search.space.table:
         accuracies = table["accuracy"].to_numpy()
         return lambda rows: [Outcome(metrics={"accuracy": known}) for known in accuracies[rows].tolist()]
@@ -141,9 +141,9 @@ def imported(settings: CallableSpace) -> Callable[[Mapping[str, Any]], Any]:
 def called_network(
     settings: CallableSpace, function: Callable[[Mapping[str, Any]], Any], space: ArchitectureSpace, row: int
 ) -> Network:
-    """A row whose accuracy a function of its choices gives.
+    """The network of a row whose accuracy is a function of its choices.
 
-    Measuring raises ValueError that names the architecture where the function gives no finite number.
+    Measuring raises ValueError that names the architecture where the function returns no finite number.
     """
     numbers = space.choices_of(np.array([row]))[0]
     choices = {name: values[number] for (name, values), number in zip(settings.positions.items(), numbers, strict=True)}
@@ -160,7 +160,7 @@ def called_network(
 
 
 def parts_of(data: Data, *settings: BaseModel) -> dict[str, Any]:
-    """What all trainings on these data follow from, with the files and code that some settings name."""
+    """Everything that trainings on these data depend on, with the files and code that some settings name."""
     arrays = {"inputs": data.inputs, "targets": data.targets, "task": data.task.state()}
     named = [contents_of(each) for each in settings]
     return {**arrays, "named": named, "model_settings": dict(data.model_settings), **machine_parts()}

@@ -1,4 +1,4 @@
-"""What a reader should know before the numbers of a study: of its data, and of its scores, the gravest first."""
+"""Findings that a reader needs before the numbers of a study: about data, scores and models, the gravest first."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ AHEAD = ("leaked", "near leaked", "near leaked by embeddings", "label leak")
 """Kinds of findings that weigh more than a constant score."""
 
 LEAST = 3
-"""Selections at a budget, the full set among them, from which on it is no chance that all of them come out alike."""
+"""Least number of selections at a budget, with the full set, whose equal values are no chance."""
 
 
 def findings_of(
@@ -33,14 +33,13 @@ def findings_of(
     known: Beside | None = None,
     values: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
-    """Findings of what a study has made, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`, and
-    `view`, how a page shows them.
+    """Findings about the results of a study, as JSON: `kind`, `split`, `importance` from 0, `count`, `text`, `rows`,
+    and `view` for a page.
 
-    Those of the data check, and behind test rows that are in training the classes that selections lose, as far as the
-    trials at hand say, models that a simple one beats or that know labels by heart, the scores that do not tell
-    samples apart, and a test split that is too small for what is measured on it. Where the study was audited, the
-    audit's findings stand behind those of the check. `values` of the deciding metric, one of each selection at a
-    budget, are a finding where they are all the same.
+    The kinds of `AHEAD`, such as leaked test rows, come first. Then come classes that selections lose in the trials at
+    hand, models that a simple one beats or that know labels by heart, constant scores, and a test split too small for
+    its metric. The other findings of the data check follow, then the audit's. `values` of the deciding metric, one for
+    each selection at a budget, are a finding where they are all equal.
     """
     key = (study.name, "data_report")
     checked: list[dict[str, Any]] = store.load(key)["findings"] if store.find(key) else []
@@ -63,7 +62,7 @@ def findings_of(
 
 
 def values_by_selection(values: Mapping[Trial, float | None]) -> list[float]:
-    """One value for each selection at a budget of which trials have one, none where the seeds of some differ."""
+    """One value for each selection at a budget; empty where the seeds of one differ, or one has no value."""
     found: dict[str, set[float | None]] = {}
     for trial, value in values.items():
         found.setdefault(trial.selection, set()).add(value)
@@ -72,7 +71,7 @@ def values_by_selection(values: Mapping[Trial, float | None]) -> list[float]:
 
 
 def undecided(store: Store, study: AnyStudy, values: Sequence[float]) -> list[dict[str, Any]]:
-    """A finding where the metric that decides is the same number for every selection, so that it tells none apart."""
+    """A finding where the deciding metric has the same value for every selection."""
     if not isinstance(study, Study) or len(values) < LEAST or min(values) != max(values):
         return []
     metric = deciding_in(store, study)
@@ -85,7 +84,7 @@ def undecided(store: Store, study: AnyStudy, values: Sequence[float]) -> list[di
 
 
 def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
-    """One finding for each score that is there and is the same number for all samples."""
+    """One finding for each stored score that is the same number for all samples."""
     listed = []
     for name, score in study.scores.items() if isinstance(study, Study | Choice) else ():
         key = (study.name, "scores", name)
@@ -105,7 +104,7 @@ def constant_scores(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
 
 
 def unscored(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
-    """One finding for each score that says nothing of some samples, with their number."""
+    """One finding for each score that leaves samples unscored, with their number."""
     listed = []
     for name, score in study.computed.items() if isinstance(study, Study) else ():
         key, mark = (study.name, "scores", name), getattr(score.declared, "unscored", None)

@@ -1,4 +1,4 @@
-"""Which scores follow from the outputs of a model alone, and why others do not."""
+"""Scores that follow from the outputs of a model alone, and the reasons against others."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OF_TARGETS = ("labels", "strata", "memberships", "null_log_probabilities")
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is known of outputs before a score is computed.
+    """Facts about outputs, known before any score.
 
-    `rounded` says of probabilities in how many rows, if any, some are so near to 0 or 1 that their logits are unknown.
+    `rounded` names the rows, if any, whose probabilities are so near to 0 or 1 that their logits are unknown.
     """
 
     task: Task
@@ -36,7 +36,7 @@ def every_score(outputs: Outputs) -> dict[str, Score]:
 
 
 def refuse_others(scores: Mapping[str, Score], outputs: Outputs) -> None:
-    """Raise ValueError that says of each score which does not follow why it does not."""
+    """Raise ValueError with the reason against each score that does not follow."""
     reasons = {name: reason for name, score in scores.items() if (reason := reason_against(score, outputs))}
     if reasons:
         there = ", ".join(every_score(outputs))
@@ -45,7 +45,7 @@ def refuse_others(scores: Mapping[str, Score], outputs: Outputs) -> None:
 
 
 def reason_against(score: Score, outputs: Outputs) -> str:
-    """Why a score does not follow from outputs and targets; empty where it does."""
+    """The reason why a score does not follow from outputs and targets; empty where it does."""
     one = score.declared
     if lacking := missing_signals(one, outputs.task):
         return lacking[0].partition(";")[0]
@@ -61,7 +61,7 @@ def reason_against(score: Score, outputs: Outputs) -> str:
 
 
 def reason_by_signals(one: Scorer, outputs: Outputs) -> str:  # type: ignore[type-arg]
-    """Of a scorer that reads other scores, and what follows from targets."""
+    """The reason against a scorer that reads other scores, or signals of the targets."""
     for signal in one.signals:
         if signal in scorers():
             if reason := reason_against(Score(scorer=signal), outputs):
@@ -72,7 +72,7 @@ def reason_by_signals(one: Scorer, outputs: Outputs) -> str:  # type: ignore[typ
 
 
 def reason_by_length(score: Score, one: type[Observer], epochs: int) -> str:
-    """Of an observer that compares more presentations of a sample than count."""
+    """The reason against an observer that compares more presentations of a sample than count."""
     settings = settings_of(score)
     seen = min(epochs, settings.get("epochs") or epochs)
     least = settings["window"] if one.fills_windows else getattr(one, "compares", 1)

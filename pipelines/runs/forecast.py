@@ -1,4 +1,4 @@
-"""What the trainings of a study will take: by the trials that were made before, or by a training that is cut short."""
+"""Forecast of a study's trainings, from earlier trials or from a short training."""
 
 import math
 import resource
@@ -34,35 +34,35 @@ from secateur.trainers.loop.train import Trained, fresh_model, train
 from secateur.trainers.tasks.token_roles import token_counts
 
 LARGEST = 1 << 25
-"""Bytes of source files that are read for a measurement; more would take longer than a look should."""
+"""Most bytes of source files to read for a measurement; more would take too long for a forecast."""
 TABLES = ("csv", "jsonl", "parquet")
-"""Kinds of sources of which a look tells how much there is to read."""
+"""Kinds of sources whose size is known before reading."""
 FILES = ("trained_model", "pruned", "evaluation", "manifest", EPOCH_MANIFEST, "subset")
 """Assets that hold the files of trials."""
 PROBED = 4096
-"""Samples that a measurement trains on at most."""
+"""Most samples that a measurement trains on."""
 MANY = 10**9
-"""Stands for a number of samples that is not known: any budget is a part of it."""
+"""Stands for an unknown number of samples: any budget is a part of it."""
 LONG_ENOUGH = 0.5
-"""Seconds of training that are measured."""
+"""Seconds of training that a measurement takes."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a study trains."""
+    """Speed of a study's trainings."""
 
     seconds: float
-    """Of a sample, or of a whole trial where `samples` is None."""
+    """Seconds per sample, or per whole trial where `samples` is None."""
     samples: int | None
     """Training samples of the study."""
     trial_bytes: int
-    """What the files of a trial take."""
+    """Bytes of the files of a trial."""
     of: str
-    """Where the numbers come from."""
+    """Origin of the numbers."""
 
 
 def past_rate(study: AnyStudy, store: Store) -> Rate | None:
-    """By trials of the study that were made before, of the same settings or not; None where there is none."""
+    """The rate of earlier trials of the study, with the same settings or not; None where there are none."""
     key = (study.name, study.outcome_asset)
     made = [trial for trial in study.trials if store.find(key, trial)]
     outcomes = outcomes_in(study, {trial: store.load(key, trial) for trial in made}) if made else {}
@@ -79,15 +79,15 @@ def past_rate(study: AnyStudy, store: Store) -> Rate | None:
 
 
 def probed_rate(study: Study, whole: Data) -> Rate:
-    """By a training of the study's model on some of its samples that ends after half a second or so; nothing is kept of
-    it. They come from all parts of the data, and what is stored is read no further than they are."""
+    """The rate of a training of the study's model on some samples, which takes about half a second and keeps nothing.
+    The samples come from all parts of the data; other rows are not read."""
     data = whole.take(np.unique(np.linspace(0, len(whole) - 1, min(len(whole), PROBED)).astype(np.int64)))
 
     def trained(steps: int) -> Trained:
         config = study.training.model_copy(update={"steps": steps, "epochs": None, "compile": False})
         return train(data, config, seed=0)
 
-    trained(1)  # which loads libraries
+    trained(1)  # the first call loads libraries
     tried, steps = trained(4), 16
     while tried.seconds < LONG_ENOUGH and steps <= 1 << 12:
         tried, steps = trained(steps), 4 * steps
@@ -97,7 +97,7 @@ def probed_rate(study: Study, whole: Data) -> Rate:
 
 
 def data_at_hand(study: Study, base: Path, store: Store) -> Data | None:
-    """The training samples as arrays: those in the store, or read anew where that takes a moment; else None."""
+    """The training samples as arrays: from the store, or read anew from a small source; else None."""
     if study.task.own:
         return Data.of(study.own_task(), "train")
     keys = [(study.name, name) for name in ("inputs", "samples", "source")]
@@ -127,7 +127,7 @@ def refuse_amounts(study: Study, data: Data) -> None:
 
 
 def why_unknown(study: Study, base: Path) -> str:
-    """Why no training is tried for a look: the data would have to be read first, which takes long."""
+    """The reason why a forecast tries no training: it would have to read the data first, which takes long."""
     kind = study.read_source.kind
     many = f"its files are more than {LARGEST >> 20} MB" if kind in TABLES else f"its data is of kind {kind}"
     return (
@@ -154,7 +154,7 @@ def samples_seen(config: TrainingConfig, kept: int) -> int:
 
 
 def seconds_of_trials(study: AnyStudy, trials: Iterable[Trial], rate: Rate) -> float:
-    """What the trainings of some trials take together."""
+    """Seconds of the trainings of some trials together."""
     listed = list(trials)
     if rate.samples is None or not isinstance(study, Study):
         return rate.seconds * len(listed)
@@ -164,9 +164,10 @@ def seconds_of_trials(study: AnyStudy, trials: Iterable[Trial], rate: Rate) -> f
 
 
 def other_trainings(study: Study, samples: int) -> dict[str, list[int]]:
-    """Samples that each training besides those of the trials works through, by the asset that it is for.
+    """Samples that each training besides those of the trials works through, by its asset.
 
-    `samples` are those of the study's training split; MANY, where nobody knows them, counts the trainings alone.
+    `samples` are those of the study's training split; with MANY, for an unknown number, only the number of trainings
+    is right.
     """
     proxy = study.proxy
     found = {
@@ -202,12 +203,11 @@ def trainings_of_tuning(study: Study, samples: int) -> list[int]:
 
 
 def memory_of(study: Study, data: Data, libraries: int) -> dict[str, int]:
-    """Bytes of memory at least, by what they are for: libraries, the samples, the largest of the trainings.
+    """Least bytes of memory, by use: libraries, the samples, the largest of the trainings.
 
-    `samples` are the rows times the bytes of an encoded one, as they are held by whoever reads all; `training` is the
-    largest network's weights with a gradient and what the optimiser keeps of each. What a batch takes on its way
-    through the network comes on top, for only a training would show it. Of a task of the user's own the samples count
-    nothing: its data set holds them as it likes.
+    `samples` are the bytes of all encoded rows and their targets; `training` those of the largest network's weights,
+    gradients and optimiser state. Activations come on top, for only a training would show them. Samples of a user's
+    own task count nothing, for its data set decides how it holds them.
     """
     configs = [study.training, *([study.proxy] if study.proxy else [])]
     if (taught := study.distillation) and not isinstance(taught.teacher, Path):
@@ -226,5 +226,5 @@ def bytes_of(data: Data, config: TrainingConfig) -> int:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has held at most."""
+    """Peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -22,7 +22,7 @@ ROWS = "rows"
 
 @dataclass(frozen=True)
 class Spent:
-    """What kept rows come to; see `Spent` of a manifest's provenance."""
+    """Amounts of a budget that kept rows take; see `Spent` of a manifest's provenance."""
 
     unit: str
     limit: float
@@ -34,7 +34,7 @@ class Spent:
 
     @property
     def plain(self) -> bool:
-        """Whether as many rows stay as the budget says, each by itself: all that a manifest has to say of them."""
+        """Whether the budget is a number of single rows and met exactly: then a manifest needs no amounts."""
         return self.unit == ROWS and self.group is None and self.total == self.limit
 
 
@@ -51,9 +51,9 @@ class Quotas:
 
     @classmethod
     def of(cls, by: str, codes: tuple[np.ndarray, pl.Series], share: Any) -> Quotas:
-        """Quotas of the column `by`, whose `codes` these are, by a policy or a share of each value.
+        """Quotas of the column `by` with these `codes`, by a policy or a share of each value.
 
-        Raises ValueError for another word, shares that are no parts of a whole, and a value that the column has not.
+        Raises ValueError for another word, shares that are no parts of a whole, and a value that the column lacks.
         """
         strata, values = codes
         return cls(strata, share if isinstance(share, str) and share in POLICIES else shares_of(share, values, by))
@@ -84,7 +84,7 @@ def kept_rows(
     seed: int,
     ids: Ids,
 ) -> Keep:
-    """Mask of the rows that stay, bool `[n]`, which come to `limit` at most; see `choose_units` and `choose_by_quota`.
+    """Mask of the rows that stay, bool `[n]`, which take at most `limit`; see `choose_units` and `choose_by_quota`.
 
     Raises ValueError where nothing fits, and as these two.
     """

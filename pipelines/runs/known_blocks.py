@@ -1,7 +1,7 @@
-"""Blocks of embeddings by a pretrained encoder that an earlier pass made of the same texts or pictures.
+"""Blocks of a pretrained encoder's embeddings from an earlier pass over the same texts or pictures.
 
-What an encoder makes of a block follows from this block alone, so that rows which are added change the last block and
-those behind it. The proxy, SVD and PCA learn from all rows: theirs are made anew.
+An encoder's output for a block depends on this block alone, so added rows change only the last block and those behind
+it. The proxy, SVD and PCA learn from all rows: their blocks are made anew.
 """
 
 import json
@@ -25,7 +25,7 @@ from secateur.trainers.passes.embeddings import EmbeddingSettings
 
 @dataclass(frozen=True)
 class KnownBlocks:
-    """What a file says of the last embeddings, and the digests of the blocks of now."""
+    """The record of the last embeddings, and the digests of the current blocks."""
 
     record: Path
     made_by: str
@@ -36,7 +36,7 @@ class KnownBlocks:
     def of(
         cls, record: Path, settings: EmbeddingSettings, data: Data, texts: Sequence[str | None] | None
     ) -> "KnownBlocks":
-        """Of the samples as the encoder reads them."""
+        """Record and digests for the samples that the encoder reads."""
         versions = {name: metadata.version(name) for name in ("transformers", "tokenizers")}
         made_by = digest_of(
             settings=settings.model_dump(), named=contents_of(settings), libraries=versions, **machine_parts()
@@ -44,7 +44,7 @@ class KnownBlocks:
         return cls(record, made_by, tuple(digests(data, texts, settings.block)))
 
     def fill(self, places: Sequence[Path], array: Path | None, content: str | None, size: int) -> int:
-        """Write the blocks, of `size` rows, that an array of this content has; how many these are."""
+        """Write the blocks, of `size` rows, that an array of this content has; returns their number."""
         told = self._told()
         if array is None or content is None or (told.get("made_by"), told.get("content")) != (self.made_by, content):
             return 0
@@ -57,7 +57,7 @@ class KnownBlocks:
         return count
 
     def remember(self, content: str | None) -> None:
-        """Say that an array of this content is of the blocks of now."""
+        """Record that an array of this content holds the current blocks."""
         told = {"made_by": self.made_by, "content": content, "blocks": self.blocks}
         write_bytes(self.record, json.dumps(told).encode(), overwrite=True)
 

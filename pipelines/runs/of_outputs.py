@@ -1,4 +1,4 @@
-"""Scores of samples from outputs of a model, by the scorers that watch a run of ours: of all rows, in blocks."""
+"""Scores of samples from outputs of a model, by the scorers that also observe training runs, block by block."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ BLOCK = 1 << 24
 LEAST = float(np.finfo(np.float32).tiny)
 """A smaller probability counts as this one, whose logarithm is -87.3."""
 NEAR, NEAR_HALF = 1e-3, 1e-2
-"""How far from 1 probabilities may add up to, of half precision the latter."""
+"""Tolerance for the sum of probabilities around 1, the latter for half precision."""
 
 
 def look_through(epochs: Sequence[Epoch], targets: np.ndarray, kind: Kind, key: str = "kind") -> str:
-    """What `Outputs.rounded` says; raises ValueError for outputs that are NaN, infinite or not of the kind that the
+    """The text of `Outputs.rounded`; raises ValueError for outputs that are NaN, infinite or not of the `kind` that the
     user names as `key`."""
     rounded, single = np.zeros(len(targets), np.bool_), targets.ndim == 1
     for number, epoch in enumerate(epochs):
@@ -59,7 +59,7 @@ def look_through(epochs: Sequence[Epoch], targets: np.ndarray, kind: Kind, key: 
 
 
 def is_rounded(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Whether the logit of a target, or of its closest rival, cannot be told of probabilities float64, bool `[b]`."""
+    """Whether probabilities, float64, leave the logit of a target, or of its closest rival, unknown, bool `[b]`."""
     if targets.ndim == 2:
         return ((values <= 0) | (values >= 1)).any(dim=1)
     column = targets.unsqueeze(1)
@@ -73,14 +73,14 @@ def numbered(epoch: Epoch, size: int) -> Iterator[tuple[int, torch.Tensor]]:
     for block in epoch.blocks(size):
         if hasattr(block, "detach"):
             whole = block.detach().cpu()
-        else:  # a copy in the order of bytes of this machine
+        else:  # a copy in this machine's byte order
             whole = torch.from_numpy(np.array(block, block.dtype.newbyteorder("=")))
         yield start, whole
         start += len(whole)
 
 
 def as_logits(values: torch.Tensor, kind: Kind, task: Task) -> torch.Tensor:
-    """Outputs as a network of ours would put them out, float32 `[b, width]`."""
+    """Outputs as logits, float32 `[b, width]`, like those of a network of the trainers."""
     if kind == "logits":
         return values.float()
     wide = values.double()
@@ -117,7 +117,7 @@ def observed(
 def with_signals(
     scores: Mapping[str, Score], found: Mapping[str, np.ndarray], targets: np.ndarray, task: Task
 ) -> dict[str, np.ndarray]:
-    """Those scores, with the ones of scorers that read them, and what follows from the targets."""
+    """Those scores, with the ones of scorers that read them, or signals of the targets."""
     every, strata = dict(found), task.strata(targets)
     given: dict[str, Any] = {"labels": strata, "strata": strata, "memberships": task.memberships(targets)}
     given["null_log_probabilities"] = null_model_of(strata, len(task.stratum_names()))
@@ -131,7 +131,7 @@ def with_signals(
 def of_block(
     scores: Mapping[str, Score], outputs: Sequence[torch.Tensor], targets: torch.Tensor, task: Task
 ) -> dict[str, torch.Tensor]:
-    """Scores of the samples of one block by name, `[b]`, of their outputs in each epoch, float32 `[b, width]` each."""
+    """Scores of one block's samples by name, `[b]`, from their outputs in each epoch, float32 `[b, width]` each."""
     ids, watchers = torch.arange(len(targets)), dict[str, Any]()
     for name, score in scores.items():
         if isinstance(score.declared, type):
@@ -150,7 +150,7 @@ def of_block(
 
 
 class HeldBatch(CheckpointBatch):
-    """Samples under several checkpoints whose outputs, float32 `[b, width]` each, are there already, oldest first."""
+    """Samples under several checkpoints with known outputs, float32 `[b, width]` each, oldest first."""
 
     def __init__(self, outputs: Sequence[torch.Tensor], targets: torch.Tensor, task: Task) -> None:
         super().__init__([], None, targets, task)

@@ -10,13 +10,13 @@ from secateur.trainers.judging.outcome import Outcome
 
 
 def outcomes_in(study: AnyStudy, loaded: Mapping[Trial, Any]) -> dict[Trial, Outcome]:
-    """Outcomes of the trials that were loaded, in the order of the study; ValueError for what is no outcome."""
+    """Outcomes of the loaded trials, in the order of the study; ValueError for a value that is no outcome."""
     name = study.outcome_asset
     return {trial: Outcome.read(loaded[trial], f"{name} of {trial}") for trial in study.trials if trial in loaded}
 
 
 def outcomes_at(store: Store, study: AnyStudy, trials: Iterable[Trial]) -> dict[Trial, Outcome]:
-    """What trials that were run came to, none where nothing is measured; FileNotFoundError for one that was not."""
+    """Outcomes of trials, none for a study that measures nothing; FileNotFoundError for a trial that was not run."""
     if not study.outcome_asset:
         return {}
     return outcomes_in(study, {trial: store.load((study.name, study.outcome_asset), trial) for trial in trials})

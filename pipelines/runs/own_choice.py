@@ -1,4 +1,4 @@
-"""Choose rows by what a user brings: scores, what rows cost, whole groups, quotas, and beside it as much at random."""
+"""Choose rows by a user's scores, costs, whole groups and quotas, with a random choice of the same amount beside it."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from secateur.selectors.whole_units import Units, choose_at_random
 
 @dataclass(frozen=True)
 class Brought:
-    """What a study brings of its `n` rows: strata int64 `[n]`, a column of the data by name, scores, and vectors."""
+    """A user's inputs for the `n` rows of a study: strata int64 `[n]`, columns of the data by name, scores, vectors."""
 
     strata: np.ndarray
     column: Callable[[str], pl.Series]
@@ -32,7 +32,7 @@ class Brought:
     embeddings: np.ndarray | None
     group: str | None
     of_target: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What selectors read of a target, by name."""
+    """Signals of a target that selectors read, by name."""
     own_sources: Callable[[], Sequence[Any]] = tuple
     """Values of the column of sources that are the target's own."""
 
@@ -42,7 +42,7 @@ class Brought:
         return None if self.group is None else codes_of(self.column(self.group))[0]
 
     def signals(self, selection: OwnSelection, study: Choice) -> dict[str, np.ndarray]:
-        """What a selector reads, by name; scores of which the order alone counts are of the user's own type."""
+        """A selector's inputs by name; scores keep the user's type where only their order counts."""
         found: dict[str, np.ndarray] = {}
         for name in selection.reads:
             if name == "embeddings":
@@ -71,20 +71,20 @@ class Brought:
         return {}
 
     def units(self, keep: Budget) -> Units:
-        """What stays together, and what it takes of a budget; made once for each column of costs."""
+        """Units that stay together, with their costs; made once for each column of costs."""
         name = next(iter(keep)) if isinstance(keep, Mapping) else None
         if name not in self._units:
             self._units[name] = Units.made_of(len(self.strata), self.groups, self.costs(keep))
         return self._units[name]
 
     def costs(self, keep: Budget) -> np.ndarray | None:
-        """What each row takes of a budget, float64 `[n]`; None where that is one each."""
+        """Cost of each row, float64 `[n]`; None where each costs one."""
         return self.column(next(iter(keep))).cast(pl.Float64).to_numpy() if isinstance(keep, Mapping) else None
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Rows that stay, bool `[n]`, by which settings, and what they come to."""
+    """Rows that stay, bool `[n]`, the settings that chose them, and the amounts that they take."""
 
     keep: Keep
     settings: Mapping[str, Any]
@@ -93,12 +93,12 @@ class Chosen:
 
     @property
     def plain(self) -> bool:
-        """Whether as many rows stay as the budget says, each by itself: all that a manifest has to say of them."""
+        """See `Spent.plain`."""
         return self.spent.plain
 
 
 def chosen_of(study: Choice, trials: Iterable[Trial], brought: Brought) -> Iterator[tuple[Trial, Chosen]]:
-    """What each trial keeps; raises ValueError that names the selection where a budget cannot be met."""
+    """The choice of each trial; raises ValueError that names the selection where a budget cannot be met."""
     made: dict[tuple[str, int], Chosen] = {}
     for trial in trials:
         keep, selection = study.budget_of(trial), study.selection_of(trial)
@@ -110,7 +110,7 @@ def chosen_of(study: Choice, trials: Iterable[Trial], brought: Brought) -> Itera
 
 
 def chosen(study: Choice, selection: OwnSelection, name: str, keep: Budget, seed: int, brought: Brought) -> Chosen:
-    """What a selection keeps at a budget."""
+    """The choice of a selection at a budget."""
     started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
     settings = selection.chosen.settings(**selection.settings).model_dump()
     how: dict[str, Any] = {"settings": settings, "seed": seed, "ids": np.arange(count, dtype=np.int64)}
@@ -126,7 +126,7 @@ def chosen(study: Choice, selection: OwnSelection, name: str, keep: Budget, seed
 
 
 def at_random(beside: Chosen, keep: Budget, seed: int, brought: Brought) -> Chosen:
-    """As much as a selection keeps, at random."""
+    """A random choice of as much as a selection keeps."""
     started, count, costs = time.perf_counter(), len(brought.strata), brought.costs(keep)
     units, ids = brought.units(keep), np.arange(count, dtype=np.int64)
     kept = choose_at_random(units, beside.spent.total, seed=seed, ids=ids)
@@ -135,7 +135,7 @@ def at_random(beside: Chosen, keep: Budget, seed: int, brought: Brought) -> Chos
 
 
 def spent_of(kept: Keep, units: Units, costs: np.ndarray | None, keep: Budget, limit: float, brought: Brought) -> Spent:
-    """What kept rows come to."""
+    """Amounts that kept rows take."""
     total = float(kept.sum() if costs is None else costs[kept].sum())
     groups = None if brought.group is None else int(np.count_nonzero(np.bincount(units.of[kept])))
     unit = next(iter(keep)) if isinstance(keep, Mapping) else ROWS
@@ -149,7 +149,7 @@ def quotas_of(selection: OwnSelection, column: Callable[[str], pl.Series]) -> Qu
 
 
 def check_budgets(study: Choice, count: int, column: Callable[[str], pl.Series]) -> None:
-    """Raise ValueError for budgets and shares that the data cannot meet, before anything is made of them."""
+    """Raise ValueError for budgets and shares that the data cannot meet, before any work."""
     for keep in study.keep:
         if not isinstance(keep, Mapping):
             resolve_keep(keep, count)

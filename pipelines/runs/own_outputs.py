@@ -1,4 +1,4 @@
-"""Scores of outputs of the user's own model, put to the rows of a study and read with their labels."""
+"""Scores from the outputs of a user's own model, matched to the rows of a study and their labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from secateur.pipelines.studies.scores import Score, with_read
 def placed(
     score: OutputScore, given: Path | np.ndarray, rows: DataRows, join: Join, what: str
 ) -> tuple[list[Epoch], np.ndarray]:
-    """The passes of a model, and the row of its outputs for each row of the data, int64 `[n]`: those of a file are
-    joined as other scores are, those of an array are of all rows of the data's files in their order.
+    """The passes of a model, and the row of its outputs for each row of the data, int64 `[n]`. A file is joined like
+    other scores; an array must hold all rows of the data's files in their order.
 
-    Raises SourceError for what does not go together.
+    Raises SourceError for outputs that do not match the rows.
     """
     try:
         epochs = epochs_of(given, score.column if isinstance(given, Path) else None)
@@ -45,8 +45,8 @@ def scores_of_outputs(
     names: Sequence[str],
     what: str,
 ) -> np.ndarray:
-    """The score of each row of the data, float32 `[n]`, of its outputs and its target: int64 `[n]` of the classes, or
-    bool `[n, labels]` of the labels, that `names` name.
+    """The score of each row of the data, float32 `[n]`, from its outputs and its target: int64 `[n]` of classes, or
+    bool `[n, labels]` of labels, with these `names`.
 
     Outputs are read in blocks. Raises SourceError for outputs of other rows or classes, that are NaN or no
     probabilities, and for a score that does not follow from them.
@@ -85,7 +85,7 @@ def order_of(score: OutputScore, names: Sequence[str], width: int, what: str) ->
 
 
 def in_places(targets: np.ndarray, order: np.ndarray, width: int) -> np.ndarray:
-    """Targets by the places of the outputs."""
+    """Targets in the order of the outputs."""
     if targets.ndim == 1:
         return np.asarray(order[targets])
     own = np.zeros((len(targets), width), np.bool_)

@@ -1,4 +1,4 @@
-"""The rows of a study's target, read from where they lie."""
+"""Reading the rows of a study's target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from secateur.pipelines.studies.target import StudyTarget
 
 @dataclass(frozen=True)
 class Held:
-    """Rows of a target, the files that they are in by name and number of rows, and the revision of these."""
+    """Rows of a target, their files by name and number of rows, and the revision of the files."""
 
     rows: SplitRows
     files: Sequence[tuple[str, int]]
@@ -29,7 +29,7 @@ def target_of(study: Study | Choice) -> StudyTarget:
 
 
 def columns_of(study: Study | Choice) -> Columns:
-    """What is read of a target's own files: inputs, and labels where something learns from them."""
+    """Columns to read from a target's own files: inputs, and labels where something learns from them."""
     columns = study.read_columns
     target = target_of(study)
     keys = {columns.kind, "prompt", "missing"} | ({"id"} if target.vectors and target.vectors.file else set())
@@ -39,13 +39,13 @@ def columns_of(study: Study | Choice) -> Columns:
 
 
 def apart_of(study: Study | Choice) -> Apart | None:
-    """Rows of the source that are the target; None where they are elsewhere."""
+    """Filter for rows of the source that are the target; None where the target lies elsewhere."""
     target = study.target
     return Apart(target.filter, tuple(target.read_besides)) if target and target.filter else None
 
 
 def read_target(study: Study | Choice, base: Path, cache: Path) -> Held:
-    """The rows of a target that lies in files of its own; SourceError for whatever is wrong with them."""
+    """The rows of a target that lies in files of its own; SourceError for any fault in them."""
     target = target_of(study)
     source = source_of(study.read_source, base, target.file, target.split)
     key = "target.split" if target.file is None else "target.file"

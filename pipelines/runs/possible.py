@@ -1,4 +1,4 @@
-"""What a study asks of its data, looked at before anything is trained: classes, budgets, floors, windows, memory."""
+"""Checks of a study against its data before any training: classes, budgets, floors, windows, memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,10 +19,10 @@ from secateur.trainers.contract import TrainingConfig
 def check_possible(
     study: Study, strata: Int64[np.ndarray, " n"], names: Sequence[str], classes: int | None = None
 ) -> None:
-    """Raise SourceError for what cannot be made of these training rows, with the key and what to change.
+    """Raise SourceError, with keys and remedies, for a study that is impossible with these training rows.
 
-    `strata` is the stratum of each row, which `names` name; `classes` how many classes have a row, None where targets
-    are no classes. All that is impossible is said at once.
+    `strata` is the stratum of each row, `names` are theirs; `classes` is the number of classes with a row, None where
+    targets are no classes. The error lists all faults.
     """
     counts = np.bincount(strata, minlength=len(names))
     faults: list[str] = []
@@ -41,7 +41,7 @@ def check_possible(
 
 
 def learned_from(rows: int, folds: int | None) -> int:
-    """Of so many rows the fewest that a proxy learns from."""
+    """Fewest of so many rows that a proxy learns from."""
     return rows - -(-rows // folds) if folds else rows
 
 
@@ -72,9 +72,9 @@ def budget_faults(study: Study, counts: Int64[np.ndarray, " k"]) -> Iterator[str
 
 
 def room_fault(selection: Selection, sizes: Int64[np.ndarray, " k"], budget: int) -> str:
-    """Why a selection cannot keep so many of classes of these sizes under its settings; empty where it can.
+    """The reason why a selection cannot keep `budget` rows of classes of these sizes; empty where it can.
 
-    Settings that are tuned are chosen by what they leave, and a budget of all rows keeps all.
+    Settings to be tuned pass, for tuning chooses them by the rows that they leave; a budget of all rows keeps all.
     """
     rows = int(sizes.sum())
     if selection.in_training:
@@ -96,7 +96,7 @@ def room_fault(selection: Selection, sizes: Int64[np.ndarray, " k"], budget: int
 
 
 def checkpoint_faults(scores: Mapping[str, Score], proxy: TrainingConfig, rows: int) -> Iterator[str]:
-    """Scores that compare checkpoints at the ends of epochs, of a proxy that ends within its first."""
+    """Scores that compare checkpoints at the ends of more epochs than the proxy has."""
     epochs = -(-proxy.total_steps(rows) // -(-rows // proxy.batch_size))
     for name, score in scores.items():
         least = getattr(score.declared, "least", 1)
@@ -110,7 +110,7 @@ def checkpoint_faults(scores: Mapping[str, Score], proxy: TrainingConfig, rows: 
 def window_faults(
     scores: Mapping[str, Score], settings: Mapping[str, Mapping[str, Any]], proxy: TrainingConfig, rows: int
 ) -> Iterator[str]:
-    """Scores of windows that a proxy of so many rows is too short to fill: they would be 0 for every sample."""
+    """Scores whose windows a proxy on so many rows is too short to fill: they would be 0 for every sample."""
     epochs = proxy.epochs if proxy.epochs is not None else proxy.total_steps(rows) * proxy.batch_size // rows
     for name, score in scores.items():
         if not getattr(score.declared, "fills_windows", False):

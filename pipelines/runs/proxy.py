@@ -32,12 +32,12 @@ from secateur.trainers.models.registry import config_in
 from secateur.trainers.passes.folds import Folds
 
 FIT = "fit.json"
-"""Beside a proxy's model: how well it knew its training samples, see `TrainingFit.summary`."""
+"""File beside a proxy's model with its fit to the training samples, see `TrainingFit.summary`."""
 
 
 @dataclass(frozen=True)
 class ProxyRuns:
-    """All that the proxies of a study are trained from; `settings` are those of each observer."""
+    """Everything that the proxies of a study are trained from; `settings` are those of each observer."""
 
     study: Study
     data: Data
@@ -48,7 +48,7 @@ class ProxyRuns:
     device: torch.device
     store: Store
     folds: Folds | None = None
-    """Fold of each sample, where the study has any: then there is a proxy of each, which does not see its samples."""
+    """Fold of each sample, if the study has folds: then each fold has a proxy that does not see its samples."""
 
     @property
     def place(self) -> Path:
@@ -57,7 +57,7 @@ class ProxyRuns:
 
     @property
     def unfinished(self) -> Path:
-        """Where checkpoints of runs stand while they are trained."""
+        """The folder of checkpoints of unfinished runs."""
         return self.store.root / self.study.name / ".proxy_runs"
 
     @property
@@ -69,7 +69,7 @@ class ProxyRuns:
         return dict(zip(self.study.proxies, cells, strict=True))
 
     def made_of(self, seed: int, fold: int | None = None) -> str:
-        """Digest of everything that a run follows from: data, config, seed, fold, observers, versions."""
+        """Digest of everything that a run depends on: data, config, seed, fold, observers, versions."""
         held = {} if fold is None or self.folds is None else {"fold": fold, "folds": self.folds}
         return digest_of(
             **held,
@@ -82,10 +82,10 @@ class ProxyRuns:
         )
 
     def train(self, progress: Callable[[str], Callable[[int, int], None]]) -> Cost:
-        """Train the proxies of every seed, or go on with them, unless they are there; what all runs cost together.
+        """Train, or resume, the proxies of every seed that are not stored; returns the cost of all runs together.
 
-        `progress` gives the callback of a run by its title. Runs of other inputs go first: those of different inputs
-        never stand side by side. Raises ValueError where a score needs a longer run.
+        `progress` returns the callback of a run by its title. Runs from other inputs are removed first, so that the
+        store never mixes both. Raises ValueError where a score needs a longer run.
         """
         assert self.study.proxy
         rows = learned_from(len(self.data), self.study.proxy.folds)
@@ -98,7 +98,7 @@ class ProxyRuns:
             told = progress(f"proxy training, run {number + 1} of {len(made_of)}")
             work = partial(self.train_anew, name, digest, told)
             cost += trained_outcome(ledger.once(self.key(name), None, digest, work)).compute["training"]
-        shutil.rmtree(self.unfinished, ignore_errors=True)  # what killed runs of other inputs left
+        shutil.rmtree(self.unfinished, ignore_errors=True)  # files of killed runs from other inputs
         return cost
 
     def key(self, run: str) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class ProxyRuns:
             for name, score in self.observed.items()
         }
         fit = TrainingFit.of(self.data, self.device)
-        # Checkpoints of a run that was killed and goes on stay where they are meanwhile.
+        # The checkpoints of a killed run stay here until it goes on.
         unfinished = self.unfinished / f"{run}-{made_of[:16]}"
         unfinished.mkdir(parents=True, exist_ok=True)
         writer = CheckpointWriter(unfinished, self.study.checkpoints)
@@ -166,19 +166,19 @@ class ProxyRuns:
 
 
 def charged(outcome: Outcome, shown: HeldOut | None) -> Outcome:
-    """The outcome of a training, with the samples that went forward through its network to be shown to observers."""
+    """The outcome of a training, with the cost of forward passes over held-out samples for observers."""
     forward = Cost(forward=outcome.epochs * len(shown.rows)) if shown and shown.observers else Cost()
     return outcome.model_copy(update={"compute": {"training": outcome.compute["training"] + forward}})
 
 
 def folds_in(study: Study, store: Store) -> Folds | None:
-    """The fold of each sample, None where the study has no folds; raises StoredError where it was of other samples."""
+    """The fold of each sample, None where the study has no folds; raises StoredError for folds of other samples."""
     return np.asarray(store.load((study.name, "proxy_folds"))) if study.proxy and study.proxy.folds else None
 
 
 def identity_of(study: Study, folders: Sequence[Path]) -> str:
-    """Fingerprint of the checkpoints of proxies, and of the files and code that their networks and the task name: by
-    other code the same weights may put out something else.
+    """Fingerprint of the checkpoints of proxies, and of the files and code that their networks and the task name: with
+    other code the same weights may give other outputs.
     """
     weights = fingerprint(list(folders))
     named = [contents_of(each) for each in (study.task, *map(config_in, folders))]
@@ -186,14 +186,14 @@ def identity_of(study: Study, folders: Sequence[Path]) -> str:
 
 
 def with_searched_network(training: TrainingConfig, best: Mapping[str, Any]) -> TrainingConfig:
-    """The training that a search of networks found, for as long a run as the given one."""
+    """The training config that a search of networks found, with the length of the given one."""
     if "config" not in best:
         raise ValueError("proxy_from: that search was of a table or a function, so it has no network to train")
     return TrainingConfig(**{**best["config"], "epochs": training.epochs, "steps": training.steps})
 
 
 def contents_searched(study: AnyStudy, store: Store) -> dict[str, str]:
-    """Contents of what the network names that a search found for the proxy, by key; none where none was found yet."""
+    """Contents of the files and code that the searched network of a proxy names, by key; none before the search."""
     key = (str(getattr(study, "proxy_from", None)), "best_architecture")
     best = store.load(key) if isinstance(study, Study) and study.proxy_from and store.find(key) else {}
     config = TrainingConfig(**best["config"]) if "config" in best else None

@@ -1,9 +1,8 @@
-"""Scoring passes on a Ray cluster: shards of rows out to its processes, their scores back.
+"""Scoring passes on a Ray cluster: row numbers go to its processes, float32 scores come back.
 
-Each process maps the inputs and loads the checkpoints once, from folders that every node sees. What travels is small:
-row numbers out, float32 scores back; the driver commits them to the score store as it does its own. A shard is computed
-whole by one process, in the batches and with the number of threads of the local pass, so that on processors of one kind
-the shard's file has the same bytes.
+Each process maps the inputs and loads the checkpoints once, from folders that every node sees. The driver commits the
+scores to the score store like its own. One process computes a whole shard, in the batches and with the number of
+threads of the local pass, so that the shard's file has the same bytes on processors of one kind.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from secateur.trainers.passes.scoring import Configured, score_rows
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """What a process needs to score any row, by names and paths that mean the same on every node."""
+    """Everything that a process needs to score any row, by names and paths that mean the same on every node."""
 
     data: DataFiles
     proxies: tuple[Path, ...]
@@ -39,13 +38,13 @@ class ScoringJob:
     scorers: Mapping[str, tuple[str, str, Mapping[str, Any]]]
     """Scorer, version and settings, by the name that the study gives the score."""
     threads: int
-    """That torch computes with: sums may differ in their last bits with another number."""
+    """Threads of torch: another number may change the last bits of sums."""
 
 
 def job_of(
     data: Data, folders: Sequence[Path], model: str, configured: Mapping[str, Configured], place: Path
 ) -> ScoringJob:
-    """The job that scores rows of `data` by the checkpoints in `folders`; what has no file yet gets one in `place`."""
+    """The job that scores rows of `data` by the checkpoints in `folders`; data without a file get one in `place`."""
     return ScoringJob(
         data_files(data, place),
         tuple(folder.resolve() for folder in folders),
@@ -56,7 +55,7 @@ def job_of(
 
 
 def data_files(data: Data, place: Path) -> DataFiles:
-    """Where processes read the data from; what has no file yet gets one in a folder of `place`."""
+    """Files from which processes read the data; data without a file get one in a folder of `place`."""
     return files_of(data, place / xxhash.xxh3_128_hexdigest(np.ascontiguousarray(data.targets).data))
 
 
@@ -67,10 +66,10 @@ class RayPass:
     job: ScoringJob
     address: str | None = None
     nodes: dict[str, list[int]] = field(default_factory=dict)
-    """Filled as it goes: first rows of the shards that each node computed, by the node's id."""
+    """First rows of the shards that each node computed, by the node's id; calls fill it."""
 
     def __call__(self, parts: Sequence[ShardRows]) -> Iterator[tuple[ShardRows, Mapping[str, Scores]]]:
-        """Each part with its scores, in the order in which processes finish; without parts no cluster is looked for.
+        """Each part with its scores, in the order in which processes finish; without parts it needs no cluster.
 
         Raises ModuleNotFoundError without the extra, ConnectionError where no cluster answers and RuntimeError for the
         first part that a process could not score.
@@ -93,7 +92,7 @@ class RayPass:
 
 
 class Scoring:
-    """The work of a process: it loads what the job names when the first shard arrives, and keeps it."""
+    """The work of a process: it loads data, checkpoints and scorers with the first shard, and keeps them."""
 
     def __init__(self, job: ScoringJob, device: str) -> None:
         self.job, self.device = job, device

@@ -1,9 +1,9 @@
-"""Work on numbered units, done by the processes of a Ray cluster: pieces of a job of Ray Data, their results back.
+"""Work on numbered units by the processes of a Ray cluster, as a job of Ray Data.
 
-What travels is small: units are names, numbers and paths of files that every node sees. A process that dies is started
-again, and what it had begun is done again; so work that writes a file writes it whole or not at all.
+Units are small: names, numbers and paths of files that every node sees. Ray starts a dead process again, and its unit
+runs again; so work must write a file whole or not at all.
 
-Nothing here imports numpy, polars or torch: a process sets how many threads these have before it loads them.
+This module imports neither numpy, polars nor torch: a process sets the number of their threads before it loads them.
 """
 
 import importlib
@@ -21,12 +21,12 @@ from typing import Any
 
 SHARED = "keep SECATEUR_HOME and the data on storage that every node mounts at the same path"
 THREADS = ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What libraries read of how many threads they may have, when they are loaded."""
+"""Variables with the number of threads, which libraries read at their import."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a unit: its result, or the error that the work raised with its traceback."""
+    """Answer to a unit: its result, or the error that the work raised with its traceback."""
 
     number: int
     node: str
@@ -46,10 +46,10 @@ def answers(
     *,
     actors: bool,
 ) -> Iterator[Answer]:
-    """Each unit's answer, as soon as it is there, from at most `room` processes that each ask for a `share` of a node.
+    """Each unit's answer, as soon as it arrives, from at most `room` processes with a `share` of a node each.
 
-    The libraries of a process have so many threads. `work` and units are pickled. With `actors` a process keeps what
-    the work holds from unit to unit, and is the job's own; others serve one job after the other.
+    The libraries of a process use `threads` threads. `work` and units are pickled. With `actors` a process belongs to
+    the job and keeps the work's state between units; other processes serve one job after the other.
     """
     import pyarrow
     from ray import cloudpickle
@@ -60,7 +60,7 @@ def answers(
         how = {"fn_constructor_args": (told, threads), "compute": ray.data.ActorPoolStrategy(size=size)}
     else:
         how = {"fn_args": (told, threads), "compute": ray.data.TaskPoolStrategy(size=size)}
-    with quiet(ray.data.DataContext.get_current()):  # which a data set reads when it is made
+    with quiet(ray.data.DataContext.get_current()):  # a data set reads it when it is made
         done = ray.data.from_arrow(table).map_batches(
             Process if actors else by_any_process, batch_size=None, batch_format="pyarrow", **how, **share
         )
@@ -70,12 +70,12 @@ def answers(
 
 
 def by_any_process(table: Any, work: bytes, threads: int) -> Any:
-    """Units of a batch by a process that keeps nothing."""
+    """Answers to the units of a batch, by a process that keeps nothing."""
     return Process(work, threads)(table)
 
 
 class Process:
-    """What a process does: it holds the work, and answers units."""
+    """A process that holds the work and answers units."""
 
     def __init__(self, work: bytes, threads: int) -> None:
         os.environ.update(dict.fromkeys(THREADS, str(threads)))
@@ -97,7 +97,7 @@ class Process:
     def answer(self, unit: Any) -> bytes:
         """Result, error and traceback of a unit, pickled.
 
-        An exception travels as a value: raised in an actor, Ray would start the actor again and bury the reason.
+        An exception travels as a value: if an actor raised it, Ray would start the actor again and hide the reason.
         """
         from ray import cloudpickle
 
@@ -109,7 +109,7 @@ class Process:
 
 @dataclass(frozen=True)
 class RaySpread:
-    """The processes of a cluster, of so many threads each: `pipelines.data.spread.Spread`."""
+    """The processes of a cluster, with `threads` each: `pipelines.data.spread.Spread`."""
 
     ray: Any
     share: Mapping[str, float]
@@ -120,12 +120,12 @@ class RaySpread:
 
     @property
     def device(self) -> str:
-        """Where a process computes."""
+        """Device of a process: cuda or cpu."""
         return "cuda" if "num_gpus" in self.share else "cpu"
 
     def __call__(self, work: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """The number of each unit with its result, in any order; raises what the work raised, with the Ray node and the
-        traceback there as its note."""
+        """The number of each unit with its result, in any order; raises the error of the work, with Ray node and
+        traceback in its note."""
         for answer in (
             answers(self.ray, work, units, self.share, self.room, self.threads, actors=self.actors) if units else ()
         ):
@@ -142,8 +142,8 @@ class RaySpread:
 def spread_over(
     scoring: str, address: str | None, threads: int = 1, *, models: bool = False
 ) -> Iterator[RaySpread | None]:
-    """Processes of the Ray cluster where a study's `compute.scoring` says so, for `models` with a GPU each where there
-    is any; None where it says `local`."""
+    """Processes of the Ray cluster if `scoring`, a study's `compute.scoring`, is `ray`, for `models` with a GPU each if
+    there are any; None if it is `local`."""
     if scoring != "ray":
         yield None
         return
@@ -152,7 +152,7 @@ def spread_over(
 
 
 def pickled(error: Exception, trace: str) -> bytes:
-    """An error with its traceback as an answer; what cannot be pickled as a RuntimeError of the same words."""
+    """An error with its traceback as an answer; one that cannot be pickled becomes a RuntimeError of the same words."""
     try:
         told = pickle.dumps((None, error, trace))
         pickle.loads(told)
@@ -162,10 +162,10 @@ def pickled(error: Exception, trace: str) -> bytes:
 
 
 def share_and_room(nodes: Iterable[Mapping[str, Any]], threads: int, gpus: bool = True) -> tuple[dict[str, float], int]:
-    """What one process asks of its node, and how many processes the nodes have room for.
+    """Share of a node for one process, and the number of processes that fit on the nodes.
 
-    Where the cluster has GPUs, and the work may use them, a process takes one; otherwise a processor for each thread,
-    or all of the largest node where that has fewer.
+    If the cluster has GPUs, and the work may use them, a process takes one; otherwise a processor for each thread, or
+    all of the largest node if that has fewer.
     """
     free = [node["Resources"] for node in nodes if node["Alive"]]
     cards = sum(int(each.get("GPU", 0)) for each in free) if gpus else 0
@@ -191,7 +191,7 @@ def ray_or_remedy() -> Any:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
-    """The module ray, connected for the length of the block to a cluster; a connection that is there is kept."""
+    """The module ray, connected to a cluster within the block; an existing connection stays."""
     ray = ray_or_remedy()
     if ray.is_initialized():
         yield ray
@@ -217,7 +217,7 @@ def connected(address: str | None) -> Iterator[Any]:
 
 @contextmanager
 def signals_kept() -> Iterator[None]:
-    """Give SIGTERM back its handler: Ray takes it, and with it Dagster's way to end a run."""
+    """Restore the handler of SIGTERM, by which Dagster ends a run: Ray replaces it."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -228,7 +228,7 @@ def signals_kept() -> Iterator[None]:
 
 @contextmanager
 def quiet(context: Any) -> Iterator[None]:
-    """No bars and lines of progress of Ray Data in the run's log."""
+    """Keep Ray Data's progress bars and lines out of the run's log."""
     logger = logging.getLogger("ray.data")
     before, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
@@ -242,7 +242,7 @@ def quiet(context: Any) -> Iterator[None]:
 
 @contextmanager
 def on_shared_storage(path: Path) -> Iterator[None]:
-    """Say what to do where a file that the driver has is not on this node."""
+    """Add the remedy to the error about a file of the driver that is not on this node."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,7 +1,7 @@
-"""Embeddings by the processes of a Ray cluster: each computes whole blocks, and writes them where they belong.
+"""Embeddings by the processes of a Ray cluster: each computes whole blocks, and writes them to their places.
 
-A block is computed in the batches and with the number of threads of the local pass, so that on processors of one kind
-it has the same bytes. What is fitted is fitted once, by the driver.
+A process computes a block in the batches and with the number of threads of the local pass, so that it has the same
+bytes on processors of one kind. The driver does all fitting, once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,10 +32,10 @@ class Embedding:
     learned: Learned | None
     device: str
     threads: int
-    """That torch computes with."""
+    """Threads of torch."""
 
     def __call__(self, unit: tuple[int, Path]) -> None:
-        """Write the block of a number, unless it is there."""
+        """Write a block by its number, unless its file exists."""
         number, place = unit
         if not place.exists():
             torch.set_num_threads(self.threads)
@@ -43,7 +43,7 @@ class Embedding:
 
     @cached_property
     def blocks(self) -> Callable[[int], Iterator[Block]]:
-        """Blocks from a row on; models are loaded when the first is asked for."""
+        """Blocks from a row on; the first access loads the models."""
         with on_shared_storage(self.data.inputs or self.proxy or Path()):
             data = self.data.load()
             model = models.load(self.proxy) if self.proxy else None
@@ -54,9 +54,9 @@ class Embedding:
 def made_by(
     spread: Spread, work: Embedding, places: Sequence[Path], told: Callable[[int, int], None], count: int
 ) -> int:
-    """Blocks that are missing at these places, written by other processes; how many were there.
+    """Have other processes write the missing blocks to these places; returns how many were there.
 
-    `told` hears after each how many of `count` rows are embedded.
+    After each block it calls `told` with the number of embedded rows and `count`.
     """
     missing = [(number, place) for number, place in enumerate(places) if not place.exists()]
     there = len(places) - len(missing)

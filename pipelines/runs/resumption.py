@@ -1,4 +1,4 @@
-"""How work that was killed goes on: where trainings save their state and write their curves, and blocks of a pass."""
+"""Resumption of killed work: places for the state and the curves of trainings, and blocks of a pass."""
 
 import re
 import shutil
@@ -14,11 +14,11 @@ from secateur.trainers.loop.trackers import TensorBoard, Tracker
 
 T = TypeVar("T")
 EVERY_SECONDS = 60.0
-"""Between snapshots of a training: what a kill costs at most."""
+"""Seconds between snapshots of a training, the most that a kill costs."""
 
 
 def snapshots_of(store: Store, study: str, run: str, made_of: str) -> Snapshots:
-    """Where a training saves its state; what was begun under the same name of other inputs is removed."""
+    """Place for the state of a training; removes states of the same name from other inputs."""
     folder = store.root / study / ".snapshots"
     own = folder / f"{plain(run)}-{made_of[:16]}"
     for stale in folder.glob(f"{plain(run)}-*"):
@@ -38,14 +38,14 @@ def trackers_of(study: str, run: str, snapshots: Snapshots) -> Iterator[list[Tra
 
 
 def plain(run: str) -> str:
-    """A run's name as that of a folder."""
+    """A run's name as a folder's name."""
     return run.replace("/", "-").replace("|", "-")
 
 
 def block_by_block(
     places: Sequence[Path], blocks: Callable[[int], Iterator[T]], write: Callable[[Path, T], None]
 ) -> int:
-    """Write a block to each place, on from the first that is missing; `blocks` gives those from a number on.
+    """Write a block to each place from the first missing one on; `blocks` yields those from a number on.
 
     Returns how many were there. `write` writes a block whole or not at all.
     """
@@ -56,5 +56,5 @@ def block_by_block(
 
 
 def block_places(folder: Path, count: int, size: int) -> list[Path]:
-    """Where the blocks of so many rows stand, each named by its first row."""
+    """Files of the blocks of so many rows, each named by its first row."""
     return [folder / f"{start:012d}" for start in range(0, count, size)]

@@ -1,8 +1,8 @@
-"""What a study of samples would hold in memory, looked at before anything is encoded or trained.
+"""Memory that a study of samples needs, checked before any encoding or training.
 
-Everything that is as large as the data lies in files that are mapped; what remains in memory are a few numbers of each
-training row, and what some selections and the search for neighbours make of embeddings. Steps come one after another,
-so that the largest counts.
+Everything as large as the data lies in mapped files. Memory holds a few numbers of each training row, and arrays that
+some selections and the search for neighbours compute from embeddings. Steps run one after another, so the largest
+counts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,15 +28,16 @@ HELD: Final[Mapping[str, int]] = {
     "manifests": 230,
     "report": 230,
 }
-"""Bytes of each training row that a step holds at its peak: how much more benchmarks/scale.py measured at 10⁷ rows than
-at 10⁶, of a table with five selections, and for the selections a run of these alone; see docs/big-data.md."""
+"""Bytes of each training row that a step holds at its peak: the increase from 10⁶ to 10⁷ rows that benchmarks/scale.py
+measured for a table with five selections, and, for the step of selections, in a run of these alone; see
+docs/big-data.md."""
 WIDEST = 8192
-"""Dimensions that embeddings rarely have: with fewer rows than fit at that, nobody has to look how many they have."""
+"""Dimensions that embeddings rarely have: if the rows fit with so many, their own number need not be found."""
 REMEDY = "set source.limit, or take a machine with more memory"
 
 
 def row_faults(rows: int, available: int | None = None) -> Iterator[str]:
-    """The step that holds more of so many training rows than there is memory (bytes; read from the system if None)."""
+    """The largest step, if it needs more memory for so many training rows than `available` bytes (None: as found)."""
     free = available_memory() if available is None else available
     step = max(HELD, key=lambda name: HELD[name])
     if (needed := HELD[step] * rows) > free:
@@ -49,7 +50,7 @@ def row_faults(rows: int, available: int | None = None) -> Iterator[str]:
 def vector_faults(
     study: Study, sizes: Int64[np.ndarray, " k"], dimensions: int, available: int | None = None
 ) -> Iterator[str]:
-    """Selections and the search for neighbours that hold more of embeddings than there is memory; `sizes` are the rows
+    """Selections and the search for neighbours that need more memory for embeddings than there is; `sizes` are the rows
     of each class, or other stratum."""
     free = available_memory() if available is None else available
     rows, largest = int(sizes.sum()), int(sizes.max(initial=0))
@@ -65,7 +66,7 @@ def vector_faults(
         from secateur.scorers.geometry.search_cost import Engine, estimate
 
         engine: Engine = "ivf" if study.neighbours.engine == "ivf" else "exact"
-        # Of the rate, which takes a moment to measure, the memory does not depend.
+        # The memory does not depend on the rate, which takes a moment to measure.
         cost = estimate(rows, dimensions, study.neighbours.count, engine=engine, rate=1.0)
         if cost.memory > free:
             yield (
@@ -78,8 +79,8 @@ def vector_faults(
 def refuse_large(study: Study, data: Data, strata: Int64[np.ndarray, " n"], available: int | None = None) -> None:
     """Raise SourceError for selections and neighbours of encoded training rows that would not fit into memory.
 
-    Dimensions that show only once an encoder has been loaded, or once vectors of the user's have been read, are not
-    looked at here: the step itself refuses them before it begins.
+    Dimensions that are known only after loading an encoder, or reading a user's vectors, are not checked here: the step
+    itself does it before it begins.
     """
     sizes = np.bincount(strata)
     if not list(vector_faults(study, sizes, WIDEST, available)):
@@ -90,7 +91,7 @@ def refuse_large(study: Study, data: Data, strata: Int64[np.ndarray, " n"], avai
 
 
 def dimensions_of(study: Study, data: Data) -> int | None:
-    """Dimensions of the embeddings of encoded rows; None where nobody knows them yet."""
+    """Dimensions of the embeddings of encoded rows; None where they are not known yet."""
     settings = study.embeddings
     if not isinstance(settings, EmbeddingSettings) or data.model_settings.get("kind") == "sequences":
         return None

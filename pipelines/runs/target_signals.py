@@ -1,4 +1,4 @@
-"""What selectors read of a study's target: orders and weights of the rows of the data, made of both."""
+"""Signals for selectors from a study's target and its data: orders and weights of the rows of the data."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ FACTS, ROWS = "target.json", "rows"
 
 @dataclass(frozen=True)
 class StoredTarget:
-    """The rows of a target as the asset `target` holds them, in a folder."""
+    """The rows of a target in the folder of the asset `target`."""
 
     folder: Path
 
@@ -38,17 +38,17 @@ class StoredTarget:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """`rows`, how many there are; their `fingerprint`; `files`, by name and number of rows; the `revision` of
-        these; in words where they are `from`; and the column `task` whose values take turns, if one is named."""
+        """`rows`, their number; their `fingerprint`; `files`, by name and number of rows; the `revision` of the files;
+        `from`, their origin in words; and `task`, the column whose values take turns, if the study names one."""
         found: dict[str, Any] = json.loads((self.folder / FACTS).read_text())
         return found
 
     def column(self, name: str, what: str) -> pl.Series:
-        """A column without gaps; SourceError that names the rows that have one."""
+        """A column without gaps; SourceError that names the rows with a gap."""
         return without_gaps(self.rows, name, f"target.{what}", [name for name, _ in self.facts["files"]])
 
     def tasks(self, target: StudyTarget) -> Int64[np.ndarray, " queries"] | None:
-        """Number of the task of each row; None where the rows are of one."""
+        """Number of the task of each row; None where there is only one task."""
         return None if target.task is None else codes_of(self.column(target.task, "task"))[0]
 
     def own_sources(self, target: StudyTarget) -> list[Any]:
@@ -74,7 +74,7 @@ def facts_of(
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Beside the rows."""
+    """Write the facts beside the rows."""
     write_bytes(folder / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
 
 
@@ -86,16 +86,16 @@ def places_for(
 
 
 def depth_of(budgets: Sequence[Any], count: int, *, whole: bool) -> int | None:
-    """How many places of an order are read: the largest budget; None, all of them, where `whole`."""
+    """Number of places of an order that budgets need: the largest; None, for all, where `whole` or by a column."""
     if whole or any(isinstance(keep, Mapping) for keep in budgets):
         return None
     return max(resolve_keep(keep, count) for keep in budgets)
 
 
 def in_sources(column: pl.Series, own: Sequence[Any], *, written: bool) -> Int64[np.ndarray, " n"]:
-    """1 of rows of the target's own sources, 0 of others; SourceError where the column has none of them.
+    """1 for rows of the target's own sources, 0 for others; SourceError where the column has none of these.
 
-    `written` says whether the study names them, or else rows of the target have them.
+    `written` is true if the study names the sources, false if they come from the rows of the target.
     """
     texts = column.cast(pl.String)
     found = texts.is_in(pl.Series([str(value) for value in own], dtype=pl.String).implode()).fill_null(False)

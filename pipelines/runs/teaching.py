@@ -1,4 +1,4 @@
-"""What a study with distillation trains its twins with: teacher, cached logits and tuned settings."""
+"""Teacher, cached logits and tuned settings for the twins of a study with distillation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +26,11 @@ def cached_in(study: Study) -> bool:
 def objective_for(
     study: Study, config: TrainingConfig, loaded: Mapping[str, Any], *, kept: int, data: Data
 ) -> Objective:
-    """What a student of this config descends where `kept` of the samples of `data` are kept; in-training, per epoch.
+    """The objective of a student of this config on `kept` of the samples of `data`; in-training, `kept` per epoch.
 
-    `loaded` is what Dagster handed over for `teacher_inputs`. Cached logits serve where the config, which the launchpad
-    may have changed, leaves the samples as they are; else the teacher runs on what the student sees. Raises ValueError
-    for cached logits of another number of samples.
+    `loaded` are the inputs of `teacher_inputs` from Dagster. Cached logits serve unless the config, which the launchpad
+    may have changed, augments the samples; then the teacher runs on the student's batches. Raises ValueError for cached
+    logits of another number of samples.
     """
     settings = tuned_settings(asked(study), loaded)
     cached, varied = loaded.get("teacher_logits"), config.augmentation
@@ -43,7 +43,7 @@ def objective_for(
 
 
 def tuned_settings(settings: Distillation, loaded: Mapping[str, Any]) -> Distillation:
-    """The settings of distillation alone, with what the search found in place where there was one."""
+    """The settings of distillation alone, with the tuned values where there was a tuning."""
     plain = {name: getattr(settings, name) for name in Distillation.model_fields}
     best = loaded.get("distillation_tuning")
     return Distillation(**(plain | (best["settings"] if best else {})))

@@ -1,5 +1,5 @@
-"""Whether the test split is large enough for what is measured on it: how far the deciding metric may be off by the
-luck of which samples it holds, which no number of seeds makes smaller."""
+"""Whether the test split is large enough for its metric: the error of the deciding metric from the draw of test
+samples, which no number of seeds reduces."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ from secateur.trainers.tasks.registry import task_from
 Z = 1.96
 """Standard errors on either side of an interval at 95%."""
 WIDE = 0.15
-"""Half of an interval, as a share, from which on a reader should know of it."""
+"""Half-width of an interval, as a share, above which there is a finding."""
 BY_CLASS = ("balanced_accuracy", "macro_f1")
 
 
 def half_width(metric: str, counts: Sequence[int], positive: int = 0) -> float | None:
-    """Half of the widest interval at 95% that a metric of classes has by the luck of the test samples, as a share.
+    """Half-width of the widest 95% interval of a metric of classes over draws of the test samples, as a share.
 
-    `counts` are test samples by class. A share of right answers of n has a variance of at most 1/4n; balanced accuracy
-    and macro F1 are taken for the mean of such shares by class, AUROC has at most A(1 - A) / min(m, n) for m positives
-    and n negatives (Birnbaum and Klose, 1957), and average precision is taken for as uncertain as the recall of its
-    positives. None for other metrics.
+    `counts` are test samples by class. A share of right answers among n has a variance of at most 1/4n. Balanced
+    accuracy and macro F1 count as means of such shares by class. AUROC has a variance of at most A(1 - A) / min(m, n)
+    for m positives and n negatives (Birnbaum and Klose, 1957). Average precision counts as uncertain as the recall of
+    its positives. None for other metrics.
 
     >>> round(half_width("accuracy", [50, 50]), 3), round(half_width("average_precision", [393, 7], 1), 2)
     (0.098, 0.37)
@@ -46,7 +46,7 @@ def half_width(metric: str, counts: Sequence[int], positive: int = 0) -> float |
 
 
 def few_test_samples(store: Store, study: AnyStudy) -> list[dict[str, Any]]:
-    """A finding where the deciding metric of a study of classes is that uncertain; none where it is not, or unknown."""
+    """A finding where the half-width of the deciding metric of a study of classes exceeds `WIDE`, if it is known."""
     key = (study.name, "source")
     if not isinstance(study, Study) or not store.holds(key):
         return []

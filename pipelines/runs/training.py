@@ -1,4 +1,4 @@
-"""Training of one trial: what it is made of, whether that was trained before, and what it took."""
+"""Training of one trial: the digest of its inputs, the reuse of an earlier training, and its outcome."""
 
 import json
 import shutil
@@ -34,16 +34,16 @@ from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.models import registry as models
 
 RECORD = "training.json"
-"""Beside the model: the outcome of its training."""
+"""File beside the model with the outcome of its training."""
 KEPT_EPOCHS = 1
-"""Of the record of epochs: models of selections in training that have none of this form are trained again."""
+"""Version of the record of epochs: models of selections in training without this version are trained again."""
 Launch = Callable[[TrainingJob, Path], Trained]
-"""Trains a job in processes of its own, with a folder for what they hand each other."""
+"""Trains a job in processes of its own, with a folder for the files that they exchange."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """All that the trials of a study are trained from."""
+    """Everything that the trials of a study are trained from."""
 
     study: Study
     data: Data
@@ -51,11 +51,11 @@ class Trials:
     source: Mapping[str, Any]
     signals: Mapping[str, np.ndarray]
     taught: Mapping[str, Any]
-    """What was loaded of the teacher, by the names of `teacher_inputs`."""
+    """The teacher's files, by the names of `teacher_inputs`."""
     store: Store
     launch: Launch
     test: Data | None = None
-    """What models are measured on along the way, in studies that ask for it."""
+    """Samples for evaluations during training, in studies with evaluations."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -63,9 +63,10 @@ class Trials:
         return (self.study.name, "trained_model")
 
     def train(self, trial: Trial, keep: np.ndarray) -> tuple[Outcome, str]:
-        """Train a trial, unless its model was trained of the same: an outcome without metrics, and when it was."""
+        """Train a trial, unless its model is stored for the same inputs; returns the outcome without metrics, and when
+        it was trained, in words."""
         made_of, trained = self.made_of(trial, keep), "before, of the same inputs"
-        # All selections are one where all samples stay.
+        # All selections are the same where all samples stay.
         alike = (o for o in self.study.trials if keep.all() and o.seed == trial.seed and o != trial)
 
         def work() -> None:
@@ -86,7 +87,7 @@ class Trials:
         with naming(trial.title):
             trained = (self.train_launched if launched else self.train_here)(trial, keep, kept, made_of, shown)
         seen, seconds = trained.samples_seen, round(trained.seconds, 3)
-        # A teacher whose logits are not at hand goes over every batch, too.
+        # Without cached logits the teacher runs on every batch, too.
         forward = 2 * seen if trial.distilled and "teacher_logits" not in self.taught else seen
         facts: dict[str, Any] = {
             "kept": kept,
@@ -108,14 +109,14 @@ class Trials:
             shown.remove()
 
     def shown_of(self, trial: Trial, made_of: str) -> ShownEpochs:
-        """Where the training of a trial keeps the samples of its epochs until it has ended."""
+        """Place for the samples of a trial's epochs until its training has ended."""
         run = f"{trial.selection}/{trial.seed}"
         return ShownEpochs(snapshots_of(self.store, self.study.name, run, made_of).folder.absolute() / "epochs")
 
     def train_here(
         self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None = None
     ) -> Trained:
-        """Train a trial in this process, going on from where a run that was killed was saved."""
+        """Train a trial in this process, from the last snapshot of a killed run if there is one."""
         selection, sampler, objective = self.study.selections.get(trial.plain.name), None, None
         config = self.config_of(trial, keep)
         if selection and selection.in_training:
@@ -142,16 +143,16 @@ class Trials:
             )
 
     def whole(self, trial: Trial, keep: np.ndarray) -> bool:
-        """Whether a trial trains on all samples: all selections are one where all stay, and both lengths."""
+        """Whether a trial trains on all samples: then all selections are the same, and so are both lengths."""
         selection = self.study.selections.get(trial.plain.name)
         return bool(keep.all()) and not (selection and selection.in_training)
 
     def config_of(self, trial: Trial, keep: np.ndarray) -> TrainingConfig:
-        """What a trial is trained by, with its length."""
+        """The training config of a trial, with its length."""
         return self.config if self.whole(trial, keep) else config_at(self.config, trial, len(keep))
 
     def evaluations(self, trial: Trial, keep: np.ndarray) -> int:
-        """How often a trial is measured while it is trained; the twins at equal steps are not."""
+        """Number of evaluations during the training of a trial; none for the twins at equal steps."""
         if self.whole(trial, keep):
             return self.study.evaluations_of("full")
         return 0 if trial.at_steps else self.study.evaluations_of(trial.plain.name)
@@ -159,9 +160,9 @@ class Trials:
     def train_launched(
         self, trial: Trial, keep: np.ndarray, kept: int, made_of: str, shown: ShownEpochs | None = None
     ) -> Trained:
-        """Train a trial in as many processes as the study's `compute` says.
+        """Train a trial in as many processes as the study's `compute` sets.
 
-        What an earlier job of the same trial left that was made of something else is removed.
+        Removes folders of earlier jobs of the same trial from other inputs.
         """
         study, run = self.study, plain(f"{trial.selection}/{trial.seed}")
         folder = (self.store.root / study.name / ".launched" / run / made_of[:16]).absolute()
@@ -194,12 +195,12 @@ class Trials:
         return trained
 
     def settings(self, trial: Trial) -> Mapping[str, Any]:
-        """Settings that the trial's subset was chosen with."""
+        """Settings that chose the trial's subset."""
         settings: Mapping[str, Any] = self.store.load((self.study.name, "subset_settings"), trial)
         return settings
 
     def made_of(self, trial: Trial, keep: np.ndarray) -> str:
-        """Digest of all that the model follows from: data, samples or sampler, config, seed, teacher, versions."""
+        """Digest of everything that the model depends on: data, samples or sampler, config, seed, teacher, versions."""
         parts: dict[str, Any] = {"keep": keep}
         selection = self.study.selections.get(trial.plain.name)
         if selection and selection.in_training:
@@ -229,11 +230,11 @@ def outcome_of(trained: Trained) -> Outcome:
 
 
 def save_trained(folder: Path, trained: Trained, outcome: Outcome, config: TrainingConfig, data: Data) -> None:
-    """Write the model of a training and what it came to; `models.load` and `trained_outcome` read them back."""
+    """Write the model of a training and its outcome; `models.load` and `trained_outcome` read them back."""
     models.save(trained.model.cpu(), folder, config, data.inputs.shape[1:])
     (folder / RECORD).write_text(outcome.model_dump_json(indent=2) + "\n")
 
 
 def trained_outcome(folder: Path) -> Outcome:
-    """The outcome of the training of the model in a folder; raises ValueError for what is none."""
+    """The outcome of the training of the model in a folder; raises ValueError for a file that is no outcome."""
     return Outcome.read(json.loads((folder / RECORD).read_text()), f"{folder}/{RECORD}")

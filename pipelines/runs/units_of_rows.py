@@ -1,4 +1,4 @@
-"""Whole groups, budgets of a column and quotas of a study that trains: what stays whole, and what a budget comes to."""
+"""Whole groups, budgets of a column and quotas of a study that trains: its units, and the amounts of a budget."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,13 +24,13 @@ def columns_in(study: Study, loaded: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def grouped(study: Study, table: pl.DataFrame, rows: np.ndarray | None) -> Units:
-    """What stays whole of the given rows, or of all, and what it costs; `table` has the columns of all rows."""
+    """Units of the given rows, or of all, that stay whole, with their costs; `table` has the columns of all rows."""
     own = table if rows is None else table[rows]
     return Units.made_of(len(own), groups_of(study, own), costs_of_rows(study, own))
 
 
 def amount_faults(study: Study, units: Units) -> Iterator[str]:
-    """Budgets that are more than all rows have, or less than the smallest group or row."""
+    """Budgets above the total of all rows, or below the smallest group or row."""
     unit, whole, least = study.budget_of, float(units.costs.sum()), float(units.costs.min())
     for keep in study.budgets:
         limit = study.limit(keep, len(units.of), whole)
@@ -47,7 +47,7 @@ def groups_of(study: Study, table: pl.DataFrame) -> np.ndarray | None:
 
 
 def costs_of_rows(study: Study, table: pl.DataFrame) -> np.ndarray | None:
-    """What each row takes of a budget, float64 `[n]`; None where that is one each."""
+    """Cost of each row, float64 `[n]`; None where each costs one."""
     name = study.cost_column
     return None if name is None else table[name].cast(pl.Float64).to_numpy()
 
@@ -63,7 +63,7 @@ def kept_whole(
     settings: Mapping[str, Any],
     rows: np.ndarray,
 ) -> Keep:
-    """Mask of the given rows, in whole groups and by quotas, which come to `limit` at most; `signals` are theirs."""
+    """Mask of the given rows, in whole groups and by quotas, that takes at most `limit`; `signals` are theirs."""
     quotas = None
     if selection.by is not None:
         codes, values = codes_of(table[selection.by])
@@ -74,7 +74,7 @@ def kept_whole(
 
 
 def spent_of(study: Study, table: pl.DataFrame, kept: Keep, keep: int | float) -> Spent:
-    """What the kept rows of a budget of the study come to."""
+    """Amounts that kept rows take of a budget of the study."""
     costs, groups = costs_of_rows(study, table), groups_of(study, table)
     whole = float(len(kept) if costs is None else costs.sum())
     return Spent(

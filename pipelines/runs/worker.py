@@ -1,8 +1,9 @@
-"""One training as processes of its own: `accelerate launch … -m secateur.pipelines.runs.worker FOLDER`.
+"""One training in processes of its own: `accelerate launch … -m secateur.pipelines.runs.worker FOLDER`.
 
-All processes read `job.json` and the arrays that it names, train together, and the first one leaves `outcome` in the
-folder: the model and what its training took. Under Dagster Pipes it also tells the run that waits how far it has come.
-`assets/launch.py` writes the folder and starts them. Nothing here imports dagster: every process would pay for it.
+All processes read `job.json` and the arrays that it names, and train together. The first one writes `outcome` into the
+folder: the model and the numbers of its training. Under Dagster Pipes it also reports progress to the waiting run.
+`assets/launch.py` writes the folder and starts the processes. This module does not import dagster: every process would
+pay for it.
 """
 
 import json
@@ -51,7 +52,7 @@ ORPHANED = 75
 
 
 class DataFiles(BaseModel):
-    """Where inputs and targets lie; whoever reads them must see the same folders. A task of the user's own has none."""
+    """Files of inputs and targets, in folders that all processes see. A task of the user's own has none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +62,7 @@ class DataFiles(BaseModel):
     model_settings: dict[str, Any]
 
     def load(self, split: Split = "train") -> Data:
-        """The data, inputs memory-mapped, of a user's own task that split; ValueError for files of two data sets."""
+        """The data with memory-mapped inputs, or a user's own task's `split`; ValueError for files of two data sets."""
         task = task_from(self.task)
         if isinstance(task, OwnTask):
             return Data.of(task, split)
@@ -75,7 +76,7 @@ class DataFiles(BaseModel):
 
 
 def files_of(data: Data, folder: Path, prefix: str = "") -> DataFiles:
-    """Files of the data: inputs where they are mapped from, if they are, all else written into `folder`, under names
+    """Files of the data: the mapped file of the inputs if there is one, all else in new files in `folder`, with names
     that begin with `prefix`.
     """
     state, settings = data.task.state(), dict(data.model_settings)
@@ -94,7 +95,7 @@ def files_of(data: Data, folder: Path, prefix: str = "") -> DataFiles:
 
 
 def mapped_from(array: Inputs) -> Path | None:
-    """The file that an array is the memory map of, the whole of it; None where it is not one."""
+    """The file of which an array is the whole memory map; None for other arrays."""
     if isinstance(array, SparseRows):
         return array.path
     # A view of a map is a memmap as well, and names the same file; its base is the map that it was taken from.
@@ -131,7 +132,7 @@ class Taught(BaseModel):
 
 
 class TrainingJob(BaseModel):
-    """Everything that a training follows from, arrays by the paths of their files."""
+    """Everything that a training depends on, arrays by the paths of their files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -142,17 +143,17 @@ class TrainingJob(BaseModel):
     sampled: Sampled | None = None
     taught: Taught | None = None
     test: DataFiles | None = None
-    """What the model is measured on along the way, `evaluations` times."""
+    """Samples for evaluations during training, `evaluations` times."""
     evaluations: int = 0
     curves: Path | None = None
     """Folder of TensorBoard's files."""
     shown: Path | None = None
     """Folder of the samples of each epoch, of a selection in training."""
     snapshot_seconds: float = 60.0
-    """Between snapshots, from which a job that was killed goes on."""
+    """Seconds between snapshots, from which a killed job goes on."""
 
     def train(self, folder: Path, progress: Callable[[int, int], None] | None = None) -> Trained:
-        """The same call in every process."""
+        """Train the model; every process makes the same call."""
         data, snapshots = self.data.load(), Snapshots(folder / "snapshots", seconds=self.snapshot_seconds)
         with trackers_in(self.curves, fresh=not snapshots.path.exists()) as trackers:
             return train(
@@ -162,7 +163,7 @@ class TrainingJob(BaseModel):
                 keep=None if self.keep is None else np.load(self.keep, allow_pickle=False),
                 sampler=self.sampler(data),
                 objective=self.objective(data),
-                # Without a GPU accelerate does not join processes unless it is told that they train on the CPU.
+                # Without a GPU accelerate joins processes only if they name the CPU as their device.
                 device=None if torch.cuda.is_available() else torch.device("cpu"),
                 progress=progress,
                 snapshots=snapshots,
@@ -183,7 +184,7 @@ class TrainingJob(BaseModel):
         return sampler_of(selection, signals, self.sampled.settings, config=self.config, seed=self.seed)[0]
 
     def objective(self, data: Data) -> Objective | None:
-        """What a student descends; None without a teacher."""
+        """The objective of a student; None without a teacher."""
         if self.taught is None:
             return None
         taught, augmentation = self.taught, self.config.augmentation
@@ -193,10 +194,10 @@ class TrainingJob(BaseModel):
 
 
 class Unwritten:
-    """The tracker of a process that does not write: the sums behind the curves are made by all together."""
+    """The tracker of a process that does not write: all processes take part in the sums behind the curves."""
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Nothing: the first process writes the same numbers."""
+        """Do nothing: the first process writes the same numbers."""
 
 
 @contextmanager
@@ -231,7 +232,7 @@ def save_outcome(trained: Trained, job: TrainingJob, folder: Path) -> dict[str, 
 
 
 def load_outcome(folder: Path) -> Trained:
-    """Read back what `save_outcome` wrote."""
+    """Read back the files of `save_outcome`."""
     numbers = json.loads((folder / OUTCOME / NUMBERS).read_text())
     numbers["epoch_samples"] = tuple(numbers["epoch_samples"])
     numbers["curve"] = tuple(Point(**point) for point in numbers["curve"])
@@ -239,7 +240,7 @@ def load_outcome(folder: Path) -> Trained:
 
 
 def leave_with_launcher() -> None:
-    """End this process when its standard input does: the launcher holds the other end, however it may die."""
+    """End this process when its standard input closes: the launcher holds the other end until it dies."""
 
     def wait() -> None:
         while os.read(0, 1024):
@@ -251,7 +252,7 @@ def leave_with_launcher() -> None:
 
 @contextmanager
 def pipes() -> Iterator[PipesContext | None]:
-    """The line to the Dagster run that launched the processes, held by the first of them; None without one."""
+    """The first process's line to the Dagster run that launched it; None for other processes, and without a run."""
     if not first() or DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
         yield None
         return

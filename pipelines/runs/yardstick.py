@@ -1,5 +1,5 @@
-"""How good the study's models are at all: what the proxy gets on its training samples and on the test samples, and what
-a simple model gets of the same.
+"""Quality of a study's models: metrics of the proxy on its training samples and on the test samples, beside those of a
+simple model, the yardstick.
 """
 
 import json
@@ -32,13 +32,13 @@ from secateur.trainers.tasks.contract import Metric
 from secateur.trainers.tasks.own import OwnTask
 
 SHARE = 0.5
-"""Of the multiplications of one proxy's training that the yardstick may take, without a proxy of one training; a study
-trains many more models."""
+"""Share of the multiplications of one training, of a proxy if there is one, that the yardstick may take; a study trains
+many more models."""
 POINT = 0.01
-"""By which everything must be behind the yardstick to be called weaker: a point of a share, a hundredth of a number."""
+"""Least gap of models trained on everything behind the yardstick for a finding: a point of a share, 1% of a number."""
 BY_HEART, GAP = 0.95, 0.1
-"""Share of the training samples from which on the proxy may know them by heart, and by how much it must be ahead of the
-share of the test samples."""
+"""Metric on the training samples from which on the proxy may know them by heart, and its least lead over the metric on
+the test samples."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,25 @@ class Beside:
     model: str | None
     """The simple model; None where there is none."""
     inputs: str
-    """What it reads; empty where there is none."""
+    """Its inputs in words; empty where there is none."""
     value: float | None
-    """What it gets on the test samples."""
+    """Its metric on the test samples."""
     rows: int | None
-    """Training samples that it was fitted to."""
+    """Number of training samples that it was fitted to."""
     columns: int | None
-    """Columns of the encoded samples that it reads."""
+    """Number of columns of the encoded samples that it reads."""
     why_not: str
-    """Why there is no simple model; empty where there is one."""
+    """The reason why there is no simple model; empty where there is one."""
     proxy_training: float | None
-    """What the proxies get on the samples that they learned from, in their last epoch; None where that is not known."""
+    """Metric of the proxies on the samples that they learned from, in their last epoch; None where it is unknown."""
     proxy_test: float | None
-    """What the proxies get on the test samples, the mean over runs; None without a proxy."""
+    """Metric of the proxies on the test samples, the mean over runs; None without a proxy."""
     proxy_held_out: float | None
-    """What they get on the training samples, each by proxies that did not see it; None without folds."""
+    """Their metric on the training samples, each by proxies that did not see it; None without folds."""
     proxy_accuracy: tuple[float, ...]
-    """Share of the training samples that the proxies got right in each epoch; empty of other targets than classes."""
+    """Accuracy of the proxies on the training samples in each epoch; empty for targets other than classes."""
     whole: float | None
-    """What models trained on everything get; None where none was trained."""
+    """Metric of models trained on everything; None where none was trained."""
     weaker: str
     """The finding that these are clearly behind the simple model; empty where they are not."""
     by_heart: str
@@ -76,8 +76,8 @@ class Beside:
 
 
 def proxy_facts(folders: Sequence[Path], data: Data, test: Data, folds: Folds | None = None) -> dict[str, Any]:
-    """What proxies get on the test samples, and in training as far as their folders say: means over runs. With folds
-    also what they get together on the training samples, each by those that did not see it.
+    """Metrics of proxies on the test samples, and in training if their folders hold these: means over runs. With folds
+    also their joint metrics on the training samples, each by proxies that did not see it.
     """
     proxies = [models.load(folder) for folder in folders]
     fits = [json.loads((folder / FIT).read_text()) for folder in folders if (folder / FIT).is_file()]
@@ -98,20 +98,20 @@ def held_out(proxies: Sequence[Any], data: Data, folds: Folds) -> dict[str, floa
 
 
 def means(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of the metrics that all have."""
+    """Means of the metrics that all have."""
     names = set.intersection(*(set(one) for one in several)) if several else set()
     return {name: float(np.mean([one[name] for one in several])) for name in sorted(names)}
 
 
 def cost_of(study: Study) -> tuple[str, ...]:
-    """Key of what the yardstick took."""
+    """Key of the yardstick's cost."""
     return (study.name, "yardstick_cost")
 
 
 def simple_model(
     study: Study, source: Mapping[str, Any], folders: Sequence[Path], data: Data, test: Data, store: Store
 ) -> dict[str, Any]:
-    """The yardstick of a study, JSON-able, fitted once to the same samples; why there is none where there is none."""
+    """The yardstick of a study, as JSON, fitted once to the same samples; `why_not` where there is none."""
     if reason := why_not(data):
         return {"why_not": reason}
     if folders:
@@ -140,7 +140,8 @@ def simple_model(
 
 
 def beside(study: Study, known: Mapping[str, Any], metric: Metric, outcomes: Mapping[Trial, Outcome]) -> Beside:
-    """`known` is what the asset `yardstick` holds, `outcomes` those of the trials at hand."""
+    """The models of a study beside its yardstick; `known` is the value of the asset `yardstick`, `outcomes` those of
+    the trials at hand."""
     simple, proxy = known["model"], known["proxy"]
     values = [one.metrics[metric.name] for trial, one in outcomes.items() if trial.selection == study.references[0]]
     whole = summarise(values) if values else None
@@ -167,8 +168,8 @@ def beside(study: Study, known: Mapping[str, Any], metric: Metric, outcomes: Map
 
 
 def is_behind(whole: Summary, value: float, metric: Metric, test_samples: int) -> bool:
-    """Whether models are clearly behind a value: by more than their interval over seeds, by a point (a hundredth of a
-    number), and of shares by what five test samples make, which by chance is won by one side alone in 3 of 100 cases.
+    """Whether models are clearly behind a value: by more than their interval over seeds, by `POINT`, and, for shares,
+    by five test samples, which one side wins alone by chance in 3 of 100 cases.
     """
     gap = (value - whole.mean) * (1 if metric.higher_is_better else -1)
     least = max(POINT, SAMPLES / test_samples) if metric.percent else POINT * abs(value)
@@ -176,8 +177,8 @@ def is_behind(whole: Summary, value: float, metric: Metric, test_samples: int) -
 
 
 def epoch_known_by_heart(proxy: Mapping[str, Any], metric: Metric) -> int | None:
-    """The first epoch, from 1, in which the proxies got more of the training samples right than they get of the test
-    samples; 0 where that is not known, and None where they do not know labels by heart that they cannot predict.
+    """The first epoch, from 1, in which the proxies' accuracy on the training samples exceeds that on the test samples;
+    0 where it is unknown, and None where they do not know labels by heart that they cannot predict.
     """
     known, test = proxy["training"].get(metric.name), proxy["test"].get(metric.name)
     if (
@@ -193,7 +194,7 @@ def epoch_known_by_heart(proxy: Mapping[str, Any], metric: Metric) -> int | None
 
 
 def by_heart_text(proxy: Mapping[str, Any], metric: Metric, epoch: int) -> str:
-    """The finding on a proxy that knows labels by heart."""
+    """The finding about a proxy that knows labels by heart."""
     shorter = f"fewer epochs (from epoch {epoch} on it knew more of the training samples than of others)"
     return (
         f"the proxy gets {shown(proxy['training'][metric.name], metric)} on the samples that it learned from, and "
@@ -204,7 +205,7 @@ def by_heart_text(proxy: Mapping[str, Any], metric: Metric, epoch: int) -> str:
 
 
 def weaker_text(name: str, value: float, whole: Summary, metric: Metric) -> str:
-    """The finding on models that a simple one beats."""
+    """The finding about models that a simple one beats."""
     return (
         f"{name} gets {shown(value, metric)} on the test samples, and networks trained on everything get "
         f"{shown(whole.mean, metric)}{spread(whole, metric)}: the study prunes for a weak model, and a better one may "
@@ -215,7 +216,7 @@ def weaker_text(name: str, value: float, whole: Summary, metric: Metric) -> str:
 def sentences_of(
     simple: Mapping[str, Any], proxy: Mapping[str, Any], metric: Metric, name: str, whole: Summary | None, tests: int
 ) -> Iterator[str]:
-    """What the models get, for every report; there are so many `tests`."""
+    """Sentences with the metrics of the models, for every report; `tests` is the number of test samples."""
     word = metric.name.replace("_", " ")
     if name:
         part = f"{simple['rows']:,} of {simple['samples']:,}" if simple["rows"] < simple["samples"] else "all"
@@ -249,7 +250,7 @@ def shown(value: float, metric: Metric) -> str:
 
 
 def spread(whole: Summary, metric: Metric) -> str:
-    """The interval of a mean, without its unit, and over how many seeds it is: a table may have fewer."""
+    """The interval of a mean, without its unit, and its number of seeds, which may be larger than a table's."""
     half = whole.half_width
     if half is None:
         return " (one seed)"
@@ -257,7 +258,7 @@ def spread(whole: Summary, metric: Metric) -> str:
 
 
 def beside_in(store: Store, study: AnyStudy, outcomes: Mapping[Trial, Outcome]) -> Beside | None:
-    """The same of a study of any kind whose assets are in the store; None where they are not."""
+    """`beside` for a study of any kind; None where its assets are not in the store."""
     key = (study.name, "yardstick")
     if not isinstance(study, Study) or not store.holds(key):
         return None

@@ -20,33 +20,33 @@ Accuracies = Float64[np.ndarray, " n"]
 
 
 class PredictorSettings(Settings):
-    """Settings of the boosted trees; what stands here by default is what the paper's code sets, but for two things.
+    """Settings of the boosted trees; the defaults are those of the paper's code, with two exceptions.
 
-    LightGBM's own `min_data_in_leaf` of 20 makes a pool of 50 one leaf, without an error. Left out, it is a tenth of
-    the pool, within 3 … 10. And accuracies are `clipped`: a long tail of poor networks, or failures, would dominate the
-    squared error, though a search need not tell them apart. Of the poorer half nothing is learnt then but that it is.
+    LightGBM's default `min_data_in_leaf` of 20 makes a pool of 50 one leaf, without an error; the default here is a
+    tenth of the pool, within 3 … 10. Accuracies are `clipped`: a long tail of poor networks, or failures, would
+    dominate the squared error, though a search need not tell them apart. Trees then only learn which half is poorer.
     """
 
     model_config = ConfigDict(frozen=True)
 
     trees: Annotated[int, Field(ge=1, description="rounds of boosting")] = 100
-    leaves: Annotated[int, Field(ge=2, le=LEAVES, description="of a tree, at most")] = 31
+    leaves: Annotated[int, Field(ge=2, le=LEAVES, description="most leaves of a tree")] = 31
     learning_rate: Annotated[float, Field(gt=0, description="share of each tree that counts")] = 0.05
-    feature_fraction: Annotated[float, Field(gt=0, le=1, description="features that a tree may use")] = 0.9
-    bagging_fraction: Annotated[float, Field(gt=0, le=1, description="architectures that a tree learns from")] = 0.8
-    bagging_frequency: Annotated[int, Field(ge=0, description="trees until these are drawn anew")] = 5
-    least_in_leaf: Annotated[int | None, Field(ge=1, description="left out: fitted to the pool")] = None
+    feature_fraction: Annotated[float, Field(gt=0, le=1, description="share of features that a tree may use")] = 0.9
+    bagging_fraction: Annotated[float, Field(gt=0, le=1, description="share of the pool that a tree learns from")] = 0.8
+    bagging_frequency: Annotated[int, Field(ge=0, description="trees between draws of this share")] = 5
+    least_in_leaf: Annotated[int | None, Field(ge=1, description="left out: a tenth of the pool, 3 to 10")] = None
     clipped: Annotated[bool, Field(description="accuracies below the pool's median count as the median")] = True
     failed_below: Annotated[
         float | None, Field(description="accuracies below it are failed trainings, and stay out of the pool")
     ] = None
 
     def trained_on(self, accuracies: Accuracies) -> Bool[np.ndarray, " n"]:
-        """Which evaluations teach the predictor: failed networks would dominate the squared error."""
+        """Mask of the evaluations in the pool: failed networks would dominate the squared error."""
         return accuracies >= (-np.inf if self.failed_below is None else self.failed_below)
 
     def targets(self, accuracies: Accuracies) -> Accuracies:
-        """What the trees are fitted to, of the accuracies of the pool."""
+        """Targets of the trees, from the accuracies of the pool."""
         return np.maximum(accuracies, np.median(accuracies)) if self.clipped else accuracies
 
     def parameters(self, pool: int, seed: int, threads: int) -> dict[str, Any]:
@@ -91,10 +91,10 @@ class AccuracyPredictor:
         seed: int = 0,
         threads: int = 1,
     ) -> "AccuracyPredictor":
-        """Fit on what is above the failure threshold.
+        """Fit on the architectures from the failure threshold on.
 
         The same call gives the same trees, whatever `threads`. Raises ValueError for NaN accuracies (rows are named),
-        and where fewer than two architectures did not fail.
+        and for fewer than two architectures that did not fail.
         """
         import lightgbm
 
@@ -154,7 +154,7 @@ def cross_validate(
     keys: Int64[np.ndarray, " n"],
     settings: PredictorSettings,
 ) -> tuple[RankMetrics, Accuracies]:
-    """Rank metrics over architectures that the predictor never saw, and those predictions.
+    """Rank metrics over architectures that the predictor never saw, and their predictions.
 
     Architectures of equal `keys` are in one fold.
     """

@@ -1,8 +1,9 @@
 """Leaves of boosted trees over 0/1 features, and predictions from them at millions of architectures per second.
 
-A leaf is reached exactly if each feature on its path has the value that the path asks for. Which leaves of a tree agree
-with a choice at one position is a set of bits; the sets of all positions meet in the one leaf that is reached (the
-idea of QuickScorer: Lucchese et al., SIGIR 2015, with choices in the place of thresholds).
+An architecture reaches a leaf exactly if each feature on the leaf's path has the value that the path requires. The
+leaves of a tree that agree with a choice at one position are a set of bits; the sets of all positions intersect in the
+one leaf that the architecture reaches (the idea of QuickScorer: Lucchese et al., SIGIR 2015, with choices in the place
+of thresholds).
 """
 
 import os
@@ -23,14 +24,14 @@ COMBINATIONS = 4096
 """Entries of a table over several positions: 16 kB, so that it stays in the first-level cache."""
 BLOCK = 1 << 14
 DE_BRUIJN = np.uint32(0x077CB531)
-"""Multiplied with a power of two, its top five bits are another number for each (Leiserson et al. 1998)."""
+"""The top five bits of its product with a power of two differ for each power (Leiserson et al. 1998)."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """What a leaf adds, the value that each feature on its path must have, and the share of training rows that had it.
+    """Value of a leaf, the value that each feature on its path must have, and the share of training rows that had it.
 
-    `shares` multiply over a feature's nodes: of the rows that came there, the share that went on towards the leaf.
+    `shares` are products over a feature's nodes of the share of the node's rows that went on towards the leaf.
     """
 
     value: float
@@ -50,7 +51,7 @@ def _walk(node: dict[str, Any], path: Leaf) -> Iterator[Leaf]:
         return
     feature = node["split_feature"]
     for side, on in (("left_child", False), ("right_child", True)):
-        # A threshold beside 0 … 1 sends both values to one side.
+        # A threshold outside 0 … 1 sends both values to one side.
         values = [value for value in (False, True) if (value > node["threshold"]) == on]
         wanted = [value for value in values if path.wants.get(feature, value) == value]
         if wanted:
@@ -71,13 +72,13 @@ class LeafTables:
     runs: tuple[slice, ...]
     weights: Int64[np.ndarray, " positions"]
     agreeing: tuple[np.ndarray, ...]
-    """Of each run: uint32 `[trees, combinations of the run's choices]`."""
+    """For each run: uint32 `[trees, combinations of the run's choices]`."""
     values: Float64[np.ndarray, "trees leaves"]
-    """Value of the leaf with the number that the hash of its bit gives."""
+    """Value of each leaf, at the hash of its bit."""
 
     @classmethod
     def of(cls, trees: Sequence[Sequence[Leaf]], space: ArchitectureSpace) -> "LeafTables":
-        """Raises ValueError for trees of more leaves than a set has bits."""
+        """Tables of trees over a space; raises ValueError for trees of more leaves than a set has bits."""
         if max(map(len, trees)) > LEAVES:
             raise ValueError(f"trees have up to {max(map(len, trees))} leaves, tables hold {LEAVES}; lower `leaves`")
         sizes = [len(position.choices) for position in space.positions]
@@ -96,7 +97,7 @@ class LeafTables:
         return cls(tuple(runs), weights, tuple(tables), values)
 
     def sums(self, choices: Choices, threads: int = 0) -> Float64[np.ndarray, " n"]:
-        """Sum of the leaves that each architecture reaches, tree by tree as LightGBM adds them."""
+        """Sum of the leaves that each architecture reaches, added tree by tree like in LightGBM."""
         sums = np.zeros(len(choices))
         blocks = [slice(start, start + BLOCK) for start in range(0, len(choices), BLOCK)]
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
@@ -130,7 +131,7 @@ def runs_of(sizes: Sequence[int]) -> tuple[list[slice], Int64[np.ndarray, " posi
 
 
 def agreeing_leaves(trees: Sequence[Sequence[Leaf]], space: ArchitectureSpace) -> list[np.ndarray]:
-    """Of each position: leaves that agree with its choices, a bit each, uint32 `[trees, choices]`."""
+    """For each position: leaves that agree with its choices, a bit each, uint32 `[trees, choices]`."""
     sizes, group, first = [len(p.choices) for p in space.positions], space.group.tolist(), space.first.tolist()
     sets = [[[(1 << len(leaves)) - 1] * size for leaves in trees] for size in sizes]
     for tree, leaves in enumerate(trees):

@@ -1,12 +1,11 @@
-"""What choices contribute to a predicted accuracy: SHAP values and SHAP interaction values of boosted trees.
+"""Contributions of choices to a predicted accuracy: SHAP values and SHAP interaction values of boosted trees.
 
-SHAP values are LightGBM's own (`pred_contrib`). It has no interaction values, so those are computed here, exactly: a
-leaf is a game in which a feature that is known multiplies by 1 or 0 (it has the value that the path asks for, or not),
-and one that is not known by the share of training rows that had it (the path-dependent expectation of TreeSHAP:
-Lundberg et al., "From local explanations to global understanding with explainable AI for trees", Nature Machine
-Intelligence 2020). The Shapley interaction index is the integral over t in [0, 1] of the game's mixed second derivative
-with every feature known with probability t (Grabisch and Roubens 1999), a polynomial that Gauss-Legendre nodes
-integrate without error.
+SHAP values are LightGBM's own (`pred_contrib`). It has no interaction values; this module computes them exactly. A leaf
+is a game: a known feature multiplies it by 1 or 0 (it has the value that the path requires, or not), an unknown one by
+the share of training rows that had the value (the path-dependent expectation of TreeSHAP: Lundberg et al., "From local
+explanations to global understanding with explainable AI for trees", Nature Machine Intelligence 2020). The Shapley
+interaction index is the integral over t in [0, 1] of the game's mixed second derivative with every feature known with
+probability t (Grabisch and Roubens 1999), a polynomial that Gauss-Legendre nodes integrate without error.
 """
 
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ def mean_where_used(
 ) -> Float64[np.ndarray, " features"]:
     """Mean SHAP value of each feature over the architectures that use it, 0 where none does.
 
-    One-hot features that are off get SHAP values too, so a mean over all architectures would say something else.
+    One-hot features that are off get SHAP values too, so a mean over all architectures would mean something else.
     """
     used = features > 0
     return np.asarray(np.where(used, contributions, 0.0).sum(axis=0) / np.maximum(used.sum(axis=0), 1))

@@ -19,7 +19,7 @@ Choices = Int64[np.ndarray, "n positions"]
 """Number of the choice at each position."""
 Features = UInt8[np.ndarray, "n features"]
 Alive = Bool[np.ndarray, " features"]
-"""True for each choice that is still in the space: what pruning takes away is a feature."""
+"""True for each choice that is still in the space: pruning removes features."""
 
 LISTED = 1 << 20
 """Most architectures that `ArchitectureSpace.product` lists."""
@@ -27,7 +27,7 @@ LISTED = 1 << 20
 
 @dataclass(frozen=True)
 class Position:
-    """A place of an architecture and what can stand there.
+    """A place of an architecture and its choices.
 
     With `silent`, the first choice has no feature of its own: it shows as zeros (no edge, no such node).
     """
@@ -39,11 +39,11 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class ArchitectureSpace:
-    """The architectures that can be searched.
+    """The architectures of a search.
 
-    `listed` are the ones that there are; None where every combination is one and they are too many to list. `keys`
-    tells isomorphic ones: rows of one key are the same network, and count once. `allowed` marks features that were in
-    the space from the start.
+    `listed` are all of them; None where every combination is one and they are too many to list. `keys` marks isomorphic
+    ones: rows of one key are the same network, and count once. `allowed` marks features that are in the space from the
+    start.
     """
 
     positions: tuple[Position, ...]
@@ -55,7 +55,7 @@ class ArchitectureSpace:
     def product(
         cls, positions: Sequence[Position], *, forbidden: Mapping[str, Sequence[str]] | None = None
     ) -> "ArchitectureSpace":
-        """Every combination of choices, less `forbidden` choices by position; listed up to `LISTED` of them."""
+        """Every combination of choices, without `forbidden` choices by position; listed up to `LISTED` of them."""
         space = cls(tuple(positions), np.ones(sum(len(p.choices) - p.silent for p in positions), dtype=bool))
         for name, choices in (forbidden or {}).items():
             for choice in choices:
@@ -107,13 +107,13 @@ class ArchitectureSpace:
 
     @cached_property
     def weights(self) -> Int64[np.ndarray, " positions"]:
-        """What each position's choice counts in a mixed-radix number, the last position counting 1."""
+        """Weight of each position's choice in a mixed-radix number, 1 for the last position."""
         sizes = [len(position.choices) for position in self.positions]
         return np.array([prod(sizes[place + 1 :]) for place in range(len(sizes))], dtype=np.int64)
 
     @cached_property
     def groups_with_silence(self) -> Bool[np.ndarray, " positions"]:
-        """Positions that have something left even when all their features go."""
+        """Mask of the positions that keep a choice even if pruning removes all their features."""
         return np.array([position.silent for position in self.positions], dtype=bool)
 
     def encode(self, choices: Choices) -> Features:
@@ -199,8 +199,8 @@ class ArchitectureSpace:
 def choice_numbers(names: Shaped[np.ndarray, " n"], position: Position) -> Int64[np.ndarray, " n"]:
     """Numbers of choices given by name, all of them, or by number, all of them.
 
-    Names come first: of choices that are named by digits, a column of those digits holds names. Raises ValueError that
-    names position, row and what there is.
+    Names come first: if digits name the choices, a column of these digits holds names. Raises ValueError that names
+    position, row and the known choices.
     """
     texts, there = list(map(str, names.tolist())), ", ".join(position.choices)
     by_name = {choice: number for number, choice in enumerate(position.choices)}

@@ -1,4 +1,4 @@
-"""How well predicted accuracies order architectures."""
+"""Quality of the order of architectures by predicted accuracies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ def out_of_fold(
     """A prediction of each row by a model that never saw it.
 
     `fit_predict(training rows, rows to predict)` is called once per fold. Rows of equal `groups` (isomorphic
-    architectures) share a fold, or the model would be asked what it was told; of fewer groups than folds each is one.
-    Raises ValueError for fewer than three groups: a model is fitted to two or more.
+    architectures) share a fold, or the model would predict networks of its training set. With fewer groups than folds,
+    each group is a fold. Raises ValueError for fewer than three groups: a model needs two or more.
     """
     names, member = np.unique(groups, return_inverse=True)
     if len(names) < 3:

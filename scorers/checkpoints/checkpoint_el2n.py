@@ -1,4 +1,4 @@
-"""Error L2 norm of checkpoints, as the Data Diet paper has it."""
+"""Error L2 norm of checkpoints, from the Data Diet paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def checkpoint_el2n(batch: CheckpointBatch) -> torch.Tensor:
     """Euclidean length of (softmax - one-hot label) in evaluation mode, averaged over all checkpoints given.
 
     The paper gives one early checkpoint of each of ten runs. `el2n` is the training-view mean of one run.
-    Range [0, sqrt(2)]. For other tasks as `el2n` says.
+    Range [0, sqrt(2)]. For other tasks see `el2n`.
 
     >>> model = torch.nn.Linear(2, 2, bias=False).eval()
     >>> _ = torch.nn.init.eye_(model.weight)

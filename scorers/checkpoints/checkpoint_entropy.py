@@ -10,7 +10,7 @@ from secateur.scorers.lazy import torch
     high_means="more uncertain", reads=("probabilities",), paper="Coleman et al. 2020, Selection via Proxy, section 3"
 )
 def checkpoint_entropy(batch: CheckpointBatch) -> torch.Tensor:
-    """Entropy of the softmax in nats, in evaluation mode; the label is not looked at.
+    """Entropy of the softmax in nats, in evaluation mode, whatever the label.
 
     `entropy` is the training-view value of a sample's latest presentation.
     """

@@ -8,7 +8,7 @@ from secateur.scorers.lazy import torch
 
 @checkpoint_scorer(high_means="harder", reads=("losses",), paper="the loss under a trained model")
 def checkpoint_loss(batch: CheckpointBatch) -> torch.Tensor:
-    """The task's loss, in evaluation mode: cross-entropy of the label in nats, for other tasks as `loss` says.
+    """The task's loss, in evaluation mode: cross-entropy of the label in nats; for other tasks see `loss`.
 
     `loss` is the training-view mean over a run.
     """

@@ -12,7 +12,7 @@ from secateur.scorers.lazy import torch
 def checkpoint_margin(batch: CheckpointBatch) -> torch.Tensor:
     """Probability of the label minus the highest other probability, in evaluation mode.
 
-    `margin` is the training-view value of a sample's latest presentation. Range [-1, 1]. Of several labels
-    it is that of the label with the smallest (our derivation).
+    `margin` is the training-view value of a sample's latest presentation. Range [-1, 1]. For several labels
+    it is the smallest margin of a label (our derivation).
     """
     return batch.probability_margin

@@ -1,7 +1,7 @@
 """Scorers of checkpoints: outputs of trained models for a batch, in evaluation mode and without augmentation.
 
-One pass over the data serves every such scorer: the forward pass, the features before the last layer and the signals of
-the last checkpoint are computed once per batch, whoever asks first. A scorer is a decorated function of one
+One pass over the data serves every such scorer: a batch computes the forward pass, the features before the last layer
+and the signals of the last checkpoint once, at their first use. A scorer is a decorated function of one
 `CheckpointBatch` with keyword-only settings; it returns one number per sample of the batch, which depends
 on that sample alone.
 """
@@ -26,8 +26,8 @@ class CheckpointBatch(Batch):
     """One batch under one or several checkpoints of one network, oldest first, all in evaluation mode.
 
     `inputs` `[b, …]` as the network takes them and `targets` `[b, …]` as the task's losses read them, on the models'
-    device. Outputs, losses and signals (see `Signal`) are those of the last checkpoint, without gradient; `task` says
-    them, classification where none is named.
+    device. Outputs, losses and signals (see `Signal`) are those of the last checkpoint, without gradient; `task`
+    defines them, by default classification.
     """
 
     def __init__(self, models: Sequence[nn.Module], inputs: Any, targets: Any, task: Signals | None = None) -> None:
@@ -51,7 +51,7 @@ class CheckpointBatch(Batch):
 
     @cached_property
     def outputs(self) -> Any:  # type: ignore[override]
-        """Outputs of the last checkpoint, float32 `[b, width]`; whatever a user's own network puts out."""
+        """Outputs of the last checkpoint, float32 `[b, width]`; those of a user's own network in any form."""
         if self.task.own_network or "features" in self.task.lacks:
             with torch.no_grad():
                 outputs = self.models[-1](self.inputs)
@@ -146,7 +146,7 @@ def checkpoint_scorer(
     unscored: float | None = None,
     caveat: str = "",
 ) -> Callable[[Callable[Concatenate[CheckpointBatch, P], torch.Tensor]], CheckpointScorer[P]]:
-    """Declare a scorer of checkpoints. `version` changes whenever its numbers would."""
+    """Declare a scorer of checkpoints. `version` changes whenever its numbers do."""
 
     def declare(compute: Callable[Concatenate[CheckpointBatch, P], torch.Tensor]) -> CheckpointScorer[P]:
         name = compute.__name__

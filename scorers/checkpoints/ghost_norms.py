@@ -1,7 +1,7 @@
 """Length of every sample's own gradient by all parameters, from one forward and one backward pass of the batch.
 
-A layer's gradient for one sample is made of what went into it and of the gradient of what came out, so its length
-follows from the two without the gradient ever being stored ("ghost norms": Goodfellow 2015, Efficient Per-Example
+A layer's gradient for one sample is a product of its input and the gradient of its output, so its length follows from
+these two without ever storing the gradient ("ghost norms": Goodfellow 2015, Efficient Per-Example
 Gradient Computations; Li et al. 2022, Large Language Models Can Be Strong Differentially Private Learners, section 4;
 Bu et al. 2022, Scalable and Efficient Training of Large Convolutional Neural Networks with Differential Privacy, for
 the choice between the two ways to contract).
@@ -18,7 +18,7 @@ from functools import partial
 from secateur.scorers.lazy import functional, nn, torch
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""Elements of the largest workspace, beyond one sample's: what stays in a CPU's cache, or fills a GPU."""
+"""Most elements of a workspace of several samples: it stays in a CPU's cache, or fills a GPU."""
 
 
 def squared_gradient_norms(

@@ -11,7 +11,7 @@ from secateur.scorers.lazy import torch
 
 UNSCORED = 0.0
 """The value of a sample without a ratio, or with one that the paper drops: below every ratio, so it comes last."""
-Least = Annotated[int, Field(ge=1, description="completion tokens of a sample that is scored: few give extreme ratios")]
+Least = Annotated[int, Field(ge=1, description="fewest completion tokens of a scored sample: few give extreme ratios")]
 Above = Annotated[
     bool,
     Field(description="whether ratios above 1, of prompts that do not help the answer, stay"),
@@ -27,9 +27,9 @@ Above = Annotated[
 def ifd_loss(batch: CheckpointBatch, *, min_response_tokens: Least = 8, above_one: Above = False) -> torch.Tensor:
     """Mean loss of the completion's tokens given the prompt, divided by that without it: two passes.
 
-    Without it: behind the template's header of an answer alone, which is not scored, as in the authors' code. 0 for
-    samples that they leave out: those that are cut, and ratios above 1. Also 0 for completions of fewer tokens than
-    `min_response_tokens`, which is ours. The samples of the highest values are kept. `ifd_ppl` orders others first.
+    The second pass reads the completion behind the template's header of an answer alone, whose tokens do not count, as
+    in the authors' code. 0 for samples that they leave out: cut ones, and ratios above 1. Also 0 for completions of
+    fewer tokens than `min_response_tokens`, our addition. Keep the highest values. `ifd_ppl` ranks others first.
     """
     ratio = batch.losses / batch.headed_losses
     out = (batch.target_tokens < min_response_tokens) | batch.target_cut | (batch.headed_losses <= 0)

@@ -18,8 +18,8 @@ def ifd_ppl(batch: CheckpointBatch, *, min_response_tokens: Least = 8, above_one
 
     The bare completion stands behind a start token, so that both passes score the same tokens (the authors' model has
     no start token, and leaves the first one out of one pass). 0 for ratios of 1 and above, which the authors leave out,
-    and for completions of fewer tokens than `min_response_tokens`, which is ours; samples that are cut stay, as in
-    their code. The samples of the highest values are kept. `ifd_loss` orders others first.
+    and for completions of fewer tokens than `min_response_tokens`, our addition; cut samples stay, as in their code.
+    Keep the highest values. `ifd_loss` ranks others first.
     """
     ratio = (batch.losses - batch.bare_losses).exp()
     out = batch.target_tokens < min_response_tokens

@@ -15,18 +15,18 @@ from secateur.scorers.lazy import torch
 def last_layer_grand(batch: CheckpointBatch) -> torch.Tensor:
     """Length of the loss gradient by the classifier's weight and bias, averaged over all checkpoints given.
 
-    For the features h that the classifier is fed with, the gradient is (softmax - one-hot) times [h, 1], an outer
-    product, so its length is the product of two lengths: nothing beyond the forward pass is needed. `grand` is the
-    score of all layers. For numbers the residual, for several labels (sigmoid - label) takes the place of the first
-    factor: the gradient of the loss summed over targets or labels, where `grand` has that of the mean (our derivation).
-    Of completions it is the sum over their tokens of such products, divided by their number: exact, in slices of the
-    vocabulary, and costs three products with the head in place of one (our derivation).
+    With the classifier's input h, the gradient is the outer product of (softmax - one-hot) and [h, 1], so its length is
+    the product of two lengths, and the forward pass suffices. `grand` is the score of all layers. For numbers the
+    residual, for several labels (sigmoid - label) takes the place of the first factor: the gradient of the loss summed
+    over targets or labels, where `grand` has that of the mean (our derivation). For completions it is the sum over
+    their tokens of such products, divided by their number: exact, in slices of the vocabulary, at the cost of three
+    products with the head in place of one (our derivation).
     """
     if "head_gradient" in batch.task.provides:
         return average([one.head_gradient for one in batch.each])
     norms = []
     for one in batch.each:
-        # In float32, within 2e-7 and three times as fast: a length beside 1, in no need of a wider range.
+        # float32 is within 2e-7 and three times as fast; these lengths need no wider range.
         fed = torch.linalg.vector_norm(one.features, dim=1).double()
         if one.classifier.bias is not None:
             fed = torch.hypot(fed, torch.ones_like(fed))

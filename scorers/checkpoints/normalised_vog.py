@@ -1,4 +1,4 @@
-"""Variance of gradients, beside that of the same class or of the whole data set."""
+"""Variance of gradients, relative to that of the same class or of the whole data set."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ def normalised_vog(
 
     Mean and standard deviation (population) are those of the samples given, in float64. Where they do not
     vary, as in a class of one sample, the score is 0: no sample there is harder than the rest. Class-normalised scores
-    won on balanced data in the second paper, data-set-normalised ones on imbalanced data. As of `vog`, high
+    won on balanced data in the second paper, data-set-normalised ones on imbalanced data. As with `vog`, high
     does not mean harder on every data set.
     """
     groups = strata if within == "class" else np.zeros_like(strata)
@@ -29,7 +29,7 @@ def normalised_vog(
     _, group = np.unique(groups, return_inverse=True)
     deviation = wide - mean_of(wide, group)
     spread = np.sqrt(mean_of(deviation**2, group))
-    # A mean of equal numbers may miss them by a rounding error, which division would blow up to a score of 1.
+    # The mean of equal numbers may differ from them by a rounding error, which division would turn into a score of 1.
     varies = spread > 1e-12 * np.abs(wide)
     return np.asarray(np.divide(deviation, spread, where=varies, out=np.zeros_like(wide)), np.float32)
 

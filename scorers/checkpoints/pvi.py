@@ -19,9 +19,9 @@ def pvi(
 ) -> Scores:
     """log2 probability of the label under the model minus the same under the null model, which sees no input.
 
-    `checkpoint_loss` is minus the model's log probability of the label in nats. A null model is fed with the same empty
-    input for every sample, so all it can give is one distribution over classes: `null_log_probabilities`, natural
-    logarithms that add up to 1. It comes from a model trained on empty inputs, or from `null_model_of`.
+    `checkpoint_loss` is minus the model's log probability of the label in nats. A null model reads the same empty input
+    for every sample, so its output is one distribution over classes: `null_log_probabilities`, natural logarithms of
+    numbers that add up to 1. It comes from a model trained on empty inputs, or from `null_model_of`.
     Negative values are samples whose input points away from their label. Raises ValueError where the null model's
     numbers are no distribution, or give a class of the data no probability at all.
     """

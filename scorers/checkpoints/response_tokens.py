@@ -1,4 +1,4 @@
-"""How long a completion is."""
+"""Length of a completion."""
 
 import numpy as np
 from jaxtyping import Int64
@@ -13,8 +13,8 @@ from secateur.scorers.contract import Scores, scorer
     paper="Xia et al. 2024, Rethinking Data Selection at Scale for Supervised Fine-Tuning (arXiv 2410.09335)",
 )
 def response_tokens(completion_tokens: Int64[np.ndarray, " n"]) -> Scores:
-    """Completion tokens of a sample, the one that ends it among them; of a sample that is cut, those that are left.
+    """Number of a sample's completion tokens, with the one that ends it; for a cut sample, of those that are left.
 
-    At equal rows the longest samples are many times as much training: compare at equal tokens (`keep: {tokens: …}`).
+    At equal rows the longest samples take many times as much training: compare at equal tokens (`keep: {tokens: …}`).
     """
     return completion_tokens.astype(np.float32)

@@ -18,9 +18,9 @@ def self_confidence(batch: CheckpointBatch) -> torch.Tensor:
     Confident learning asks for out-of-sample predictions: under a proxy that was trained on the sample, a memorised
     wrong label looks confident. Range [0, 1].
 
-    Of several labels: the probability that each is as it is, from the most to the least confident, in an exponential
-    moving average that ends on the least (Thyagarajan et al. 2022, "Identifying incorrect annotations in multi-label
-    classification data", as cleanlab has it, with its weight of 0.8): one wrong label among many shows.
+    For several labels: an exponential moving average of the probabilities that each label has its given value, from the
+    most to the least confident (Thyagarajan et al. 2022, "Identifying incorrect annotations in multi-label
+    classification data", as in cleanlab, with its weight of 0.8), so that one wrong label among many shows.
     """
     ordered = batch.target_probabilities.sort(dim=1, descending=True).values
     average = ordered[:, 0]

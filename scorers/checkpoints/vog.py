@@ -1,4 +1,4 @@
-"""Variance of gradients over checkpoints: how restlessly the model changes its mind about a sample."""
+"""Variance of gradients over checkpoints: how much the model changes its mind about a sample."""
 
 from __future__ import annotations
 
@@ -34,20 +34,19 @@ def vog(
 ) -> torch.Tensor:
     """Standard deviation over checkpoints of the gradient of the label's logit by the input, averaged over the input.
 
-    For numbers it is the gradient of the prediction (of several, of their sum), for several labels that of the sum of
-    the logits of those that are there, so that a sample without labels gets 0 (our choices).
+    For numbers it is the gradient of the prediction (of several, of their sum), for several labels that of the summed
+    logits of the present labels, so that a sample without labels gets 0 (our choices).
 
-    That high means harder is the papers' finding, and was not borne out everywhere (`CAVEAT`).
+    The papers find that high means harder; other measurements contradict this (`CAVEAT`).
 
-    Images and features: the gradient at what the network is fed with, which is after the standardising first layer
-    where the model has one; for images it is averaged over channels before anything else, as in the authors' code.
-    Token ids: the gradient at the output of the first embedding layer, averaged over real tokens; a text without any
-    gets 0. Completions: the mean over completion tokens of each one's logit takes the place of the label's, and the
-    average is over all real tokens, of the prompt as of the completion (our derivation). Deviations are those of a
-    population. `reduce="variance"` squares them before the average, as the papers write it and the authors' code does
-    not. `stage` takes the first or last `share` of the checkpoints, two at least. Memory is that of one forward and
-    backward pass and of two maps of the gradient's size, however many checkpoints; completions go through in parts of
-    similar length. Raises ValueError for fewer than two checkpoints.
+    Images and features: the gradient at the network's input, behind the standardising first layer if the model has one;
+    for images it is first averaged over channels, as in the authors' code. Token ids: the gradient at the output of the
+    first embedding layer, averaged over real tokens; a text without any gets 0. Completions: the mean logit of the
+    completion tokens takes the place of the label's, and the average is over all real tokens of prompt and completion
+    (our derivation). Deviations are those of a population. `reduce="variance"` squares them before the average, as in
+    the papers but not in the authors' code. `stage` takes the first or last `share` of the checkpoints, two at least.
+    Memory holds one forward and backward pass and two maps of the gradient's size, for any number of checkpoints;
+    completions go through in parts of similar length. Raises ValueError for fewer than two checkpoints.
     """
     models = stage_of(batch.models, stage, share)
     if "token_logits" not in batch.task.provides:
@@ -89,7 +88,7 @@ def stage_of(models: Sequence[nn.Module], stage: Literal["all", "early", "late"]
 
 
 def input_gradient(model: nn.Module, batch: CheckpointBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Gradient of each sample's target output by its input, and for token ids which of them are real.
+    """Gradient of each sample's target output by its input, and for token ids the mask of the real ones.
 
     Images `[b, height, width]`, the mean over channels; features `[b, …]`; token ids `[b, length, d]` with a bool mask
     `[b, length]`. Parameters get no gradient. The model must treat samples apart, as it does in evaluation mode.
@@ -140,7 +139,7 @@ def input_gradient(model: nn.Module, batch: CheckpointBatch) -> tuple[torch.Tens
 
 
 def standardising_layer(model: nn.Module) -> nn.Module | None:
-    """The first layer where it does nothing but shift by its `mean` and scale by its `std`; None where it does not."""
+    """The first layer if it only shifts by its `mean` and scales by its `std`; otherwise None."""
     first = next(model.children(), None)
     if first is None or not {"mean", "std"} <= dict(first.named_buffers(recurse=False)).keys():
         return None
@@ -156,10 +155,10 @@ def first_embedding(model: nn.Module) -> nn.Module:
 
 
 def real_tokens(model: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Which tokens are no padding, bool `[b, length]`.
+    """Mask of the tokens that are no padding, bool `[b, length]`.
 
-    The padding id is the attribute `padding_id` of the model or of one of its parts, where None says that nothing is
-    padded, else the embedding layer's own `padding_idx`. Raises ValueError where neither says.
+    The padding id is the attribute `padding_id` of the model or of one of its parts (None: nothing is padded), else the
+    embedding layer's own `padding_idx`. Raises ValueError where both are missing.
     """
     if gradient.ndim != 3 or gradient.shape[:2] != tokens.shape:
         shapes = f"{tuple(tokens.shape)} and {tuple(gradient.shape)}"

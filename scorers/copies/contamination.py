@@ -1,10 +1,10 @@
-"""How much of each benchmark item stands in training texts, by the two measures that people report.
+"""Contamination of benchmark items by training texts, by the two usual measures.
 
-*n-gram overlap*: whether any 13 words in a row of an item occur in training (GPT-3's rule, which evaluation harnesses
-fix at 13); *covered tokens*: the share of an item's words that lie in such a run (as in Llama's and Tülu's reports, of
-8 words). Items shorter than that have no such n-gram and would always pass, so each item is asked with runs of at most
-half its words, at least 3. N-grams that more than 10 training texts have are boilerplate (licences, instructions,
-counting) and count for nothing.
+*n-gram overlap*: whether any 13 consecutive words of an item occur in training (GPT-3's rule, which evaluation
+harnesses fix at 13); *covered tokens*: the share of an item's words that lie in such a run (as in Llama's and Tülu's
+reports, of 8 words). Items shorter than that have no such n-gram and would always pass, so runs have at most half of
+an item's words, at least 3. N-grams in more than 10 training texts are boilerplate (licences, instructions, counting)
+and do not count.
 """
 
 import numpy as np
@@ -14,26 +14,26 @@ from jaxtyping import Bool, Int64, UInt64
 from secateur.scorers.copies.word_sets import Words, grams, words_of
 
 OVERLAP, COVERED, LEAST = 13, 8, 3
-"""Words of a run by either measure, and in short items at least."""
+"""Words of a run by either measure, and fewest in short items."""
 
 BOILERPLATE = 10
-"""Training texts that may have an n-gram."""
+"""Most training texts with an n-gram that counts."""
 
 
 def contamination(train: pl.Series, items: pl.Series) -> pl.DataFrame:
     """One row per item, in their order, missing texts as empty ones.
 
     Columns: `overlap_13` bool (whether a run of `overlap_n` words is in training), `overlap_n` int64 (13, or less for
-    short items; 0 where an item has fewer than 3 words, of which nothing can be said), `covered` float64 (share of its
-    words in runs of `covered_n` words that are in training), `covered_n` int64 (8 or less), and `longest` int64 (words
-    of its longest stretch in training, as far as such runs cover it).
+    short items; 0 for items of fewer than 3 words, which have no result), `covered` float64 (share of its words in runs
+    of `covered_n` words that are in training), `covered_n` int64 (8 or less), and `longest` int64 (words of its longest
+    stretch in training, as far as such runs cover it).
 
-    Holds some 40 bytes a word of training texts, and 24 more for each of their n-grams that an item has.
+    Memory holds about 40 bytes per word of training texts, and 24 more for each of their n-grams that an item has.
     """
     known, asked = words_of(train), words_of(items)
     half = np.maximum(LEAST, asked.lengths // 2)
     overlap, longest_any, covered_any, n_any = inside(known, asked, np.minimum(OVERLAP, half))
-    # Runs of short items are as long by either measure, and looked for once.
+    # Runs of short items have one length for both measures, and one search.
     long = half > COVERED
     _, longest, covered, n_covered = inside(known, asked, np.where(long, COVERED, 0))
     covered, n_covered = np.where(long, covered, covered_any), np.where(long, n_covered, n_any)
@@ -51,7 +51,7 @@ def contamination(train: pl.Series, items: pl.Series) -> pl.DataFrame:
 def inside(
     known: Words, asked: Words, length: Int64[np.ndarray, " i"]
 ) -> tuple[Bool[np.ndarray, " i"], Int64[np.ndarray, " i"], Int64[np.ndarray, " i"], Int64[np.ndarray, " i"]]:
-    """Of each item, with runs of its own `length`: whether one is in `known`, the longest stretch of words that runs
+    """For each item, with runs of its own `length`: whether one is in `known`, the longest stretch of words that runs
     cover, the number of words covered, and the length (0 where the item is shorter)."""
     length = np.where(asked.lengths >= length, length, 0)
     owner = np.repeat(np.arange(len(length)), asked.lengths)
@@ -70,11 +70,11 @@ def inside(
 
 
 def usual_grams(known: Words, words: int, asked: UInt64[np.ndarray, " a"]) -> UInt64[np.ndarray, " g"]:
-    """Those of the n-grams `asked` for that texts have, without those that more than ten of them have."""
+    """N-grams among those `asked` that texts have, without those that more than ten of them have."""
     owner = np.repeat(np.arange(len(known.keys)), known.lengths)
     within = owner[: max(0, len(owner) - words + 1)] == owner[words - 1 :]
     every = grams(known.hashes, words)[: len(within)]
-    # Training has far more n-grams than items ask for: only what is asked for is sorted.
+    # Training has far more n-grams than the items: only those of the items are sorted.
     place = np.flatnonzero(within & contained(every, asked))
     gram, text = every[place], owner[place]
     order = np.lexsort((text, gram))
@@ -86,7 +86,7 @@ def usual_grams(known: Words, words: int, asked: UInt64[np.ndarray, " a"]) -> UI
 
 
 def contained(values: UInt64[np.ndarray, " v"], among: UInt64[np.ndarray, " a"]) -> Bool[np.ndarray, " v"]:
-    """Whether each value is among others: by their hashes, where `numpy.isin` would sort both."""
+    """Whether each value is among others, by hashing: `numpy.isin` would sort both."""
     return np.asarray(pl.Series(values).is_in(pl.Series(among).unique().implode()).to_numpy())
 
 

@@ -1,9 +1,8 @@
-"""What every search for copies returns, whatever it compares: texts, pictures, rows of tables.
+"""Result of every search for copies, among texts, pictures or rows of tables.
 
-Rows of all files stand in one numbering; `part` says where each is from: 0 training, 1 test, 2 target, 3 and more
-benchmark files. Similarity is larger for rows more alike, and 1 for equal ones. Rows of equal content are compared
-once, in the order of a hash of it, so that the order in which rows are given changes nothing but which of equally good
-rows is named.
+Rows of all files have one numbering; `part` is the origin of each: 0 training, 1 test, 2 target, 3 and more benchmark
+files. Similarity is larger for rows more alike, and 1 for equal ones. Rows of equal content are compared once, in the
+order of a hash of it, so the order of the rows only decides which of equally good rows the result names.
 """
 
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float32, Float64, Int16, Int64
 from secateur.scorers.contract import rows_text
 
 Parts = Int16[np.ndarray, " n"]
-"""Where each row is from: 0 training, 1 test, 2 target, 3 and more benchmark files."""
+"""Origin of each row: 0 training, 1 test, 2 target, 3 and more benchmark files."""
 
 Progress = Callable[[int, int], None]
 """Called with the work done and the work in all."""
@@ -25,9 +24,9 @@ Progress = Callable[[int, int], None]
 class Copies:
     """Rows that are copies of each other by one measure, in the order of the rows.
 
-    Two rows are joined where their similarity is `threshold` or more; `group` gathers rows that are joined directly or
-    through others, so a chain A~B~C is one group although A and C may differ: `spread` says by how much.
-    Of each group one row `stays`: the first row of the lowest part above 0, or, where all are training rows, the first.
+    A similarity of `threshold` or more joins two rows; `group` gathers rows that are joined directly or through others,
+    so a chain A~B~C is one group although A and C may differ; `spread` measures this difference. One row of each group
+    `stays`: the first row of the lowest part above 0, or, where all are training rows, the first.
     """
 
     measure: str
@@ -46,20 +45,20 @@ class Copies:
     similarity: Float32[np.ndarray, " n"]
     """Similarity to `partner`, NaN where there is none."""
     across: Int64[np.ndarray, " n"]
-    """Most similar row of the other side, -1 where none reaches the threshold: of training rows a row of any other
-    part, of other rows a training row."""
+    """Most similar row of the other side, -1 where none reaches the threshold: for training rows a row of any other
+    part, for other rows a training row."""
     across_similarity: Float32[np.ndarray, " n"]
     """Similarity to `across`, NaN where there is none."""
     spread: Float32[np.ndarray, " n"]
     """Least similarity of a row of the group to the row of it that stays, NaN without a group."""
     between: Int64[np.ndarray, "k 2"]
     """A row of a part above 0, and the most similar row of another such part, in ascending order of the row and of the
-    other part; none where it does not reach the threshold."""
+    other part; without pairs below the threshold."""
     between_similarity: Float32[np.ndarray, " k"]
     """Similarity of each of these pairs."""
     bands: Float64[np.ndarray, "b 2"] = field(default_factory=lambda: np.empty((0, 2)))
-    """Of texts the most words of each band of lengths, in ascending order, and the similarity from which texts of it
-    are copies; two texts must reach that of both of them. The last band holds all longer ones."""
+    """For texts: the most words of each band of lengths, in ascending order, and the similarity from which its texts
+    are copies. A pair must reach the threshold of both texts. The last band holds all longer ones."""
 
     def limits(self, lengths: Int64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
         """The similarity that texts of so many words must reach."""

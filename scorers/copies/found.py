@@ -1,4 +1,4 @@
-"""Pairs of copies as they stream in: who is in a group with whom, and the best partner of each row. No pair is kept."""
+"""Groups and the best partner of each row, from a stream of pairs of copies, which are not kept."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ Similarity = Callable[[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]], Float3
 """Similarity of pairs of contents."""
 
 Sides = tuple[Bool[np.ndarray, " m"], Bool[np.ndarray, " m"]]
-"""Contents that ask, and those that they ask for."""
+"""Masks of contents that need a partner, and of their candidates."""
 
 BUFFER = 1 << 20
-"""Pairs that are held before groups are joined."""
+"""Pairs to hold before groups are joined."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Distinct contents of rows, in the order of their hash, and which rows have them.
+    """Distinct contents of rows, in the order of their hash, and the rows that have them.
 
     `of` int64 `[n]` is the content of each row, -1 for rows that are left out; `first` int64 `[m]` the first row of
     each content, `first_train` and `first_other` the first within training and within other parts, -1 where none.
@@ -38,8 +38,8 @@ class Contents:
 
     @property
     def sides(self) -> list[Sides]:
-        """Contents whose most similar one among others is wanted, and these others: of training and of the other
-        parts, and of each part above 0 and the rest of these."""
+        """Contents that need their most similar one among others, and these others: training and the other parts, in
+        both directions, and for each part above 0 the rest of these and the part itself."""
         train, other = self.first_train >= 0, self.first_other >= 0
         found = [(train, other), (other, train)]
         for part, first in self.beside.items():
@@ -77,7 +77,7 @@ def components(left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"], si
 
 
 class Best:
-    """The most similar content that each content was offered, of those that `allowed` marks; of equals the lowest."""
+    """The most similar content offered to each content, among those that `allowed` marks; ties go to the lowest."""
 
     def __init__(self, contents: int, allowed: Bool[np.ndarray, " m"] | None = None) -> None:
         self.partner = np.full(contents, -1, np.int64)
@@ -120,7 +120,7 @@ class Found:
     def offer(
         self, left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"], similarity: Float32[np.ndarray, " p"]
     ) -> None:
-        """Pairs of different contents, each once or more often."""
+        """Take pairs of different contents, each once or more often."""
         if len(left) == 0:
             return
         for best in (self.any, self.train, self.other, *self.beside.values()):
@@ -128,7 +128,7 @@ class Found:
         self.join(left, right)
 
     def join(self, left: Int64[np.ndarray, " p"], right: Int64[np.ndarray, " p"]) -> None:
-        """Put both sides of each pair into one group, whoever is whose best partner."""
+        """Put both sides of each pair into one group; the best partners stay."""
         apart = self.component[left] != self.component[right]
         if apart.any():
             self._waiting.append((left[apart], right[apart]))
@@ -146,7 +146,7 @@ class Found:
         return self.component
 
     def copies(self, part: Parts, measure: str, threshold: float, reason: str, similarity: Similarity) -> Copies:
-        """What was found, by rows."""
+        """The result by rows."""
         partner, alike = self._of_rows()
         across, across_alike = self._across(part)
         group, stays, lead = self._groups(part)
@@ -167,7 +167,7 @@ class Found:
         )
 
     def _of_rows(self) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """Best other row: one of equal content where there is one, the content's best partner else."""
+        """Best other row: one of equal content where there is one, otherwise the content's best partner."""
         of, first = self.contents.of, self.contents.first
         rows = np.flatnonzero(of >= 0)
         later = rows[first[of[rows]] != rows]
@@ -200,7 +200,7 @@ class Found:
         return partner, alike
 
     def _between(self, part: Parts) -> tuple[Int64[np.ndarray, "k 2"], Float32[np.ndarray, " k"]]:
-        """Best row of each part above 0 of the rows of the others of these."""
+        """Best row in each part above 0 for the rows of the other such parts."""
         of = self.contents.of
         pairs, alike = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
         for number, own in self.contents.beside.items():
@@ -217,7 +217,7 @@ class Found:
         return both[order], similarities[order]
 
     def _groups(self, part: Parts) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """First row of each row's group (-1 for a row by itself), who stays, and the row that stays in its group."""
+        """First row of each row's group (-1 for a row by itself), whether it stays, and the row that does so there."""
         of = self.contents.of
         rows = np.flatnonzero(of >= 0)
         component = self.settle()[of[rows]]
@@ -239,7 +239,7 @@ class Found:
     def _spread(
         self, group: Int64[np.ndarray, " n"], lead: Int64[np.ndarray, " n"], similarity: Similarity
     ) -> Float32[np.ndarray, " n"]:
-        """Least similarity to the row that stays, of each group, to each row of it."""
+        """Least similarity in a group to the row that stays, for each row of the group."""
         of = self.contents.of
         least = np.ones(len(group), np.float32)
         rows = np.flatnonzero((group >= 0) & (of != of[lead]))

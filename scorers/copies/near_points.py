@@ -1,9 +1,9 @@
 """Points nearer to each other than a radius: every point's nearest ones and whole clusters, without all pairs.
 
-Each point is asked for its nearest 16. Where all of them lie within the radius there may be more: then one point of
-each group is compared with all such points, which joins groups that belong together, and each such point is asked for
-its nearest on the other side. Up to 32,768 points are compared with all; more by FAISS's inverted lists, of which more
-and more are looked at until they give 99% of the pairs that the exhaustive comparison of a sample has found.
+The search finds the nearest 16 of each point. Where all of them lie within the radius there may be more: then it
+compares one point of each group with all such points, which joins groups that belong together, and finds the nearest of
+each such point on the other side. Up to 32,768 points are compared with all; beyond, FAISS searches inverted lists,
+more and more of them until they give 99% of the pairs that an exhaustive comparison of a sample finds.
 """
 
 import logging
@@ -19,22 +19,22 @@ from secateur.scorers.geometry.vectors import Vectors
 log = logging.getLogger(__name__)
 
 NEAREST = 16
-"""Nearest points that each is asked for."""
+"""Nearest points to find for each."""
 
 EXHAUSTIVE = 1 << 15
-"""Points up to which all are compared with all."""
+"""Most points for comparing all with all."""
 
 PROBES = 16
-"""Inverted lists looked at in first."""
+"""Inverted lists of the first search."""
 
 LEAST_RECALL = 0.99
-"""Share of known pairs that must be found."""
+"""Share of known pairs that the search must find."""
 
 BLOCK = 1 << 13
-"""Points asked at once."""
+"""Points of one search."""
 
 WORK = 1 << 24
-"""Distances that are held at once."""
+"""Distances in memory at once."""
 
 Points = Float32[np.ndarray, "m d"]
 Rows = Int64[np.ndarray, " b"]
@@ -42,7 +42,7 @@ Near = tuple[Int64[np.ndarray, "b k"], Float32[np.ndarray, "b k"]]
 
 
 class Scale:
-    """Similarity of two points by their distance: 1 - distance / `whole`, or of unit vectors (None) the cosine."""
+    """Similarity of two points by their distance: 1 - distance / `whole`, or for None the cosine of unit vectors."""
 
     def __init__(self, whole: float | None) -> None:
         self.whole = whole
@@ -58,7 +58,7 @@ class Scale:
 
 
 class Index:
-    """Answers which of some points are nearest to others."""
+    """Search for the nearest among some of the points, the members."""
 
     def __init__(self, points: Points, members: Rows, seed: int) -> None:
         self.points, self.members = points, members
@@ -71,7 +71,7 @@ class Index:
             self.lists.nprobe = min(PROBES, self.lists.nlist)
 
     def nearest(self, rows: Rows, count: int) -> Near:
-        """The `count` members nearest to rows but for themselves (-1 where there are fewer), and their distances."""
+        """The `count` members nearest to each row without itself (-1 where there are fewer), and their distances."""
         import faiss
 
         count = min(count + 1, len(self.members))
@@ -88,7 +88,7 @@ class Index:
         return np.where(np.isfinite(distances), others, -1), distances
 
     def widen(self, rows: Rows, others: Rows) -> float:
-        """Look at twice the lists until enough of the pairs are found; the share that is."""
+        """Search twice the lists until it finds enough of the pairs; returns the share found."""
         while True:
             met = float((self.nearest(rows, NEAREST)[0] == others[:, None]).any(axis=1).mean()) if len(rows) else 1.0
             if self.lists is None or met >= LEAST_RECALL or self.lists.nprobe >= self.lists.nlist:
@@ -106,7 +106,7 @@ def join_near(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> float:
-    """Offer `found` the pairs of distinct points that are at most `radius` apart; the share found of `known` ones."""
+    """Offer `found` the pairs of points at most `radius` apart; returns the share of `known` pairs that it finds."""
     index = Index(points, np.arange(len(points)), seed)
     met = index.widen(*known)
     full: list[Rows] = [np.empty(0, np.int64)]
@@ -123,8 +123,8 @@ def join_near(
 
 
 def settle_crowded(points: Points, radius: float, found: Found, crowded: Rows, scale: Scale, seed: int) -> None:
-    """What the nearest few of points that have many others within the radius do not say: their group, and partners on
-    the other side."""
+    """Find groups, and partners on the other side, for points with many others within the radius, whose nearest few do
+    not show these."""
     if len(crowded):
         log.info("%s points have many others within the radius", len(crowded))
         join_groups(points, radius, found, crowded)
@@ -164,7 +164,7 @@ def within(points: Points, rows: Rows, others: Int64[np.ndarray, " s"], radius: 
 
 
 def look_across(points: Points, radius: float, found: Found, crowded: Rows, scale: Scale, seed: int) -> None:
-    """Offer each crowded point the nearest on the other side, and in each further part."""
+    """Offer each crowded point the nearest one on the other side, and in each further part."""
     for own, side in found.contents.sides:
         rows, members = crowded[own[crowded]], np.flatnonzero(side)
         if len(rows) == 0 or len(members) == 0:

@@ -1,8 +1,8 @@
 """Copies among pictures: equal pixels, and near ones that were re-encoded, resized, brightened or cropped by some 5%.
 
-Two pictures are as similar as the cosine of the most similar views of them, one whole and the other cropped somewhere.
-The threshold follows from pictures flipped left to right, which look like the data and are nobody's copies; a picture
-that is its own mirror image does not count. Not imagehash's 64 bits: docs/audit-copies.md says what those find.
+The similarity of two pictures is the cosine of their most similar views, one whole and the other cropped somewhere. The
+threshold follows from pictures flipped left to right, which look like the data and are no copies; a picture that is its
+own mirror image does not count. docs/audit-copies.md has a comparison with imagehash's 64 bits.
 """
 
 from collections.abc import Iterable
@@ -21,20 +21,20 @@ from secateur.scorers.geometry.neighbours import inverted_lists
 from secateur.scorers.geometry.vectors import Vectors
 
 SAMPLE = 4096
-"""Pictures that the threshold follows from."""
+"""Pictures in the sample for the threshold."""
 
 RATE, WRONG = 0.0025, 0.05
-"""As in `thresholds`, but lower: a picture is met by its own views and by those of others, a flipped one by its own;
-and what is its own mirror image, and does not count, is often what looks most like others."""
+"""As in `thresholds`, but lower: pictures are compared by the views of both, flipped ones by their own alone; and
+pictures that are their own mirror image, which do not count, are often those most like others."""
 
 COARSE = 64
-"""Principal components by which candidates are looked for."""
+"""Principal components in the search for candidates."""
 
 NEAREST = 8
-"""Candidates by each view."""
+"""Candidates for each view."""
 
 BLOCK = 256
-"""Pictures whose views are held at once."""
+"""Pictures whose views are in memory at once."""
 
 
 def picture_copies(
@@ -48,7 +48,7 @@ def picture_copies(
     """Copies by the look of pictures and, where `vectors` `[n, d]` are given, by embeddings: one result each.
 
     Pictures are uint8 arrays `[h, w]` or `[h, w, c]` or PIL images of any sizes, read once and one by one, or their
-    thumbnails. Memory is some 4 kB a picture. Raises ValueError for parts that do not fit and for other pictures.
+    thumbnails. Memory is about 4 kB per picture. Raises ValueError for parts that do not fit and for other pictures.
     """
     small = pictures if isinstance(pictures, Thumbnails) else thumbnails(pictures)
     check_parts(part, len(small), "pictures")
@@ -78,7 +78,7 @@ def picture_copies(
 
 
 class Gallery:
-    """Distinct pictures, by whose look others are found."""
+    """Distinct pictures, with a search by their look."""
 
     def __init__(self, pixels: UInt8[np.ndarray, "m side side c"], seed: int) -> None:
         self.pixels, self.seed = pixels, seed
@@ -141,7 +141,7 @@ class Gallery:
         return result.clip(-1, 1)
 
     def threshold(self) -> tuple[Threshold, tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]]:
-        """The similarity that pictures which cannot be copies seldom reach, and sampled pictures with their copies."""
+        """The similarity that flipped pictures seldom reach, and sampled pictures with their copies."""
         none = np.empty(0, np.int64)
         if self.look is None:
             return Threshold(ABOVE, f"equal rows alone: {len(self)} distinct pictures are too few"), (none, none)
@@ -164,7 +164,7 @@ class Gallery:
         return limit, (rows[copies], nearest[copies])
 
     def widen(self, rows: Int64[np.ndarray, " k"], others: Int64[np.ndarray, " k"]) -> float:
-        """Look at twice the lists until enough of the pairs are found; the share that is."""
+        """Search twice the lists until it finds enough of the pairs; returns the share found."""
         while True:
             hits = [
                 (

@@ -1,8 +1,8 @@
 """Copies among rows of numbers, by a distance whose threshold follows from mirrored rows, which cannot be copies.
 
-A row is mirrored at the mean of its 20 nearest others: the image lies where rows of the data lie, as far from them as
-they are from each other, yet it is nobody's copy. A row whose 10 nearest others are copies of it does not count: its
-image would be one more.
+A row is mirrored at the mean of its 20 nearest others: the image lies among rows of the data, as far from them as they
+are from each other, yet it is no copy. A row whose 10 nearest others are its copies does not count: its image would be
+one more.
 """
 
 import numpy as np
@@ -15,13 +15,13 @@ from secateur.scorers.copies.near_points import Points, Rows, Scale, join_near
 from secateur.scorers.copies.thresholds import ABOVE, Collisions, Threshold, threshold
 
 SAMPLE = 4096
-"""Rows that the threshold follows from."""
+"""Rows in the sample for the threshold."""
 
 AROUND = 20
 """Nearest others at whose mean a row is mirrored."""
 
 FEWEST = 2 * (AROUND + 2)
-"""Distinct rows below which nothing can be said of the usual distances: then equal rows alone are copies."""
+"""Fewest distinct rows for an estimate of the usual distances: below, only equal rows are copies."""
 
 
 def vector_copies(
@@ -32,10 +32,11 @@ def vector_copies(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Copies:
-    """Copies by the cosine of vectors, float16 or float32 `[n, d]`; rows of zeros are copies of each other alone,
-    and rows that are not `given`, bool `[n]`, nobody's.
+    """Copies by the cosine of vectors, float16 or float32 `[n, d]`; rows of zeros are copies of each other alone, and
+    rows that are not `given`, bool `[n]`, are none.
 
-    Holds one float32 copy of the vectors. Raises ValueError for parts that do not fit and for rows that are not finite.
+    Memory holds one float32 copy of the vectors. Raises ValueError for parts that do not fit and for rows that are not
+    finite.
     """
     check_parts(part, len(vectors), "vectors")
     refuse_unfinite(vectors, "vectors")
@@ -50,9 +51,9 @@ def table_copies(
 ) -> list[Copies]:
     """Copies by standardised distance; a list of one.
 
-    Each column is brought to mean 0 and deviation 1 over all rows (constant ones are left out). Similarity is 1 less
-    the distance of two rows as a share of √(2·columns), what two unrelated rows are apart. NaN is a value of its own:
-    it equals NaN and is as far from a number as two unrelated numbers are. Holds two float32 copies of the numbers.
+    Columns are standardised to mean 0 and deviation 1 over all rows (constant ones are left out). Similarity is 1 minus
+    the distance of two rows divided by √(2·columns), the distance of unrelated rows. NaN is a value of its own: it
+    equals NaN and is as far from a number as two unrelated numbers are. Memory holds two float32 copies of the numbers.
     Raises ValueError for parts that do not fit and for infinite numbers.
     """
     check_parts(part, len(numbers), "rows")
@@ -107,8 +108,8 @@ def mirrored_threshold(points: Points, scale: Scale, seed: int) -> tuple[Thresho
 def mirrored_at(
     rows: Float32[np.ndarray, "s d"], means: Float32[np.ndarray, "s d"], *, on_sphere: bool
 ) -> Float32[np.ndarray, "s d"]:
-    """Rows mirrored at means; unit vectors at the direction of the mean, to which the angle stays as it was. Mirrored
-    at the mean itself, which lies within the sphere, and brought back to it, they would come nearer to all others."""
+    """Rows mirrored at means; unit vectors at the direction of the mean, which keeps the angle. Mirroring at the mean
+    itself, which lies within the sphere, and projecting back would bring them nearer to all others."""
     if not on_sphere:
         return np.asarray(2 * means - rows, np.float32)
     means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-30))
@@ -118,7 +119,7 @@ def mirrored_at(
 def around(
     points: Points, queries: Float32[np.ndarray, "q d"], left_out: Int64[np.ndarray, " q"], count: int
 ) -> tuple[Int64[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
-    """The `count` points nearest to each query but for the one left out of it, nearest first, by comparing all."""
+    """The `count` points nearest to each query, without the one left out for it, nearest first, by comparing all."""
     import faiss
 
     spare = min(len(points), count + 5)
@@ -133,7 +134,7 @@ def around(
 
 
 def standardised(numbers: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n e"]:
-    """Columns of mean 0 and deviation 1 without those that are constant; a column of 0 and √2 more where NaN occurs."""
+    """Columns of mean 0 and deviation 1 without constant ones; a further column of 0 and √2 for each with NaN."""
     columns = []
     for column in numbers.T:
         missing = np.isnan(column)

@@ -1,8 +1,8 @@
-"""Pairs of sets that may be alike: those that agree in a band of weighted MinHash, found by sorting, band after band.
+"""Candidate pairs of similar sets: those that agree in a band of weighted MinHash, found by sorting, band after band.
 
-The least of numbers drawn for the n-grams of a set, each an exponential variable divided by the n-gram's weight, is the
-same for two sets with the probability that their weighted Jaccard similarity is (Ioffe, ICDM 2010, for weights of
-n-grams alone). Rare n-grams weigh more, log(1 + texts / texts that have it), or sets would meet in stop words.
+A MinHash is the least of the numbers drawn for the n-grams of a set, each an exponential variable divided by the
+n-gram's weight. Two sets share it with a probability equal to their weighted Jaccard similarity (Ioffe, ICDM 2010, for
+weights of n-grams alone). Rare n-grams weigh more, log(1 + texts / texts that have it), or stop words would decide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from secateur.scorers.copies.found import Sides
 from secateur.scorers.copies.word_sets import WordSets
 
 WINDOW = 32
-"""Sets after it in its bucket that each set is paired with; larger buckets are chained."""
+"""Sets behind each set in its bucket that form pairs with it; larger buckets are chained."""
 
 Pair = tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]
 
@@ -49,9 +49,8 @@ def meet(
 def candidates(keys: UInt64[np.ndarray, "b m"], band: int, sides: Sequence[Sides]) -> Iterator[Pair]:
     """Pairs that agree in a band and, as a rule, in none before it, at most as many at a time as there are sets.
 
-    A bucket of up to 33 sets gives all its pairs; of a larger one each set is paired with 32 others and with the
-    nearest before and after it of the other side, so that the number of pairs grows with that of sets, and of parts,
-    alone.
+    A bucket of up to 33 sets gives all its pairs. In a larger one each set is paired with 32 others and with the
+    nearest of the other side before and after it, so that the number of pairs grows only with those of sets and parts.
     """
     key = keys[band]
     order = np.argsort(key, kind="stable")

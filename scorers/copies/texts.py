@@ -15,26 +15,26 @@ from secateur.scorers.copies.thresholds import JUST, RATE, Collisions, Threshold
 from secateur.scorers.copies.word_sets import Words, WordSets, halves, word_sets, words_of
 
 SAMPLE = 2048
-"""Rows, and rows made of two, that the threshold follows from."""
+"""Rows, and rows made of two, in the sample for the threshold."""
 
 BAND = int(2 / RATE)
-"""Sampled texts of about one length from which on these have a threshold of their own: two of so many reach it."""
+"""Fewest sampled texts of about one length with a threshold of their own: at `RATE` two of so many reach it."""
 
 MATES = 4
-"""Most similar texts, one of which gives half of a row made within a template. Were it always the most similar, rows
-that have the same slot words would give both halves, and most of what is made would not count."""
+"""Number of most similar texts, one of which gives half of a row made within a template. If it were always the most
+similar, rows with the same slot words would give both halves, and most of the made rows would not count."""
 
 WORK = 1 << 33
-"""N-grams of other texts that sampled rows are compared with at most: about a minute; beyond, fewer are sampled."""
+"""Most n-grams of other texts to compare sampled rows with, about a minute; beyond, the sample is smaller."""
 
 DENSE = 1 << 23
-"""Similarities that are held at once."""
+"""Similarities in memory at once."""
 
 SCHEMES = ((3, 64), (2, 64), (2, 160))
 """MinHashes in a band, and bands, tried until enough of the copies of sampled rows are found."""
 
 LEAST_WORDS = 4
-"""Words of which each half has a pair."""
+"""Fewest words of a text whose halves both have a pair of words."""
 
 LEAST_RECALL = 0.99
 """Share of sampled rows whose most similar copy the search must find, or it searches more widely."""
@@ -50,9 +50,9 @@ def text_copies(
 ) -> list[Copies]:
     """Copies by words and pairs of words and, where `vectors` `[n, d]` are given, by embeddings: one result each.
 
-    Texts that differ in case, punctuation or spaces alone are equal; texts of fewer than four words are copies where
-    they are equal alone, since so few words meet by chance. A missing text is nobody's copy. Memory is some 100 bytes a
-    word and 1 kB a text. Raises ValueError for parts that do not fit.
+    Texts that differ in case, punctuation or spaces alone are equal; texts of fewer than four words are copies only
+    where they are equal, since so few words agree by chance. A missing text is no copy. Memory is about 100 bytes per
+    word and 1 kB per text. Raises ValueError for parts that do not fit.
     """
     check_parts(part, len(texts), "texts")
     words = words_of(texts)
@@ -93,10 +93,10 @@ def by_words(words: Words, contents: Contents, part: Parts, seed: int, progress:
 
 @dataclass(frozen=True)
 class Sample:
-    """Contents drawn, the content most similar to each, and rows made of two.
+    """Sampled contents, the content most similar to each, and rows made of two.
 
-    `mixed` are made of any two, and `bands` hold, for the contents of up to so many words, the similarities of those
-    drawn, rows made of any two of them, and rows made of one of them and one of those most like it."""
+    `mixed` are made of any two. `bands` hold, by the most words of a band, the similarities of its sampled contents,
+    rows made of any two of them, and rows made of one of them and one of those most like it."""
 
     rows: Int64[np.ndarray, " s"]
     nearest: Int64[np.ndarray, " s"]
@@ -120,7 +120,7 @@ class Sample:
 
 
 def sampled(words: Words, sets: WordSets, seed: int) -> Sample:
-    """What the threshold follows from, by exact comparison with every content that has a word."""
+    """The sample for the threshold, by exact comparison with every content of enough words."""
     usual = np.bincount(sets.codes, minlength=sets.features)
     usable = np.flatnonzero(words.lengths >= LEAST_WORDS)
     each = max(1.0, float((usual.astype(np.float64) ** 2).sum()) / max(len(usable), 1))
@@ -143,7 +143,7 @@ def sampled(words: Words, sets: WordSets, seed: int) -> Sample:
 
 
 def length_bands(lengths: Int64[np.ndarray, " s"]) -> list[int]:
-    """The most words in each band of texts of about one length, each of as few lengths as hold `BAND` of the texts."""
+    """The most words in each band of texts of about one length; a band has as few lengths as hold `BAND` texts."""
     most: list[int] = []
     held = 0
     for length, texts in zip(*np.unique(lengths, return_counts=True), strict=True):
@@ -169,7 +169,7 @@ def collisions(
 def nearest_sets(
     queries: WordSets, sets: WordSets, left_out: tuple[Int64[np.ndarray, " q"], ...]
 ) -> tuple[Int64[np.ndarray, " q"], Float32[np.ndarray, " q"]]:
-    """The most similar set of each of some, but for those `left_out` of it, by comparing all; -1 and 0 where none."""
+    """The set most similar to each query, without those `left_out` for it, by comparing all; -1 and 0 where none."""
     nearest, top = np.full(len(queries), -1, np.int64), np.zeros(len(queries), np.float32)
     for part, alike in similarities(queries, sets, left_out):
         nearest[part], top[part] = best_of(alike)
@@ -179,10 +179,9 @@ def nearest_sets(
 def mates_of(
     rows: Int64[np.ndarray, " s"], sets: WordSets, random: np.random.Generator
 ) -> tuple[Int64[np.ndarray, " s"], Float32[np.ndarray, " s"], Int64[np.ndarray, " s"]]:
-    """The set most similar to each of some and how much so, and one of the `MATES` most similar; -1 and 0 where none.
+    """The set most similar to each row, its similarity, and one of the `MATES` most similar; -1 and 0 where none.
 
-    Of sets as similar as each other any may be the latter: were it always the first, all rows of a template would have
-    one mate.
+    Chance breaks ties for the latter: if the first always won, all rows of a template would have one mate.
     """
     nearest, top = np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.float32)
     mates = nearest.copy()
@@ -200,7 +199,7 @@ def mates_of(
 
 
 def best_of(alike: Float32[np.ndarray, "q m"]) -> tuple[Int64[np.ndarray, " q"], Float32[np.ndarray, " q"]]:
-    """The first of the largest of each row, and how large; -1 and 0 where none is above 0."""
+    """The place of the first maximum of each row, and its value; -1 and 0 where none is above 0."""
     best = alike.argmax(axis=1)
     top = alike[np.arange(len(alike)), best]
     return np.where(top > 0, best, -1), top

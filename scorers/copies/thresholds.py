@@ -1,12 +1,12 @@
-"""From which similarity rows are copies: the rate at which rows that cannot be copies reach it.
+"""The similarity from which rows are copies, by the rate at which rows that cannot be copies reach it.
 
-Rows that cannot be copies are made here of halves of two rows apart: they have the vocabulary, the phrases and the
+Rows that cannot be copies are made of halves of two different rows: they have the vocabulary, the phrases and the
 lengths of the data, and at most half of any row. The threshold is the lowest that at most one in a hundred of them
-reaches and at which, by that rate, at most one row in four that are found is wrong; where a gap lies between it and the
-copies of the sample, its middle. Where most texts of about one length follow templates, halves of a text and of one
-much like it still look like a third: then those are the rows that cannot be copies, and every higher threshold must
-keep the rate too. That is judged for each length by itself: two words of slots are a quarter of a text of eight words,
-and nothing in one of two hundred.
+reaches and at which, by that rate, at most one found row in four is wrong; if there is a gap between it and the copies
+of the sample, it is the middle of the gap. Where most texts of about one length follow templates, halves of a text and
+of one much like it still look like a third. There these are the rows that cannot be copies, and every higher threshold
+must keep the rate too. Each length has its own threshold: two slot words are a quarter of a text of eight words, and
+negligible in one of two hundred.
 """
 
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 RATE, WRONG = 0.01, 0.25
-"""Share of rows that cannot be copies that may reach a threshold, and share of rows found that may be wrong by it."""
+"""Largest share of rows that cannot be copies to reach a threshold, and of found rows to be wrong by this rate."""
 
 JUST = 1e-6
-"""More than float32 rounds similarities by."""
+"""More than the rounding error of similarities in float32."""
 
 ENOUGH = 5
 """Sampled rows above a threshold from which on the gap below them counts."""
 
 ABOVE = 2.0
-"""A threshold that nothing but equality reaches."""
+"""A threshold above any similarity: only equal rows are copies."""
 
 
 @dataclass(frozen=True)
 class Collisions:
-    """Rows that cannot be copies, made of rows of the data: `reached`, float32 `[k]`, is the similarity of each to the
-    row most like it, but for those that it is made of; `parents`, float32 `[k]`, is the similarity of these. What is
-    made of copies is a copy: at a threshold that `parents` reaches, a row does not count."""
+    """Rows that cannot be copies, made of rows of the data, their parents. `reached`, float32 `[k]`, is the similarity
+    of each to the row most like it, without the parents; `parents`, float32 `[k]`, that of the parents to each other. A
+    row made of copies is a copy: at a threshold that `parents` reaches, it does not count."""
 
     reached: Float32[np.ndarray, " k"]
     parents: Float32[np.ndarray, " k"]
@@ -39,7 +39,7 @@ class Collisions:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Similarity from which rows are copies, and why."""
+    """Similarity from which rows are copies, and the reason."""
 
     value: float
     reason: str
@@ -55,8 +55,8 @@ def threshold(
 ) -> Threshold:
     """The threshold for data whose sampled rows have `top`, float32 `[s]`, as similarity to the row most like each.
 
-    `apart` are rows that cannot be copies, `made` says how for people. Above 1, so that equal rows alone are copies,
-    where no threshold up to 1 keeps the rate.
+    `apart` are rows that cannot be copies, `made` names them in the reason. The value is above 1, so that only equal
+    rows are copies, where no threshold up to 1 keeps the rate.
     """
     levels = levels_of(top, apart)
     rates, counted = collision_rates(levels, apart)
@@ -72,8 +72,8 @@ def within_templates(
     """The threshold for rows of about one length where most of them follow templates; None where they do not.
 
     `top` and `apart` are as for `threshold`, but of these rows alone; `alike` are made of halves of a row and of one
-    among those most like it. Most rows follow templates where more than half of these still look like a third row, at
-    the similarity from which rows would be copies by `apart`.
+    among those most like it. Most rows follow templates if more than half of `alike` reach, with a third row, the
+    threshold by `apart`.
     """
     reaching = int((alike.reached >= threshold(top, apart).value).sum())
     if reaching * 2 <= len(alike.reached):
@@ -87,20 +87,20 @@ def within_templates(
 
 
 def levels_of(top: Float32[np.ndarray, " s"], collisions: Collisions) -> Float64[np.ndarray, " l"]:
-    """Thresholds at which a rate changes: similarities that occur, and what is just above a collision."""
+    """Thresholds at which a rate changes: similarities that occur, and numbers just above a collision."""
     reached = collisions.reached.astype(np.float64)
     levels = np.unique(np.concatenate([top.astype(np.float64), reached, reached + JUST]))
     return levels[(levels > 0) & (levels <= 1)]
 
 
 def into_gap(value: float, top: Float32[np.ndarray, " s"]) -> float:
-    """The middle between a threshold and the least similar row above it, where there are enough to speak of a gap."""
+    """The middle between a threshold and the least similar row above it, if `ENOUGH` rows are above; else the value."""
     above = top[top >= value]
     return (value + float(above.min())) / 2 if len(above) >= ENOUGH else value
 
 
 def in_words(value: float, top: Float32[np.ndarray, " s"], collisions: Collisions, made: str) -> str:
-    """The threshold for people."""
+    """The threshold in words."""
     level = np.array([value])
     start = f"similarity of {value:.3f} or more" if value <= 1 else "equal rows alone"
     return (
@@ -113,7 +113,7 @@ def in_words(value: float, top: Float32[np.ndarray, " s"], collisions: Collision
 def collision_rates(
     levels: Float64[np.ndarray, " l"], collisions: Collisions
 ) -> tuple[Float64[np.ndarray, " l"], Int64[np.ndarray, " l"]]:
-    """Share of rows made of two that reach each level, of those whose parents do not, and how many those are."""
+    """Share of made rows that reach each level, among those whose parents do not, and the number of the latter."""
     counted = np.searchsorted(np.sort(collisions.parents), levels, side="left")
     # Counted and reaching: parents < level <= reached.
     spans = collisions.reached > collisions.parents

@@ -1,9 +1,9 @@
-"""Pictures of any size as thumbnails, and what a thumbnail looks like whole and cropped: whitened vectors.
+"""Thumbnails of pictures of any size, and their views, whole and cropped, as whitened vectors.
 
-A crop is a linear map of the pixels, so that all crops of many thumbnails are two matrix products. Each view is brought
-to mean 0 and length 1, which takes brightness and contrast away, and whitened by the principal components of the data:
-what most pictures share, such as a pale object on black, then counts little (as SSCD does it, Pizzi et al., CVPR 2022).
-Components that hardly vary but for what JPEG does to them count as little as JPEG leaves of them.
+A crop is a linear map of the pixels, so that all crops of many thumbnails are two matrix products. Views are normalised
+to mean 0 and length 1, which removes brightness and contrast, and whitened by the principal components of the data:
+features that most pictures share, such as a pale object on black, then count little (as in SSCD, Pizzi et al., CVPR
+2022). A component counts less the more of its variance is JPEG's error.
 """
 
 import hashlib
@@ -32,22 +32,22 @@ VIEWS = 2 + PLACES**2
 """The whole, the middle without the crop's share on each side, and crops at all places."""
 
 ASKED = (0, 1, 2, 6, 14, 22, 26)
-"""Views by which candidates are looked for: the whole, the middle, and crops at the corners and in the middle."""
+"""Views in the search for candidates: the whole, the middle, and crops at the corners and in the middle."""
 
 COMPONENTS = 128
-"""Principal components that are kept."""
+"""Most principal components."""
 
 FITTED = 20_000
-"""Pictures that these are computed from."""
+"""Most pictures in the computation of these."""
 
 ENCODED, QUALITY = 512, 75
-"""Pictures that are brought through JPEG to see what it changes, and its quality."""
+"""Pictures encoded as JPEG to measure its changes, and the quality of JPEG."""
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Pictures brought to 32 x 32 pixels, uint8 `[n, 32, 32, c]` with c = 1 (grey) or 3, and hashes of their pixels as
-    they were."""
+    """Pictures resized to 32 x 32 pixels, uint8 `[n, 32, 32, c]` with c = 1 (grey) or 3, and hashes of their original
+    pixels."""
 
     pixels: UInt8[np.ndarray, "n side side c"]
     keys: UInt64[np.ndarray, " n"]
@@ -61,7 +61,7 @@ class Thumbnails:
 
 
 def thumbnails(pictures: "Shaped[np.ndarray, 'n h w *c'] | Iterable[Any]") -> Thumbnails:
-    """Thumbnails of uint8 arrays `[h, w]` or `[h, w, c]` or PIL images, one by one: 3 kB are kept of each.
+    """Thumbnails of uint8 arrays `[h, w]` or `[h, w, c]` or PIL images, one by one; keeps 3 kB of each.
 
     Raises ValueError that names the row of a picture of another form.
     """
@@ -87,7 +87,7 @@ def pixel_key(image: "Image.Image") -> int:
 
 
 def as_image(picture: Any, row: int) -> "Image.Image":
-    """A picture as PIL's, grey or RGB."""
+    """A picture as a PIL image, grey or RGB."""
     from PIL import Image
 
     if isinstance(picture, np.ndarray):
@@ -106,7 +106,7 @@ def as_image(picture: Any, row: int) -> "Image.Image":
 
 @cache
 def crop_map(start: float, stop: float) -> Float32[np.ndarray, "small side"]:
-    """What bicubic resizing of a stretch of a side, in shares of it, does to a line of pixels."""
+    """Matrix by which bicubic resizing of a stretch of a side, in shares of it, maps a line of pixels."""
     from PIL import Image
 
     eye = Image.fromarray(np.eye(SIDE, dtype=np.float32))
@@ -134,7 +134,7 @@ def raw_views(pixels: UInt8[np.ndarray, "b side side c"]) -> Float32[np.ndarray,
 
 @dataclass(frozen=True)
 class Look:
-    """The mean of the views of whole pictures and the map that whitens what differs from it."""
+    """The mean of the views of whole pictures, and the map that whitens deviations from it."""
 
     mean: Float32[np.ndarray, " e"]
     whitening: Float32[np.ndarray, "e d"]
@@ -167,7 +167,7 @@ def look_of(pixels: UInt8[np.ndarray, "n side side c"]) -> Look:
 def changed_by_jpeg(
     pixels: UInt8[np.ndarray, "n side side c"], vectors: Float64[np.ndarray, "e d"]
 ) -> Float64[np.ndarray, " d"]:
-    """Mean square of what JPEG changes in each component of whole views."""
+    """Mean squared change by JPEG in each component of whole views."""
     from PIL import Image
 
     encoded = np.empty_like(pixels)
@@ -179,5 +179,5 @@ def changed_by_jpeg(
 
 
 def whole_views(pixels: UInt8[np.ndarray, "b side side c"]) -> Float32[np.ndarray, "b e"]:
-    """The first of the views."""
+    """The views of whole thumbnails."""
     return raw_views(pixels)[:, 0]

@@ -1,7 +1,7 @@
-"""Texts as sets of words and pairs of words that follow each other, compared by their exact Jaccard similarity.
+"""Texts as sets of words and pairs of consecutive words, compared by their exact Jaccard similarity.
 
-Sets of one and two words suit texts of any length: one word changed among eight leaves 12 of 18, while 5-grams of words
-leave nothing. In scripts that put no spaces between words each character counts as a word.
+Sets of one and two words suit texts of any length: after a change of one word among eight, sets share 12 of 18 entries,
+while 5-grams share none. In scripts without spaces between words each character counts as a word.
 """
 
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ WORD = (
     r"|[\w&&[^\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+"
 )
 BLOCK = 1 << 16
-"""Texts that are taken apart at once."""
+"""Texts split into words at once."""
 
 PAIRS = 1 << 18
-"""Pairs that are compared at once."""
+"""Pairs compared at once."""
 
 
 def gathered(
     begin: Int64[np.ndarray, " k"], lengths: Int64[np.ndarray, " k"]
 ) -> tuple[Int64[np.ndarray, " t"], Int64[np.ndarray, " k_plus_1"]]:
-    """Places of the elements of pieces that begin there and are so long, one piece after the other, and where each
-    piece begins among them."""
+    """Places of the elements of pieces with these beginnings and lengths, one piece after the other, and the start of
+    each piece among them."""
     starts = np.concatenate([[0], np.cumsum(lengths)])
     return np.repeat(begin - starts[:-1], lengths) + np.arange(starts[-1]), starts
 
@@ -51,7 +51,7 @@ class Words:
         return Words(self.hashes[places], starts, self.keys[rows])
 
     def kept(self, keep: Bool[np.ndarray, " n"]) -> "Words":
-        """The same texts, of which those that are not kept have no words."""
+        """The same texts, without words where they are not kept."""
         lengths = self.lengths
         starts = np.concatenate([[0], np.cumsum(np.where(keep, lengths, 0))])
         return Words(self.hashes[np.repeat(keep, lengths)], starts, self.keys)
@@ -89,7 +89,7 @@ def spelled(texts: pl.Series) -> pl.Series:
 
 
 def grams(words: UInt64[np.ndarray, " t"], length: int) -> UInt64[np.ndarray, " g"]:
-    """Hashes of `length` words that follow each other, one for each place where they can begin."""
+    """Hashes of `length` consecutive words, one for each place where they can begin."""
     count = max(0, len(words) - length + 1)
     total = np.full(count, length, np.uint64)
     for place in range(length):
@@ -105,7 +105,7 @@ class WordSets:
     codes: Int64[np.ndarray, " t"]
     starts: Int64[np.ndarray, " n_plus_1"]
     names: UInt64[np.ndarray, " f"]
-    """Hash of each n-gram; those of the set itself in rising order."""
+    """Hash of each n-gram; those of the set itself in ascending order."""
 
     @property
     def features(self) -> int:
@@ -122,7 +122,7 @@ class WordSets:
 
     @cached_property
     def matrix(self) -> "csr_array":
-        """Rows of ones at the n-grams that a text has."""
+        """A row for each text, with ones at its n-grams."""
         from scipy.sparse import csr_array
 
         small = np.int32 if max(len(self.codes), self.features) < 2**31 else np.int64
@@ -146,9 +146,9 @@ class WordSets:
 
 
 def word_sets(words: Words, names: UInt64[np.ndarray, " f"] | None = None) -> WordSets:
-    """Sets of the single words and pairs of words of texts. Holds some 50 bytes a word for a while.
+    """Sets of the single words and pairs of words of texts. Needs about 50 bytes per word for a while.
 
-    With `names` the n-grams are numbered by their places among these, and those that are not there after them.
+    With `names` n-grams are numbered by their places among these, and others behind them.
     """
     owner = np.repeat(np.arange(len(words.keys)), words.lengths)
     inside = owner[:-1] == owner[1:]

@@ -5,8 +5,8 @@ symmetric, so a search of a set in itself multiplies each pair of tiles once and
 of both. Candidates come out in float32 and unsorted: their caller compares the original rows (`Vectors.distances`).
 K-selection after Johnson et al., "Billion-scale similarity search with GPUs", IEEE Big Data 2019.
 
-Core-seconds of `faiss.knn` 1.15.1 by those of `self_search`, k = 10, normal float32 rows, two cores of an AMD EPYC that
-other work shared, the least of five runs in turn (of two for 50,000 rows), by `benchmarks/knn.py --grid`:
+Core-seconds of `faiss.knn` 1.15.1 divided by those of `self_search`, k = 10, normal float32 rows, two cores of an AMD
+EPYC shared with other work, the least of five runs in turn (of two for 50,000 rows), by `benchmarks/knn.py --grid`:
 
 | rows | 32 dimensions | 128 | 512 |
 | ---: | ---: | ---: | ---: |
@@ -33,7 +33,7 @@ TILE = 1024
 """Rows and columns of one tile: 4 MB of similarities, small enough for a cache, large enough for a fast product."""
 
 GPU_LIMIT = 2048
-"""Neighbours that FAISS selects on a GPU at most."""
+"""Most neighbours that FAISS selects on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Heaps:
         self.heaps.heapify()
 
     def offer(self, tile: Float32[np.ndarray, "r c"], rows: int, columns: int) -> None:
-        """Similarities of rows from `rows` on to columns from `columns` on, contiguous."""
+        """Take similarities of rows from `rows` on to columns from `columns` on, contiguous."""
         self.heaps.addn(tile.shape[1], self.pointer(tile), columns, rows, tile.shape[0])
 
     def offer_columns(self, tile: Float32[np.ndarray, "r c"], rows: int, columns: int) -> None:
-        """The same tile seen from its columns: each column is a row of the data, each row a candidate for it."""
+        """Take the same tile by its columns: each column is a row of the data, each row a candidate for it."""
         roots = self.similarities[columns : columns + tile.shape[1], 0].copy()
         if np.isneginf(roots).any():
             self.offer(np.ascontiguousarray(tile.T), columns, rows)
@@ -89,8 +89,8 @@ class Heaps:
 def self_search(vectors: Vectors, count: int, *, workspace: int = WORKSPACE) -> Candidates:
     """The `count` most similar other rows of every row; a row is never its own candidate.
 
-    Holds two panels of prepared rows of `workspace` bytes each, whatever their number; `count` is below the rows.
-    Every core multiplies its own tiles: one product spread over cores would wait for the selection between two.
+    Memory holds two panels of prepared rows of `workspace` bytes each, whatever the number of rows, which exceeds
+    `count`. Every core multiplies its own tiles: one product spread over cores would wait for each selection.
     """
     import faiss
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -145,7 +145,7 @@ class PanelPair:
                 yield i * TILE, (i + diagonal) * TILE
 
     def run(self) -> None:
-        """Take tiles until none is left; what every core does at once."""
+        """Take tiles until none is left; every core does this at once."""
         buffer = np.empty(TILE * TILE, np.float32)
         while True:
             with self.turn:
@@ -194,7 +194,7 @@ def search(
 ) -> Candidates:
     """The `count` rows most similar to each of some rows, among the rows `database` (all rows where None).
 
-    A query that lies in the database finds itself too. On a GPU where FAISS has one and `count` is at most 2048.
+    A query that lies in the database finds itself too. Runs on a GPU if FAISS has one and `count` is at most 2048.
     """
     import faiss
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUNDING = 8 * 2.0**-23
-"""What float32 may round a squared distance by, as a share of the square of the longest side that enters it."""
+"""Largest rounding error of a squared distance in float32, as a share of the square of the longest side in it."""
 
 EXAMINED = 1024
-"""Equally near samples that a tie is decided among at least; of more, only the lowest indices count."""
+"""Least number of equally near samples that decide a tie; beyond it only the lowest indices count."""
 
 QUERIES = 4096
 """Queries of one rectangular search."""
@@ -51,7 +51,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Search:
-    """What a graph is searched by: see `nearest_neighbours`."""
+    """Settings of the search for a graph: see `nearest_neighbours`."""
 
     count: int
     engine: Engine
@@ -93,7 +93,7 @@ def nearest_neighbours(
 
 
 def check_enough(samples: int, count: int, labels: Int64[np.ndarray, " n"] | None) -> None:
-    """Raise ValueError where someone has fewer than `count` others."""
+    """Raise ValueError where a sample has fewer than `count` others."""
     if labels is None:
         if samples <= count:
             raise ValueError(
@@ -127,7 +127,7 @@ def choose_engine(
         return replace(cost, memory=cost.memory + copied)
 
     cost = cost_of("ivf" if engine == "ivf" else "exact")
-    # A GPU multiplies at rates that the estimate knows nothing of: there exact stays exact.
+    # The estimate does not know the rate of a GPU: there exact stays exact.
     if engine == "auto" and cost.seconds > limit and not on_gpu(candidate_count(count) + 1):
         log.info("%s: longer than %s s, so inverted lists are used instead", cost, limit)
         cost = cost_of("ivf")
@@ -167,7 +167,7 @@ def refine(
     """The `count` nearest of the candidates by distance and then index, and those distances.
 
     A row whose last candidate is, up to rounding, as near as its last neighbour may have lost an equally near one of
-    lower index: such rows look at everybody again.
+    lower index: such rows are compared with all samples again.
     """
     indices = np.empty((vectors.samples, count), np.int64)
     distances = np.empty((vectors.samples, count), np.float32)
@@ -211,7 +211,7 @@ def settle_ties(
     reach: Float64[np.ndarray, " b"],
     count: int,
 ) -> tuple[Int64[np.ndarray, "b k"], Float32[np.ndarray, "b k"]]:
-    """Neighbours of rows that more samples are equally near to than there were candidates."""
+    """Neighbours of rows with more equally near samples than candidates."""
     indices = np.empty((len(rows), count), np.int64)
     settled = np.empty((len(rows), count), np.float32)
     step = 256
@@ -232,7 +232,7 @@ def everybody_within(
     reach: Float64[np.ndarray, " b"],
     count: int,
 ) -> list[Int64[np.ndarray, " m"]]:
-    """Others within the radius of each row, by index; once `count` are found, no more than `EXAMINED` are looked at.
+    """Others within the radius of each row, by index; once `count` are found, it examines no more than `EXAMINED`.
 
     At radius 0, among exact duplicates, none are needed beyond the first `count`.
     """

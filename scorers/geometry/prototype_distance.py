@@ -23,7 +23,7 @@ def prototype_distance(
 ) -> Scores:
     """Distance (Euclidean, or 1 - cosine) of each sample to the median or mean of its class in every dimension.
 
-    For cosine the rows are normalised before the prototype is taken. One class is in memory at a time. Raises
+    For cosine the prototype is that of the normalised rows. One class is in memory at a time. Raises
     ValueError for NaN, infinite or (cosine) zero rows, and for a class whose prototype is zero under cosine.
 
     >>> prototype_distance(np.float32([[0], [1], [5], [9]]), np.int64([0, 0, 0, 1]))

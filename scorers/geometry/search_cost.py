@@ -1,7 +1,7 @@
-"""What a nearest-neighbour search will cost here, said before it starts, and refused where it would not fit.
+"""Estimated cost of a nearest-neighbour search before it starts, and an error where it does not fit into memory.
 
-Time follows from the rate at which this machine multiplies float32 matrices, measured once per process; memory from
-the sizes; what is free is read from the operating system, including the limit of a container.
+Time follows from the rate at which this machine multiplies float32 matrices, measured once per process; memory follows
+from the sizes. Free memory is that of the operating system, or of the limit of a container.
 """
 
 import timeit
@@ -81,12 +81,12 @@ def estimate(
 
 
 def candidate_count(neighbours: int) -> int:
-    """How many a float32 search must return so that rounding cannot cost one of the `neighbours` nearest."""
+    """Number of candidates of a float32 search such that rounding cannot cost one of the `neighbours` nearest."""
     return neighbours + 4 + neighbours // 8
 
 
 def lists_of(samples: int) -> int:
-    """Inverted lists for so many samples: 4·√n (the FAISS guidelines), and at least 39 training points for each."""
+    """Number of inverted lists for so many samples: 4·√n (FAISS guidelines), with at least 39 training points each."""
     return max(1, min(int(4 * samples**0.5), samples // 39))
 
 

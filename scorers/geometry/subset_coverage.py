@@ -1,4 +1,4 @@
-"""How well a subset covers the whole: distances of all samples to the nearest one that is kept."""
+"""Coverage of a data set by a subset: distances of all samples to the nearest kept one."""
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped
@@ -8,10 +8,10 @@ from secateur.scorers.geometry.neighbours import sorted_by_distance
 from secateur.scorers.geometry.vectors import Metric, Vectors
 
 QUERIES = 4096
-"""Samples looked up at once."""
+"""Samples of one search."""
 
 SPARE = 4
-"""Candidates beyond the nearest that rounding may shuffle."""
+"""Candidates beyond the nearest, since rounding may change their order."""
 
 
 def distance_to_kept(

@@ -1,4 +1,4 @@
-"""Embeddings as a search sees them: checked once, read by blocks, and compared without cancellation."""
+"""Embeddings for a search: checked once, read by blocks, and compared without cancellation."""
 
 from typing import Literal
 
@@ -10,10 +10,10 @@ from secateur.scorers.contract import rows_text
 Metric = Literal["euclidean", "cosine"]
 
 VIEW = "embeddings of one checkpoint (eval mode, not augmented)"
-"""What scorers of embeddings say they were computed on."""
+"""The view that scorers of embeddings declare."""
 
 BLOCK_BYTES = 1 << 21
-"""Bytes of float32 that a pass over rows reads at a time: what stays in a core's cache."""
+"""Bytes of float32 that a pass over rows reads at a time: they stay in a core's cache."""
 
 LONGEST = 1e18
 """Euclidean norm above which the squared distance of two rows may overflow float32."""
@@ -26,9 +26,8 @@ class Vectors:
     """Embeddings, float16 or float32 `[n, d]`, in memory or memory-mapped, and a metric.
 
     `prepared` rows are float32 and suit a matrix product: normalised for cosine; for euclidean centred on the mean,
-    which takes away most of the cancellation in |a|² + |b|² - 2ab, and scaled by a power of two, which takes away
-    overflow. `distances` subtracts the original rows instead and sums squares in float64,
-    64 at a time.
+    which removes most of the cancellation in |a|² + |b|² - 2ab, and scaled by a power of two, which prevents
+    overflow. `distances` subtracts the original rows instead and sums squares in float64, 64 at a time.
 
     Raises TypeError for another dtype and ValueError that names rows with NaN or infinity, of a norm
     above 1e18, or, for cosine, of zeros.
@@ -88,12 +87,12 @@ class Vectors:
         return block
 
     def _checked(self) -> Float32[np.ndarray, " n"]:
-        """Euclidean norm of each row, float32 `[n]`, once every row has proved usable."""
+        """Euclidean norm of each row, float32 `[n]`; raises ValueError for unusable rows."""
         norms = np.empty(self.samples, np.float32)
         for span in self.spans():
             with np.errstate(over="ignore", invalid="ignore"):
                 norms[span] = np.sqrt(squared_lengths(np.asarray(self.source[span]).astype(np.float32, copy=False)))
-        # A huge row overflows to infinity like an infinite one: look at the few suspects to tell them apart.
+        # A huge row overflows to infinity like an infinite one: a check of the few suspects tells them apart.
         suspects = np.flatnonzero(~(norms <= LONGEST))
         broken = np.array([not np.isfinite(self.source[row]).all() for row in suspects], bool)
         for fault, rows in (("NaN or infinite", suspects[broken]), (f"longer than {LONGEST:g}", suspects[~broken])):

@@ -18,5 +18,5 @@ from secateur.scorers.networks.output_change import Delta
     paper="Sun et al. 2024, Wanda, arXiv 2306.11695, section 3",
 )
 def delta_wanda(delta: Delta, norms: Num[np.ndarray, " columns"]) -> Float32[np.ndarray, "rows columns"]:
-    """|Δ| · ‖x‖₂, with the norm of each input over the samples that were looked at."""
+    """|Δ| · ‖x‖₂, with the norm of each input over the samples."""
     return np.asarray(np.abs(delta) * norms.astype(np.float32))

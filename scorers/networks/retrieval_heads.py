@@ -6,7 +6,7 @@ position that it attends to most lies inside the needle and holds the very token
 the share of the needle's tokens that it copied, each counted once as in the paper, or every step of copying over the
 needle's tokens, as in the authors' code; over runs it is the mean over those that succeeded.
 
-The needle's place is known exactly, from the tokenizer's character offsets; of attention only the last row is kept.
+The tokenizer's character offsets give the exact place of the needle; of attention, memory holds only the last row.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from secateur.scorers.lazy import nn, torch
 
 HeadScores = Float32[np.ndarray, "layers heads"]
 Masking = Callable[[], AbstractContextManager[None]]
-"""Enters a block inside which the model is another, such as one with heads masked."""
+"""Makes a context in which the model is changed, such as by masked heads."""
 Counting = Literal["once", "steps"]
 """Whether a token that a head copies several times counts once (the paper) or at every step (the authors' code)."""
 SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 AIMS = 8
-"""Times that a prompt is cut anew until it has the length asked for."""
+"""Most attempts to cut a prompt to the wanted length."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class NeedlePrompt:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """One run: the prompt, the token ids written, and how much of the needle each head copied.
+    """One run: the prompt, the written token ids, and the part of the needle that each head copied.
 
     `copied` is the share of the needle's tokens, each once; `steps` the number of steps of copying over these tokens.
     """
@@ -80,7 +80,7 @@ class Task(NamedTuple):
 def place_needle(tokenizer: Any, task: Task, *, length: int, depth: float, chat: bool = False) -> NeedlePrompt:
     """A prompt of `length` tokens with the needle after the sentence that ends at or before `depth` in 0 … 1.
 
-    Where tokens merge so that no cut of the haystack gives this length, it has a few less or more. `chat` wraps it in
+    Where tokens merge so that no cut of the haystack gives this length, it has a few more or fewer. `chat` wraps it in
     the tokenizer's chat template. Raises ValueError for a tokenizer without character offsets, a haystack too short for
     the length, a length too short for the question, and a needle that the haystack holds.
     """
@@ -136,9 +136,9 @@ def rendered(tokenizer: Any, context: str, question: str, chat: bool) -> str:
 
 
 def ids_and_offsets(tokenizer: Any, text: str, *, plain: bool) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of a text, and where in it each token stands; `plain` text gets the tokenizer's special tokens.
+    """Token ids of a text, and the span of each token in it; `plain` text gets the tokenizer's special tokens.
 
-    Only those in front: a model goes on with a text, not behind the end of one.
+    Only those in front: behind an end token a model would not continue the text.
     """
     coded = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, verbose=False)
     last = len(coded["input_ids"]) - (specials_behind(tokenizer, text) if plain else 0)
@@ -146,7 +146,7 @@ def ids_and_offsets(tokenizer: Any, text: str, *, plain: bool) -> tuple[list[int
 
 
 def specials_behind(tokenizer: Any, text: str) -> int:
-    """How many special tokens, such as `</s>` or `[SEP]`, a fast tokenizer adds behind a text that has tokens."""
+    """Number of special tokens, such as `</s>` or `[SEP]`, that a fast tokenizer adds behind a text with tokens."""
     added = tokenizer(text, return_special_tokens_mask=True, verbose=False)["special_tokens_mask"]
     return int(added[::-1].index(0))  # tokens of the text itself are 0 even where it spells a special one
 
@@ -161,10 +161,10 @@ def retrieve(
 ) -> list[Retrieval]:
     """Let a causal model of transformers answer each prompt greedily and watch its heads, one result per prompt.
 
-    Prompts of equal length go together. They are read with whatever attention the model was loaded with; while it
-    writes, attention is eager, since no other gives its weights, and the model is as before afterwards. It stops at the
-    end-of-text tokens of its generation configuration. Raises ValueError for a model in training mode, one that gives
-    no attention or logits that are NaN or infinite, and prompts that it has no positions or tokens for.
+    Prompts of equal length form batches. The model reads them with the attention that it was loaded with, and writes
+    with eager attention, since no other returns weights; it is unchanged afterwards. It stops at the end-of-text tokens
+    of its generation configuration. Raises ValueError for a model in training mode, one that returns no attention or
+    logits that are NaN or infinite, and prompts that exceed its positions or tokens.
     """
     check_model(model, prompts, new_tokens)
     results: dict[int, Retrieval] = {}
@@ -204,7 +204,7 @@ def check_model(model: nn.Module, prompts: Sequence[NeedlePrompt], new_tokens: i
 
 @contextmanager
 def eager_attention(model: Any) -> Iterator[None]:
-    """The model with attention written out, which alone returns its weights; as it was afterwards."""
+    """The model with eager attention, the only one that returns weights; restored afterwards."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -235,7 +235,7 @@ def retrieve_masked(
 
 
 def read(model: Any, tokens: Int64[torch.Tensor, "b length"]) -> Any:
-    """Keys and values of all tokens but the last, by whatever attention the model was loaded with."""
+    """Keys and values of all tokens but the last, by the attention that the model was loaded with."""
     last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     with torch.inference_mode():
         return model(input_ids=tokens[:, :-1], use_cache=True, **last_only).past_key_values
@@ -252,7 +252,7 @@ def write(
     with torch.inference_mode(), eager_attention(model):
         for step in range(new_tokens):
             out = model(input_ids=current, past_key_values=cache, use_cache=True, output_attentions=True)
-            highest, chosen = out.logits[:, -1].max(dim=-1)  # which is NaN where any logit is
+            highest, chosen = out.logits[:, -1].max(dim=-1)  # the maximum is NaN where any logit is
             finite_outputs(highest, "the logits behind the prompts", model=model)
             writing = writing & ~torch.isin(chosen, ends)
             watch.see(last_rows(model, out.attentions), chosen, writing, seen=tokens.shape[1] + step)
@@ -268,13 +268,13 @@ def write(
 
 
 def end_tokens(model: Any) -> list[int]:
-    """Tokens at which the model stops to write."""
+    """Tokens at which the model stops writing."""
     ends = getattr(model.generation_config, "eos_token_id", None)
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def last_rows(model: nn.Module, attentions: Any) -> list[torch.Tensor]:
-    """The last position's attention in every layer, `[b, heads, positions]` each; raises ValueError where none came."""
+    """The last position's attention in every layer, `[b, heads, positions]` each; raises ValueError without any."""
     rows = [each[:, :, -1] for each in attentions or () if each is not None]
     if not rows:
         raise ValueError(
@@ -286,7 +286,7 @@ def last_rows(model: nn.Module, attentions: Any) -> list[torch.Tensor]:
 
 
 class Watch:
-    """Which tokens of its needle each head has copied so far."""
+    """Record of the needle tokens that each head has copied so far."""
 
     def __init__(self, tokens: Int64[torch.Tensor, "b length"], prompts: Sequence[NeedlePrompt]) -> None:
         self.tokens = tokens
@@ -304,7 +304,7 @@ class Watch:
         *,
         seen: int,
     ) -> None:
-        """Take in a step: attention of each layer, the token written, and `seen`, how many tokens went before it."""
+        """Take in a step: attention of each layer, the written token, and `seen`, the number of tokens before it."""
         # A layer with a sliding window has the last positions only.
         top = torch.stack([row.argmax(dim=-1) + seen - row.shape[-1] for row in rows], dim=1)  # [b, layers, heads]
         prompt = self.tokens.shape[1]
@@ -336,7 +336,7 @@ class Watch:
 
 
 def words_recalled(written: str, needle: str) -> float:
-    """ROUGE-1 recall: share of the needle's words that were written, in any order, each as often as it was."""
+    """ROUGE-1 recall: share of the needle's words in the written text, in any order, repetitions counted."""
     wanted, given = (Counter(re.findall(r"\w+", text.lower())) for text in (needle, written))
     if not wanted:
         raise ValueError("the needle has no words")
@@ -358,9 +358,9 @@ def retrieval_heads(
 ) -> HeadScores:
     """Mean share copied per head over the runs whose recall is above `least`, float32 `[layers, heads]`.
 
-    `count` "once" counts each token of the needle once, as the paper writes, and stays within 0 … 1; "steps" counts
-    every step, as the authors' code does. Raises ValueError where no run succeeded: heads of a model that cannot do the
-    task have no retrieval score.
+    `count` "once" counts each token of the needle once, as in the paper, and stays within 0 … 1; "steps" counts every
+    step, as in the authors' code. Raises ValueError where no run succeeded: heads of a model that cannot do the task
+    have no retrieval score.
     """
     succeeded = [
         run.copied if count == "once" else run.steps

@@ -16,7 +16,7 @@ from secateur.scorers.networks.gradients import Groups, by_name, with_gradients
     paper="Lee et al. 2019, SNIP, arXiv 1810.02340, equation 5",
 )
 def snip(model: nn.Module, names: Sequence[str], batch: tuple[torch.Tensor, torch.Tensor]) -> Groups:
-    """|w · ∂L/∂w|: how much the cross-entropy feels a weight's mask.
+    """|w · ∂L/∂w|: sensitivity of the cross-entropy to a weight's mask.
 
     `batch` has inputs `[b, …]` as the network takes them and labels int64 `[b]`.
     """

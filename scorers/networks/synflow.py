@@ -30,9 +30,10 @@ def synflow(
 ) -> Groups:
     """|w| · ∂R/∂|w| of R, the sum of outputs for an input of ones, after the rounds of pruning that lead to `keep`.
 
-    Round r of `rounds` prunes to a share of `keep ** (r / rounds)` by what `choose` makes of scores and share, since
-    one round alone cuts off layers; these are the scores of the last, and weights that went before it score -1. `entry`
-    names the submodule that ones of `shape` are put into, without what standardises inputs; the whole model is "".
+    Round r of `rounds` prunes to a share of `keep ** (r / rounds)` by the masks that `choose` returns for scores and
+    share, since one round alone cuts off layers. The result has the scores of the last round; weights pruned before it
+    score -1. `entry` names the submodule that takes ones of `shape`, behind any standardisation of inputs; "" is the
+    whole model.
     """
     network = copy.deepcopy(model)
     masks: Mapping[str, np.ndarray] = {}

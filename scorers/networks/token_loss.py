@@ -22,9 +22,9 @@ ALWAYS = np.float32(1e6)
 def token_loss(
     margins: Float64[np.ndarray, " prompts"], protected: Bool[np.ndarray, " tokens"]
 ) -> Float32[np.ndarray, " tokens"]:
-    """Margin of the whole prompt less the margin without the token; protected tokens score above all others.
+    """Margin of the whole prompt minus the margin without the token; protected tokens score above all others.
 
     `margins` are of the whole prompt, then of the prompt without each of its tokens. A margin is finer than accuracy,
-    which most single tokens leave as it is.
+    which most single tokens do not change.
     """
     return np.where(protected, ALWAYS, (margins[0] - margins[1:]).astype(np.float32)).astype(np.float32)

@@ -16,8 +16,8 @@ class AccumulatedMargin(PresentationMean):
     """Probability of the label minus the highest other probability, averaged over all presentations of a sample.
 
     CCS sums where this averages: the same ranking when every sample is presented equally often, and a fair one
-    when not. Range [-1, 1]. `aum` is the variant of logits. Where samples have
-    several labels it is that of the label with the smallest (our derivation).
+    when not. Range [-1, 1]. `aum` is the variant of logits. For several labels it is the smallest margin of a label
+    (our derivation).
     """
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:

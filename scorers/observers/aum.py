@@ -15,9 +15,9 @@ from secateur.scorers.observers.averages import PresentationMean
 class Aum(PresentationMean):
     """Logit of the label minus the highest other logit, averaged over all presentations of a sample.
 
-    Mislabelled samples lie at the low end. `accumulated_margin` is the variant of probabilities. Where samples have
-    several labels it is the smallest over labels of the logit, negative where the label is not there: one wrong label
-    among many shows (our derivation).
+    Mislabelled samples lie at the low end. `accumulated_margin` is the variant of probabilities. For several labels it
+    is the smallest over labels of the logit, negated for absent labels, so that one wrong label among many shows (our
+    derivation).
 
     >>> aum = Aum(2, torch.device("cpu"))
     >>> ids, labels, losses = torch.tensor([0, 1]), torch.tensor([0, 0]), torch.zeros(2)

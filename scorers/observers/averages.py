@@ -12,12 +12,12 @@ from secateur.scorers.lazy import torch
 
 
 def mean_of_parts(values: torch.Tensor) -> torch.Tensor:
-    """One number per sample, `[b]`, of one per part of its target, `[b, k]`."""
+    """Mean over the parts of a target: one number per sample, `[b]`, from one per part, `[b, k]`."""
     return values.squeeze(1) if values.shape[1] == 1 else values.mean(dim=1)
 
 
 def chances_of(batch: TrainingBatch) -> torch.Tensor:
-    """Probability of each part of a target, float32 `[b, k]`; of a completion its token accuracy, `[b, 1]`."""
+    """Probability of each part of a target, float32 `[b, k]`; for a completion its token accuracy, `[b, 1]`."""
     return batch.target_probabilities if "target_probabilities" in batch.task.provides else batch.token_accuracy
 
 

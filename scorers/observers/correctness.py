@@ -15,7 +15,7 @@ from secateur.scorers.observers.averages import PresentationMean
 class Correctness(PresentationMean):
     """Share of a sample's presentations at which its label had the highest logit, or all of its labels were right.
 
-    Of a completion the share of its tokens that had the highest logit, averaged over presentations (our derivation).
+    For a completion the share of its tokens that had the highest logit, averaged over presentations (our derivation).
     """
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:

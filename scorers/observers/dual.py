@@ -22,9 +22,9 @@ class Dual(WindowMean):
     """(1 - mean) times standard deviation (`n - 1`) of the label's probability in a sliding window, averaged.
 
     Only windows within the first epochs count: 30 for CIFAR and 60 for ImageNet in the paper. The authors scale by a
-    constant 10, this does not. Where samples have several labels it is the mean over labels, and of completions
-    the share of tokens that have the highest logit takes the place of the probability (our derivations).
-    DUAL's beta sampling reads `mean_probability` beside it.
+    constant 10, this score does not. For several labels it is the mean over labels; for completions the share of tokens
+    that have the highest logit takes the place of the probability (our derivations). DUAL's beta sampling reads
+    `mean_probability` beside it.
     """
 
     def __init__(

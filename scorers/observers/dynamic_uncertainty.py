@@ -16,7 +16,7 @@ class DynamicUncertainty(WindowMean):
     """Standard deviation (`n - 1`) of the label's probability in a sliding window, averaged over all windows.
 
     The authors evaluate each sample once more, unaugmented, after its training forward pass, scale by a constant 10 and
-    leave out the last window; this watches the training forward pass itself, unscaled, and every full window. For
+    leave out the last window; this score reads the training forward pass itself, unscaled, and every full window. For
     numbers it follows the prediction in standard deviations of the targets, for several labels the probability of each;
     the score is then the mean over targets or labels. For completions it follows the share of tokens that have the
     highest logit (all our derivations).

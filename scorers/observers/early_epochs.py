@@ -1,12 +1,12 @@
-"""Scores that are ready before training is: only its first epochs count."""
+"""Scores of the first epochs alone, which are ready before training ends."""
 
 from secateur.scorers.contract import Observer, Scores, TrainingBatch, rows_text
 
 
 class FirstEpochs(Observer):
-    """Leaves out presentations after the first `epochs`, where that is not None: `presentations` counts those within.
+    """Ignores presentations after the first `epochs`, unless it is None; `presentations` counts those within.
 
-    Goes before the observer that it limits in a class's list of parents.
+    Name it before the observer that it limits in a class's list of parents.
     """
 
     epochs: int | None = None

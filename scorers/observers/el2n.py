@@ -23,7 +23,7 @@ class El2n(FirstEpochs, PresentationMean):
     The Data Diet paper averages checkpoints of several runs in evaluation mode; this is the training-view mean of one
     run, as the CCS paper computes it. For numbers it is the length of the residual in standard deviations of the
     targets, for several labels that of (sigmoid - label): in each case the gradient of the loss by the outputs. No
-    paper defines either; noise that differs between regions makes the former say how noisy a region is.
+    paper defines either; where noise differs between regions, the former measures the noise of a region.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from secateur.scorers.observers.averages import LatestPresentation
     high_means="more uncertain", reads=("probabilities",), paper="Coleman et al. 2020, Selection via Proxy, section 3"
 )
 class Entropy(LatestPresentation):
-    """Entropy of the softmax in nats, at a sample's latest presentation; the label is not looked at."""
+    """Entropy of the softmax in nats, at a sample's latest presentation, whatever the label."""
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
         surprise: torch.Tensor = torch.special.entr(batch.probabilities)

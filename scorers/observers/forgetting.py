@@ -17,18 +17,17 @@ class Forgetting(Observer):
     """How often a sample goes from correct at one presentation to wrong at its next.
 
     A sample that is never correct gets its number of presentations, as in the authors' code, or 0 with
-    `never_learned="zero"`, as CCS and DeepCore have it. `per="presentation"` divides by each sample's own number of
+    `never_learned="zero"`, as in CCS and DeepCore. `per="presentation"` divides by each sample's own number of
     presentations, for runs whose sampler shows some samples more often than others.
 
-    Several labels count as correct where all are. Of numbers none is correct, and no threshold is published: there a
-    sample counts as learned in an epoch where the length of its residual is at most the median of the epoch (our
-    derivation), and events are counted from epoch to epoch. A completion counts as learned in an epoch where its share
-    of tokens without the highest logit is at most the median of the epoch, by the same rule (ours, too: no published
-    event is one of tokens).
+    Several labels count as correct where all are. For numbers no threshold is published: a sample counts as learned in
+    an epoch where the length of its residual is at most the median of the epoch (our derivation), and events are
+    counted from epoch to epoch. A completion counts as learned in an epoch where its share of tokens without the
+    highest logit is at most the median of the epoch (also ours: no published event is one of tokens).
     """
 
     compares: ClassVar[int] = 2
-    """Presentations of a sample without which it says nothing of it."""
+    """Fewest presentations of a sample for a score."""
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class Forgetting(Observer):
         self.learned = torch.zeros(samples, dtype=torch.bool, device=device)
         self.events = torch.zeros(samples, dtype=torch.int64, device=device)
         self.broken = torch.zeros(samples, dtype=torch.bool, device=device)
-        # Of the epoch at hand, NaN for samples that it has not presented yet; of no sample where correct is defined.
+        # Of the current epoch, NaN for samples not presented yet; without entries where `correct` is defined.
         self.residuals = torch.zeros(0, dtype=torch.float32, device=device)
 
     def update(self, batch: TrainingBatch) -> None:
@@ -78,7 +77,7 @@ class Forgetting(Observer):
 
 
 def residuals_of(batch: TrainingBatch) -> torch.Tensor:
-    """How far samples are from what they should be where none is simply right, float32 `[b]`."""
+    """Distance of samples from their targets where `correct` is undefined, float32 `[b]`."""
     known = "error" in batch.task.provides
     far: torch.Tensor = torch.linalg.vector_norm(batch.error, dim=1) if known else 1 - batch.token_accuracy.squeeze(1)
     return far

@@ -10,8 +10,8 @@ from secateur.scorers.observers.averages import PresentationMean
 @observer(high_means="harder", reads=("losses",), paper="the loss that is trained on, averaged over the run")
 class Loss(PresentationMean):
     """The task's loss, averaged over all presentations of a sample: cross-entropy of the label in nats; for numbers,
-    half the squared residual or Huber's loss in standard deviations; of several labels, the mean of their binary
-    cross-entropies, which hides one wrong label among many (`aum` does not); of completions, the mean over tokens."""
+    half the squared residual or Huber's loss in standard deviations; for several labels, the mean of their binary
+    cross-entropies, which hides one wrong label among many (`aum` does not); for completions, the mean over tokens."""
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.losses

@@ -13,8 +13,8 @@ from secateur.scorers.observers.averages import LatestPresentation
     paper="margin sampling with labels; Pleiss et al. 2020, section 3, for one presentation",
 )
 class Margin(LatestPresentation):
-    """Probability of the label minus the highest other probability, at a sample's latest presentation; of
-    several labels, that of the label with the smallest (our derivation)."""
+    """Probability of the label minus the highest other probability, at a sample's latest presentation; for
+    several labels the smallest margin of a label (our derivation)."""
 
     def value(self, batch: TrainingBatch) -> torch.Tensor:
         return batch.probability_margin

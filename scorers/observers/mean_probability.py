@@ -21,8 +21,8 @@ from secateur.scorers.observers.early_epochs import FirstEpochs
 class MeanProbability(FirstEpochs, PresentationMean):
     """Probability of the label, averaged over a sample's presentations in the first epochs. Range [0, 1].
 
-    Where samples have several labels it is the mean over labels of the probability that each is as it is; of
-    completions it is the share of tokens that have the highest logit (our derivation).
+    For several labels it is the mean over labels of the probability that each has its given value; for completions it
+    is the share of tokens that have the highest logit (our derivation).
     The default counts the epochs that `dual` counts, for DUAL's beta sampling; None counts the whole run.
     """
 

@@ -42,7 +42,7 @@ class Tdds(FirstEpochs):
     ) -> None:
         super().__init__(samples, device)
         self.window, self.decay, self.epochs = window, decay, epochs
-        # How many classes there are shows in the first batch.
+        # The first batch shows the number of classes.
         self.latest = torch.zeros(samples, 0, dtype=torch.float32, device=device)
         self.changes = torch.zeros(samples, window - 1, dtype=torch.float32, device=device)
         self.average = torch.zeros(samples, dtype=torch.float64, device=device)

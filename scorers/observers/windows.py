@@ -1,9 +1,9 @@
-"""Sliding windows over a sample's own presentations, for scores that look at how a prediction moves.
+"""Sliding windows over a sample's own presentations, for scores of how a prediction moves.
 
-A window is `window` presentations of one sample in a row, whatever epochs they fall in, so that samples which a
-sampler shows less often are measured by the same rule. A ring of the latest values, float32 `[samples, k, window]`, is
-all that is kept, k being 1 but where a target has several parts: each presentation completes one window, whose value is
-added up and forgotten. The value of a sample is the mean over the parts of its target.
+A window is `window` consecutive presentations of one sample, in any epochs, so that the same rule holds for samples
+that a sampler shows less often. Memory holds only a ring of the latest values, float32 `[samples, k, window]`, where k
+is 1 unless a target has several parts: each presentation completes one window, and a sum takes its value. The value of
+a sample is the mean over the parts of its target.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Window = Annotated[int, Field(ge=2, description="presentations of a sample in a 
 class WindowMean(FirstEpochs):
     """Mean over all sliding windows of one value per window, of numbers that `followed` takes from a batch.
 
-    A sample with fewer presentations than a window has is measured by the one shorter window that it had. Without
-    `epochs` the whole run counts, else its first epochs; `presentations` are then those.
+    A sample with fewer presentations than a window is scored by its one shorter window. Without `epochs` the whole run
+    counts, else its first epochs with their `presentations`.
     """
 
     compares: ClassVar[int] = 2
-    """Presentations of a sample without which it says nothing of it."""
+    """Fewest presentations of a sample for a score."""
 
     def __init__(self, samples: int, device: torch.device, *, window: Window = 10) -> None:
         super().__init__(samples, device)
         self.window = window
-        # How many parts a target has shows in the first batch.
+        # The first batch shows the number of parts of a target.
         self.recent = torch.zeros(samples, 0, window, dtype=torch.float32, device=device)
         self.total = torch.zeros(samples, dtype=torch.float64, device=device)
 

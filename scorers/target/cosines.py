@@ -1,7 +1,6 @@
-"""Cosines of the rows of a pool to the rows of a target, block by block of the pool, and the rows that come first.
+"""Cosines of the rows of a pool to the rows of a target, block by block of the pool, and the most similar rows.
 
-Rows without direction are similar to nothing. Memory holds one block of cosines and the lists of the best: never pool x
-queries.
+Rows of zeros have cosine 0 to all. Memory holds one block of cosines and the lists of the best: never pool x queries.
 """
 
 from abc import ABC, abstractmethod
@@ -25,14 +24,14 @@ WORKSPACE = 1 << 26
 
 
 class Cosines(ABC):
-    """Cosines of `rows` of a pool to `queries` of a target, that are computed when they are asked for."""
+    """Cosines of `rows` of a pool to `queries` of a target, computed on demand."""
 
     rows: int
     queries: int
 
     @abstractmethod
     def blocks(self, step: int) -> Iterator[Float32[np.ndarray, "queries b"]]:
-        """Cosines of consecutive rows of the pool, `step` of them at once at most."""
+        """Cosines of consecutive rows of the pool, at most `step` of them at once."""
 
     @property
     def step(self) -> int:
@@ -40,7 +39,7 @@ class Cosines(ABC):
         return max(1, WORKSPACE // (4 * self.queries))
 
     def nearest(self, count: int) -> tuple[Int64[np.ndarray, "queries count"], Float32[np.ndarray, "queries count"]]:
-        """Rows of the pool by falling cosine to each query, and the cosines; equally similar ones by their row."""
+        """Rows of the pool by falling cosine to each query, and the cosines; ties go to the lower row."""
         heaps, start = Heaps(self.queries, min(count, self.rows)), 0
         for tile in self.blocks(self.step):
             heaps.offer(np.ascontiguousarray(tile, np.float32), 0, start)
@@ -48,7 +47,7 @@ class Cosines(ABC):
         return in_order(heaps.indices, heaps.similarities)
 
     def highest(self) -> Float32[np.ndarray, " n"]:
-        """Of each row of the pool its cosine to the query that it is most like."""
+        """The highest cosine of each row of the pool to a query."""
         return np.concatenate([tile.max(axis=0) for tile in self.blocks(self.step)]).astype(np.float32)
 
 
@@ -62,7 +61,7 @@ def in_order(
 
 @dataclass(frozen=True)
 class VectorCosines(Cosines):
-    """Of vectors, dense or sparse. Lists of dense ones are made by FAISS, on a GPU where it has one."""
+    """Cosines of vectors, dense or sparse. FAISS makes the lists of dense ones, on a GPU if it has one."""
 
     pool: Vectors
     target: Vectors
@@ -85,7 +84,7 @@ class VectorCosines(Cosines):
 
     @property
     def step(self) -> int:
-        """Dense rows fit in the workspace themselves, too."""
+        """See `Cosines`; dense rows themselves fit in the workspace, too."""
         dense = self.pool.shape[1] if isinstance(self.pool, np.ndarray) else 1
         return max(1, WORKSPACE // (4 * max(self.queries, dense)))
 
@@ -130,7 +129,7 @@ def unit_rows(vectors: Vectors) -> Vectors:
 
 @dataclass(frozen=True)
 class MeanCosines(Cosines):
-    """Means of the cosines of several, such as those of each checkpoint."""
+    """Means of several cosines, such as those of each checkpoint."""
 
     each: Sequence[VectorCosines]
 
@@ -146,7 +145,7 @@ class MeanCosines(Cosines):
 
     @property
     def step(self) -> int:
-        """That of the widest vectors."""
+        """The step of the widest vectors."""
         return min(one.step for one in self.each)
 
     def blocks(self, step: int) -> Iterator[Float32[np.ndarray, "queries b"]]:

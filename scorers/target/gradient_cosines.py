@@ -1,11 +1,11 @@
-"""Cosines of the gradients that the last layer has of rows of a pool and of a target, without a gradient ever stored.
+"""Cosines of the last layer's gradients for rows of a pool and of a target, without ever storing a gradient.
 
-For the features h that the last layer is fed with, the gradient of a row's loss by its weight and bias is the outer
+With the last layer's input h, the gradient of a row's loss by its weight and bias is the outer
 product of e = softmax - one-hot (see the signal `error` for other tasks) and [h, 1]. The dot product of two outer
 products is the product of two dot products, (e·e') ([h, 1]·[h', 1]), so the cosine of two gradients is the cosine of
 their errors times that of their features. That is LESS for the last layer alone: Xia et al., "LESS: Selecting
-Influential Data for Targeted Instruction Tuning", ICML 2024 (arXiv 2402.04333), whose step towards Adam's direction and
-random projection are left out. Cosines, not dot products, for rows of large loss would be like everything.
+Influential Data for Targeted Instruction Tuning", ICML 2024 (arXiv 2402.04333), without its step towards Adam's
+direction and its random projection. With dot products, rows of large loss would be similar to everything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ from secateur.scorers.target.cosines import WORKSPACE, Cosines, unit_rows
 
 @dataclass(frozen=True)
 class Factors:
-    """What the gradients of rows at one checkpoint are products of: errors `[n, width]` and features `[n, d]`, floats,
-    in memory or mapped; the features have a column of ones where the layer has a bias."""
+    """Factors of the gradients of rows at one checkpoint: errors `[n, width]` and features `[n, d]`, floats, in memory
+    or mapped; the features have a column of ones where the layer has a bias."""
 
     errors: np.ndarray
     features: np.ndarray
@@ -28,7 +28,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class GradientCosines(Cosines):
-    """Means over checkpoints, each `Factors` of the pool beside those of the target."""
+    """Means over checkpoints of the cosines between `Factors` of the pool and of the target."""
 
     pool: Sequence[Factors]
     target: Sequence[Factors]
@@ -45,7 +45,7 @@ class GradientCosines(Cosines):
 
     @property
     def step(self) -> int:
-        """Factors fit in the workspace themselves, too."""
+        """See `Cosines`; factors themselves fit in the workspace, too."""
         widest = int(max(factors.errors.shape[1] + factors.features.shape[1] for factors in self.pool))
         return max(1, WORKSPACE // (4 * max(self.queries, widest)))
 

@@ -1,8 +1,8 @@
-"""How much likelier the words of a text are in a target than in the pool: hashed n-grams (DSIR).
+"""Likelihood ratio of the words of a text in a target and in the pool, by hashed n-grams (DSIR).
 
 Xie et al., "Data Selection for Language Models via Importance Resampling", NeurIPS 2023 (arXiv 2302.03169), section 3,
 and its code: lower case, words and runs of punctuation, single ones and pairs, in 10,000 buckets. Buckets are
-scikit-learn's (murmur3 in place of the code's sha256), so which n-grams collide differs, and nothing else.
+scikit-learn's (murmur3 in place of the code's sha256), so other n-grams collide; nothing else differs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,12 +20,12 @@ WORDS = r"\w+|[^\w\s]+"
 LEAST = 1e-8
 """Added to probabilities ahead of their logarithm, as in the paper's code."""
 ROWS = 8192
-"""Texts that are hashed at once."""
+"""Texts hashed at once."""
 
 
 @dataclass(frozen=True)
 class NgramRatios:
-    """Of each text the sum over its n-grams of log p(target) - log p(pool), float64 `[n]`, and their number, int64."""
+    """For each text the sum over its n-grams of log p(target) - log p(pool), float64 `[n]`, and their number, int64."""
 
     sums: Float64[np.ndarray, " n"]
     counts: Int64[np.ndarray, " n"]
@@ -51,8 +51,8 @@ def counted(texts: Iterable[str]) -> Iterator["csr_matrix"]:
 def ngram_ratios(pool: Iterable[str], target: Iterable[str], *, smoothing: float = 1.0) -> NgramRatios:
     """Log importance weights of texts, before any division by their length.
 
-    `smoothing` n-grams are added to each bucket of the target: without (0, as published) an n-gram that a small target
-    happens not to hold costs 18 nats less what the pool says of it.
+    Each bucket of the target gets `smoothing` more n-grams. Without it (0, as published) an n-gram that a small target
+    happens to lack costs 18 nats minus its negative log probability in the pool.
     """
     totals = np.zeros((2, BUCKETS))
     for place, texts in enumerate((pool, target)):

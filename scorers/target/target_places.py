@@ -1,4 +1,4 @@
-"""The order in which rows of a pool are taken for a target: its queries take turns, each with what is most like it.
+"""The order in which a target takes rows of a pool: its queries take turns, each with its most similar row.
 
 Ivison et al., "Large-Scale Data Selection for Instruction Tuning" (RDS+), arXiv 2503.01807, and its code.
 """
@@ -9,20 +9,20 @@ from jaxtyping import Float32, Int64
 from secateur.scorers.target.cosines import Cosines
 
 LISTED = 1 << 24
-"""Entries of all queries' lists at most, of 12 bytes each."""
+"""Most entries of all queries' lists, of 12 bytes each."""
 
 
 def target_places(
     cosines: Cosines, tasks: Int64[np.ndarray, " queries"] | None = None, *, depth: int | None = None
 ) -> Int64[np.ndarray, " n"]:
-    """Place of each row of the pool, int64 `[n]`, from 0 on; the smallest places are what is selected.
+    """Place of each row of the pool, int64 `[n]`, from 0 on; a selection keeps the smallest places.
 
-    Of one task each query in turn pops its own best row that it has not popped; a row that is taken already costs the
-    turn. So no query, however hot, gets all. Of several `tasks` (numbers of each query's) the tasks take turns, each
-    with its rows by their highest cosine to one of its queries.
+    Within one task each query in turn pops its own best row that it has not popped; a row taken already costs the turn.
+    So no query gets all rows. With several `tasks` (numbers of each query's) the tasks take turns, each with its rows
+    by their highest cosine to one of its queries.
 
-    The first `depth` places are so (all where None), as far as lists of `LISTED` entries together reach. Rows that are
-    wanted beyond stand behind by their highest cosine to any query, those that are not wanted by their row.
+    This rule gives the first `depth` places (all where None), as far as lists of `LISTED` entries together reach.
+    Further wanted rows follow by their highest cosine to any query, the others by row number.
 
     >>> from secateur.scorers.target.cosines import VectorCosines
     >>> pool, queries = np.float32([[1, 0], [0.9, 0.1], [0, 1]]), np.float32([[1, 0], [0, 1]])
@@ -65,7 +65,7 @@ def task_lists(
 ) -> Int64[np.ndarray, "tasks length"]:
     """Rows of each task, in the order of the tasks' numbers, by their highest cosine to one of its queries.
 
-    The first `length` are exact: a row among them is among as many of the query that it is most like.
+    The first `length` are exact: a row among them is also among the first `length` of its most similar query.
     """
     lists = []
     for task in np.unique(tasks):

@@ -1,7 +1,7 @@
-"""Cosines of texts by TF-IDF of hashed words, of texts that are read in passes and never held together.
+"""Cosines of texts by TF-IDF of hashed words; passes read the texts, and memory never holds all of them.
 
-The weights are those of scikit-learn's `TfidfVectorizer(sublinear_tf=True)` fitted to the pool; words go to 2²⁰ buckets
-by a hash instead of to columns of their own, so that no vocabulary is held and none has to be cut.
+The weights are those of scikit-learn's `TfidfVectorizer(sublinear_tf=True)` fitted to the pool; a hash puts words into
+2²⁰ buckets instead of columns of their own, so that no vocabulary has to be held or cut.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 BUCKETS = 1 << 20
 ROWS = 4096
-"""Texts that are hashed at once."""
+"""Texts hashed at once."""
 
 
 @dataclass(frozen=True)
 class TextCosines(Cosines):
-    """Of the texts of a pool, which are iterated over anew in each pass, to those of a target."""
+    """Cosines of the texts of a pool to those of a target; each pass iterates over them anew."""
 
     pool: Iterable[str]
     target: Iterable[str]
 
     @cached_property
     def _counted(self) -> tuple[int, Float32[np.ndarray, " buckets"]]:
-        """Texts of the pool, and the inverse document frequency of each bucket: 0 of one that no text of it has."""
+        """Number of texts of the pool, and the inverse document frequency of each bucket, 0 for one without texts."""
         texts, documents = 0, np.zeros(BUCKETS)
         for block in hashed(self.pool, ROWS):
             texts += block.shape[0]

@@ -1,6 +1,6 @@
-"""What a kind of source is: the keys that a study writes under `source`, and what reads the data that they name.
+"""Contract of a kind of source: the keys that a study writes under `source`, and the reader of these data.
 
-A kind is a file of this room with a class named like it. Every kind takes `label_names`, `limit` and
+A kind is a file of this folder with a class named like it. Every kind takes `label_names`, `limit` and
 `split_seed`; most take either `test` or `test_fraction` as well.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import datasets
 
 Splits = dict[str, "datasets.Dataset | Sequence[SourceFile]"]
-"""Data sets, or files that are read in batches, by the name of their split."""
+"""Data sets, or files to read in batches, by the name of their split."""
 
 
 NotedKind = Literal["skipped files", "contradicting labels", "stray values"]
@@ -35,7 +35,7 @@ NotedKind = Literal["skipped files", "contradicting labels", "stray values"]
 
 @dataclass(frozen=True)
 class Noted:
-    """What a reader should know of the files of a split, in one sentence; which files, or rows, they are.
+    """A peculiarity of the files of a split, in one sentence, and the files or rows that have it.
 
     `rows` are the first of `count`, by the user's file and the row in it.
     """
@@ -67,11 +67,11 @@ class SourceKind(Settings):
 
     @property
     def divided_by(self) -> str:
-        """The key by which some rows are for testing; empty where all are one split."""
+        """The key that sets test rows apart; empty where all rows are one split."""
         return "kind"
 
     def refuse_undivided(self) -> None:
-        """Raise ValueError where no row is for testing, as something that trains needs."""
+        """Raise ValueError where no key sets test rows apart, which training needs."""
         if not self.divided_by:
             raise ValueError(f"source: {ONE_TEST}")
 
@@ -82,32 +82,32 @@ class SourceKind(Settings):
 
     @abstractmethod
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
-        """Splits "train", and "test" unless a share of it is held out, and their revision.
+        """Splits "train", and "test" unless a share of the rows is held out, and their revision.
 
-        The revision changes exactly when the data do: the hub's commit, or a digest of the content. `base` is what
-        relative paths start from, `cache` a folder for prepared tables. Raises SourceError.
+        The revision changes exactly when the data do: the hub's commit, or a digest of the content. Relative paths
+        start from `base`; `cache` is a folder for prepared tables. Raises SourceError.
         """
 
     def name_of(self, split: str, base: Path) -> str:
-        """What messages, manifests and exports call a split that is no file: as the study names it, or its folder."""
+        """Name, in messages, manifests and exports, of a split that is no file: the study's, or its folder."""
         return split
 
     def noted(self, columns: Columns, base: Path, rows: Mapping[str, Batches]) -> list[Noted]:
-        """What a reader should know of the files, now that the rows of the splits are there."""
+        """Peculiarities of the files, once the rows of the splits are read."""
         return []
 
     def files(self, base: Path) -> dict[str, list[Path]]:
-        """Files of each split, or of each key that names some; SourceError where there are none."""
+        """Files of each split, or of each key that names some; SourceError for a key without files."""
         raise NotImplementedError(f"source {self.kind} names no files")
 
     def picture_folder(self, base: Path, split: str) -> Path:
-        """The folder from which paths of pictures are said."""
+        """The folder to which shown paths of pictures are relative."""
         return Path(os.path.abspath(base))
 
     def stamp(self, base: Path) -> str:
-        """Changes exactly when the data do, where that is cheaper to tell than by `read`; empty where it is not.
+        """Text that changes exactly when the data do, if it is cheaper to make than by `read`; otherwise empty.
 
-        Raises SourceError where the hub cannot be asked.
+        Raises SourceError where the hub does not answer.
         """
         return ""
 
@@ -116,7 +116,7 @@ HELD_OUT = "held_out"
 
 
 class BundledSource(SourceKind):
-    """Data in the wheel of a library, which never change; a fifth is held out, for it names no test split."""
+    """Data in the wheel of a library, which never change; a fifth is held out, since there is no test split."""
 
     @property
     def held_out(self) -> float:
@@ -125,11 +125,11 @@ class BundledSource(SourceKind):
 
     @property
     def read_besides(self) -> tuple[str, ...]:
-        """The column that says which rows are held out."""
+        """The column that marks the rows held out."""
         return (HELD_OUT,)
 
     def divided(self, rows: "datasets.Dataset", targets: np.ndarray) -> "datasets.Dataset":
-        """The rows with a column `held_out`: 1 of a fifth that is drawn by stratum, 0 of the others."""
+        """The rows with a column `held_out`: 1 for a fifth drawn by stratum, 0 for the others."""
         test = drawn_rows(targets, int(np.floor(len(rows) * self.held_out + 0.5)), self.split_seed, leave=1)
         return rows.add_column(HELD_OUT, np.isin(np.arange(len(rows)), test).astype(np.int64))
 
@@ -139,7 +139,7 @@ class BundledSource(SourceKind):
 
 
 class TimeSplit(Settings):
-    """Test rows are those of a column's values from `after` on."""
+    """Test rows are those with a column's values from `after` on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -173,7 +173,7 @@ class SplitSource(SourceKind):
 
     @property
     def splits(self) -> dict[str, Any]:
-        """Values of the keys `train` and `test`, less a test split that the source lacks."""
+        """Values of the keys `train` and `test`, without `test` where the source lacks a test split."""
         return {key: value for key in ("train", "test") if (value := getattr(self, key)) is not None}
 
     @model_validator(mode="after")
@@ -200,7 +200,7 @@ class NamedSplits(SplitSource):
 
 
 def check_names(there: Sequence[str], names: Sequence[str], where: str) -> None:
-    """SourceError where a column is not there, with the ones that are and the nearest name."""
+    """Raise SourceError for a missing column, with the nearest name and the list of columns."""
     for name in names:
         if name not in there:
             near = get_close_matches(name, there, n=1, cutoff=0.5)

@@ -22,7 +22,7 @@ from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
 from secateur.trainers.modalities.spellings import marks_of
 
 BLOCK, HEADER = 1 << 24, 1 << 23
-"""Bytes that are parsed at once, where a record has to fit, and of a header at most."""
+"""Bytes of one parsed block, into which a record has to fit, and most bytes of a header."""
 
 
 class Csv(TableSource):
@@ -56,7 +56,7 @@ class CsvFile(SourceFile):
     missing: Sequence[str] | Mapping[str, Sequence[str]] | None = None
     """Texts that stand for a missing value in columns of features, by column where they differ."""
     verbatim: bool = False
-    """Whether texts keep their spaces, even those of nothing else."""
+    """Whether texts keep their spaces, even texts of spaces alone."""
 
     @staticmethod
     def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -163,7 +163,7 @@ class CsvFile(SourceFile):
                 yield pa.Table.from_batches([batch])
 
     def _fault(self, error: Exception) -> str:
-        """Where a file is at fault: the line of a byte that is none of its encoding, or the record."""
+        """Place of the fault in a file: the line of a byte outside its encoding, or the record."""
         with bounded(self.path) as stream:
             for number, line in enumerate(io.BufferedReader(stream), start=1):
                 try:

@@ -11,7 +11,7 @@ from secateur.pipelines.data.source_kinds.files import SourceError, digest_of, f
 
 
 class Disk(NamedSplits):
-    """What `save_to_disk` wrote: with `path` a DatasetDict and the names of its splits, otherwise two folders."""
+    """Data saved by `save_to_disk`: with `path` a DatasetDict and the names of its splits, otherwise two folders."""
 
     kind: Literal["disk"]
     path: str | None = Field(None, description="folder of a DatasetDict, whose splits train and test then name")

@@ -1,4 +1,4 @@
-"""Files that a source names: found by path, glob or folder, digested, and failures of their readers in one sentence."""
+"""Files of a source: finding them by path, glob or folder, and failures of their readers in one sentence."""
 
 import glob
 import os
@@ -15,9 +15,9 @@ VARIABLE = r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
 
 
 class SourceError(ValueError):
-    """Data that cannot be used as they are; the message says what, where and what to do.
+    """Data that cannot be used as they are; the message names the fault, its place and the remedy.
 
-    Of a copy of an object it names the object's URL.
+    It names the URL of an object, not its local copy.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -45,9 +45,9 @@ def find(patterns: Sequence[str], base: Path, split: str) -> list[Path]:
 
 
 def objects_at(pattern: str, key: str) -> list[Path]:
-    """Copies of the objects that a URL names, or a glob of one; SourceError where there is none, or it holds a key.
+    """Copies of the objects that a URL, or a glob of one, names; SourceError for no object, and for a URL with a key.
 
-    A study is kept and shown, so that a key may stand in a variable of the environment alone (`${NAME}`).
+    Studies are stored and shown, so a key may only stand in an environment variable (`${NAME}`).
     """
     url = expanded(pattern, key)
     try:
@@ -62,7 +62,7 @@ def objects_at(pattern: str, key: str) -> list[Path]:
 
 
 def at_hand(data: str | Path) -> Path:
-    """The path of data that a caller names, of a URL that of its copy; SourceError where it cannot be fetched."""
+    """The path of a caller's data, for a URL that of its copy; SourceError where the fetch fails."""
     if not is_url(data):
         return Path(data).expanduser()
     try:
@@ -89,7 +89,7 @@ def folder_at(name: str, base: Path, key: str) -> Path:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Files below a folder in the order of their names, less hidden ones, as the readers see them."""
+    """Files below a folder in the order of their names, without hidden ones, which the readers skip too."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     seen = (p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     return storable(sorted(seen), str(folder))
@@ -106,7 +106,7 @@ def storable(paths: list[Path], where: str) -> list[Path]:
 
 
 def located(text: str, base: Path, key: str) -> Path:
-    """A path with environment variables filled in, relative ones from `base`."""
+    """The absolute path of a text with environment variables; relative paths start from `base`."""
     return Path(os.path.abspath(base / Path(expanded(text, key)).expanduser()))
 
 
@@ -134,7 +134,7 @@ def names_of(paths: Sequence[Path]) -> str:
 
 @contextmanager
 def in_one_sentence(subject: str, place: Callable[[], str] = str) -> Iterator[None]:
-    """Failures of the readers, whatever their class, as a SourceError that begins with `subject`."""
+    """Turn failures of the readers, whatever their class, into a SourceError that begins with `subject`."""
     from datasets.exceptions import DatasetGenerationError
 
     try:

@@ -38,12 +38,12 @@ class Hub(NamedSplits):
         return f"hub data set {self.name!r}"
 
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
-        """The splits at a commit, from the usual Hugging Face cache where they lie there; the commit."""
+        """The splits at a commit, from the usual Hugging Face cache if they are there; the commit."""
         commit = self.stamp(base)
         return {key: self.rows(split, commit) for key, split in self.splits.items()}, commit
 
     def rows(self, split: str, commit: str) -> "datasets.Dataset":
-        """One split at a commit; SourceError with the remedy where the hub does not give it."""
+        """One split at a commit; SourceError with the remedy where the hub does not serve it."""
         import datasets
 
         with from_hub(f"{self.where} at {commit}"):
@@ -66,7 +66,7 @@ class Hub(NamedSplits):
 
 @contextmanager
 def from_hub(subject: str) -> Iterator[None]:
-    """Failures of the hub, of its clients and of the network as a SourceError with the remedy."""
+    """Turn failures of the hub, of its clients and of the network into a SourceError with the remedy."""
     failures: list[BaseException] = []
     with in_one_sentence(subject, lambda: remedy_of(failures)):
         try:
@@ -77,7 +77,7 @@ def from_hub(subject: str) -> Iterator[None]:
 
 
 def remedy_of(failures: list[BaseException]) -> str:
-    """What to do about a failure, by the first known one of it and of those that led to it; empty for others."""
+    """Remedy for a failure, by the first known error in the chain of its causes; empty for others."""
     from huggingface_hub import errors
 
     seen: BaseException | None = failures[0]
@@ -88,7 +88,7 @@ def remedy_of(failures: list[BaseException]) -> str:
             return MISSING
         if isinstance(seen, errors.RevisionNotFoundError):
             return "the data set has no such branch, tag or commit"
-        # The clients have changed their library of HTTP more than once, not the names of its errors.
+        # The clients have changed their HTTP library more than once, but not the names of its errors.
         if UNREACHED & {base.__name__ for base in type(seen).__mro__}:
             return OFFLINE.format(reason=type(seen).__name__)
         seen = seen.__cause__ or seen.__context__

@@ -51,7 +51,7 @@ class Imagefolder(NamedSplits):
         return splits, revision
 
     def noted(self, columns: Columns, base: Path, rows: Mapping[str, Batches]) -> list[Noted]:
-        """Files that were skipped, and labels of a metadata file that are another class's folder."""
+        """Skipped files, and pictures in the folder of another class than their metadata label."""
         if columns.image is None:
             return []
         known = {split: cells_in(part, columns) for split, part in rows.items()}
@@ -66,7 +66,7 @@ class Imagefolder(NamedSplits):
                 found.append(noted("skipped files", split, text, skipped, base))
         own = own_folders(pl.concat(known.values()), self.label_names) if columns.target in (None, "class") else {}
         for split, table in known.items():
-            # A folder that is no class, such as `images`, contradicts nothing.
+            # A folder that is no class, such as `images`, cannot contradict a label.
             meant = pl.col("label").replace_strict(own, default=None, return_dtype=pl.String)
             elsewhere = pl.col("folder").is_in(list(own.values())) & pl.col("folder").ne_missing(meant)
             astray = table.filter(elsewhere & pl.col("label").is_not_null())
@@ -94,10 +94,10 @@ class Imagefolder(NamedSplits):
 
 
 def own_folders(table: pl.DataFrame, names: Sequence[str] | None) -> dict[str, str]:
-    """The folder that is a class's own, by the text of its label.
+    """The folder of each class, by the text of its label.
 
-    It is the one of its name. Where labels are numbers, which name no folder, it is the one with most of its pictures,
-    if each class has another and it holds mostly that class.
+    It is the folder of the class's name. If labels are numbers, which name no folder, it is the folder that holds
+    mostly this class, provided that each class has one of its own.
     """
     pairs = table.filter(pl.col("label").is_not_null()).group_by("folder", "label").len()
     folders, labels = set(pairs["folder"]), set(pairs["label"])
@@ -113,7 +113,7 @@ def own_folders(table: pl.DataFrame, names: Sequence[str] | None) -> dict[str, s
 
 
 def cells_in(rows: Batches, columns: Columns) -> pl.DataFrame:
-    """`path` and `folder` of each picture, and its `label` as text where it has one."""
+    """`path` and `folder` of each picture, and its `label` as text, null for lists of labels."""
     assert columns.image is not None
     parts = [pl.DataFrame(schema={"path": pl.String, "folder": pl.String, "label": pl.String})]
     for table in rows.batches([columns.image, columns.labels[0]]):
@@ -131,14 +131,14 @@ def cells_in(rows: Batches, columns: Columns) -> pl.DataFrame:
 
 
 def is_read(path: Path) -> bool:
-    """Whether a file that is no picture is read: a metadata file."""
+    """Whether the reader reads a file that is no picture: a metadata file."""
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as Reader
 
     return path.name in Reader.METADATA_FILENAMES
 
 
 def kinds_of(paths: Sequence[Path]) -> str:
-    """How many files of which suffix, and why pictures among them were skipped."""
+    """Number of files by suffix, and the reason for skipped pictures among them."""
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as Reader
 
     counts = Counter(path.suffix.lower() for path in paths)
@@ -156,12 +156,12 @@ def noted(kind: NotedKind, split: str, text: str, paths: Sequence[str | Path], b
 
 
 def shown_path(path: str | Path, base: Path) -> str:
-    """A path from the study's folder where it lies in it."""
+    """A path, relative to the study's folder if it lies in it."""
     return str(Path(path).relative_to(base)) if Path(path).is_relative_to(base) else str(path)
 
 
 def check_classes(split: str, folder: Path, inside: list[Path]) -> None:
-    """SourceError where there are no pictures, or one whose class neither its folder nor a metadata file tells."""
+    """Raise SourceError where there are no pictures, or one without a class from its folder or a metadata file."""
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder as Reader
 
     pictures = [path for path in inside if path.suffix.lower() in Reader.EXTENSIONS]

@@ -1,4 +1,4 @@
-"""A file of one JSON array, as instruction data often is, read as JSON lines: one object after the other."""
+"""Files of one JSON array, common for instruction data, read as JSON lines: one object after the other."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Any
 from secateur.pipelines.data.source_kinds.files import SourceError
 
 LONGEST = 1 << 26
-"""Characters of an object at most."""
+"""Most characters of an object."""
 ENDINGS = (".json", ".json.gz")
 SPACE = " \t\r\n"
 BREAKS = str.maketrans("\r\n", "  ")
 
 
 def lines_of(path: Path, stream: Any, size: int) -> Iterator[bytes]:
-    """The bytes of a file of JSON lines, `size` of them at once; of a `.json` file that is an array, its objects in
-    lines of their own.
+    """The bytes of a file of JSON lines, `size` of them at once; for an array in a `.json` file, its objects in lines.
 
-    An object keeps its characters, but for line breaks between its values, which become spaces. A `.json` file that
-    begins with another character than `[` holds JSON lines. Raises SourceError, with the row, for an array that breaks
-    off, holds something else than objects, or goes on behind its end.
+    Line breaks between the values of an object become spaces; its other characters stay. A `.json` file that begins
+    with another character than `[` holds JSON lines. Raises SourceError, with the row, for an array that breaks off,
+    for values that are no objects, and for text behind the array.
     """
     data = stream.read(size)
     head = data.removeprefix(codecs.BOM_UTF8).lstrip()
@@ -36,8 +35,8 @@ def lines_of(path: Path, stream: Any, size: int) -> Iterator[bytes]:
 
 
 class Array:
-    """The objects of an array, whose bracket is read, in a stream; `size` bytes are read at once, or as many as an
-    object has that is longer."""
+    """The objects of an array in a stream behind its opening bracket. Reads `size` bytes at once, or as many as are
+    held of a longer object."""
 
     def __init__(self, path: Path, stream: Any, size: int, head: bytes) -> None:
         self.path, self.stream, self.size = path, stream, size
@@ -72,7 +71,7 @@ class Array:
             raise SourceError(f"{self.path}: something follows the end of the array, after row {self.row - 1}")
 
     def _sign(self) -> str:
-        """The next character that is no space; none at the end of the file."""
+        """The next character that is no space; empty at the end of the file."""
         while True:
             while self.at < len(self.text):
                 if self.text[self.at] not in SPACE:
@@ -89,7 +88,7 @@ class Array:
             try:
                 end = self.parse(self.text, self.at)[1]
             except json.JSONDecodeError as error:
-                # An object that is not read to its end cannot be told from a broken one.
+                # The parser cannot tell an unfinished object from a broken one.
                 if len(self.text) - self.at > LONGEST:
                     raise self._fault(f"longer than {LONGEST >> 20} MiB, or {error.msg}") from error
                 if not self._more():

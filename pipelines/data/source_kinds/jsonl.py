@@ -21,9 +21,9 @@ from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, read_a
 from secateur.pipelines.data.source_kinds.tables import TableSource, bounded
 
 BLOCK, LONGEST = 1 << 24, 1 << 26
-"""Bytes of lines that are parsed at once, and of a line at most."""
+"""Bytes of one parsed block of lines, and most bytes of a line."""
 DEEP = re.compile(rb"(?:[\[{]\s*(?:\"[^\"]{0,200}\"\s*:\s*)?){200}")
-"""Two hundred brackets in a row that open a value within a value."""
+"""Two hundred opening brackets in a row, each inside the one before."""
 TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 LONG_NUMBER = re.compile(rb"(?<![\d.])\d{16}")
 
@@ -67,7 +67,7 @@ class JsonlFile(SourceFile):
                 else:
                     together = types.joined(types.canonical(before) or before, types.canonical(kind))
                 if together is None:
-                    # Read as what it was before, the block says which of its rows is another.
+                    # Parsed with the earlier type, the block raises with the first row of another type.
                     self._parsed(block, first, options_for({field.name: types.canonical(before) or before}))
                     raise SourceError(
                         f"{self.path}: column {field.name!r} holds {types.shown_type(before)} before row {first} and "
@@ -85,7 +85,7 @@ class JsonlFile(SourceFile):
         return {name: types.canonical(kind) or kind for name, kind in self._whole_schema.items()}
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
-        # Objects that are read as texts are parsed as what they are, and written as JSON.
+        # Objects to be read as texts are parsed in their own type, then written as JSON.
         objects = {name: kind for name in wanted if types.is_nested(kind := self._whole_schema[name])}
         options = options_for({**wanted, **objects})
         row = 0
@@ -97,7 +97,7 @@ class JsonlFile(SourceFile):
                 yield typed(table.slice(max(0, start - first)), wanted, self.name, max(first, start))
 
     def _blocks(self) -> Iterator[bytes]:
-        """Whole lines, at least one that is not empty."""
+        """Blocks of whole lines, each with at least one that is not empty."""
         try:
             with bounded(self.path) as stream:
                 rest: list[bytes] = []
@@ -122,14 +122,13 @@ class JsonlFile(SourceFile):
             raise SourceError(f"{self.path} cannot be read: {error}") from error
 
     def _parsed(self, block: bytes, first: int, options: Any) -> pa.Table:
-        # Brackets within texts open nothing.
-        # The parser's stack would overflow, and the process with it.
+        # Deep nesting would overflow the parser's stack and end the process. Brackets within texts open nothing.
         if DEEP.search(block) and DEEP.search(TEXTS.sub(b'""', block)):
             raise SourceError(f"{self.path} {fault_in(block, first, 'a value is nested more than 200 deep')}")
         reading = arrow_json.ReadOptions(block_size=len(block) + 1)
         try:
             table = arrow_json.read_json(pa.BufferReader(block), reading, options)
-            table.validate(full=True)  # the parser lets bytes pass that are no UTF-8
+            table.validate(full=True)  # the parser accepts bytes that are no UTF-8
             return table
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise SourceError(f"{self.path} {fault_in(block, first, str(error))}") from error
@@ -156,7 +155,7 @@ class JsonlFile(SourceFile):
 
 
 def merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """The type of objects that have the fields of both; the other where there is none."""
+    """The type of objects with the fields of both; `other` where the two do not unify."""
     try:
         both = pa.unify_schemas([pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive")
     except pa.ArrowException:
@@ -165,7 +164,7 @@ def merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def without_dates(kind: pa.DataType) -> pa.DataType:
-    """The type that strings which look like dates have: texts."""
+    """The type with texts in place of dates: the parser reads strings that look like dates as such."""
     if pa.types.is_timestamp(kind):
         return types.TEXT
     if pa.types.is_struct(kind):
@@ -176,7 +175,7 @@ def without_dates(kind: pa.DataType) -> pa.DataType:
 
 
 def options_for(wanted: Types) -> arrow_json.ParseOptions:
-    """How columns are parsed as these types, and no others."""
+    """Options that parse these columns in these types, and no others."""
     return arrow_json.ParseOptions(
         explicit_schema=pa.schema([(name, parsed_as(kind)) for name, kind in wanted.items()]),
         unexpected_field_behavior="ignore",
@@ -184,14 +183,14 @@ def options_for(wanted: Types) -> arrow_json.ParseOptions:
 
 
 def parsed_as(kind: pa.DataType) -> pa.DataType:
-    """The type that the parser has for values of a settled one: its lists are of 32 bits."""
+    """The parser's type for values of a settled one: its lists have offsets of 32 bits."""
     if pa.types.is_struct(kind):
         return pa.struct([(field.name, parsed_as(field.type)) for field in kind])
     return pa.list_(parsed_as(kind.value_type)) if types.is_list(kind) else kind
 
 
 def long_in(values: pa.ChunkedArray) -> np.ndarray:
-    """Rows, int64, of floats, or lists of them, that are too long for a float to hold every whole number."""
+    """Rows, int64, with floats, or lists of them, from 2^53 on, where floats skip whole numbers."""
     flat = values.combine_chunks()
     rows = pc.list_parent_indices(flat).to_numpy() if types.is_list(values.type) else np.arange(len(flat))
     numbers = pc.list_flatten(flat) if types.is_list(values.type) else flat
@@ -204,7 +203,7 @@ def holds_numbers(kind: pa.DataType) -> bool:
 
 
 def fault_in(block: bytes, first: int, reason: str) -> str:
-    """The row that the parser stumbled over: one that is no JSON object, else the parser's, counted from the start."""
+    """Message with the faulty row of the file: the first that is no JSON object, else the one in the parser's error."""
     rows = (line for line in block.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip())
     for row, line in enumerate(rows, start=first):
         try:

@@ -18,20 +18,20 @@ from secateur.pipelines.data.source_kinds.parts import ROWS, SourceFile, Types, 
 from secateur.pipelines.data.source_kinds.tables import TableSource
 
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "BYTE_ARRAY": 4}
-"""Bytes of a value in memory by the type that the file stores; of texts and pictures those of a place among them."""
+"""Bytes of a value in memory by the stored type; for texts and pictures the bytes of a dictionary index."""
 
 WIDE = 64
-"""Bytes that a file holds of each text on average, from which on a dictionary of them would be as large as they are."""
+"""Mean stored bytes of a text from which on a dictionary would be as large as the texts."""
 TOGETHER = 1 << 24
-"""Bytes of batches that are worked on together."""
+"""Most bytes of batches joined into one."""
 
 
 class Stored(NamedTuple):
-    """How a column lies in a file.
+    """Storage of a column in a file.
 
-    Its values, those within lists each, take `least` bytes in memory: a run of equal ones takes no room in the file. No
-    value is longer than the `largest` part of a row group. `texts` are paths of texts and pictures that are read as
-    places in a dictionary; `wide` texts are not, of which the file holds so much that few can recur.
+    Its values, also those within lists, take at least `least` bytes in memory; the file may hold a run of equal ones
+    in no space. No value is longer than the `largest` part of a row group. `texts` are paths of texts and pictures to
+    read as dictionaries; not those of `wide` texts, whose mean length shows that few can repeat.
     """
 
     least: int
@@ -52,7 +52,7 @@ class Parquet(TableSource):
 
 @dataclass(frozen=True)
 class ParquetFile(SourceFile):
-    """One file, read by row groups; every page is read with its checksum."""
+    """One file, read by row groups, with a check of every page's checksum."""
 
     path: Path
 
@@ -62,7 +62,7 @@ class ParquetFile(SourceFile):
 
     @cached_property
     def footer(self) -> tuple[pa.Schema, int]:
-        """Schema and rows; SourceError for a file that says of itself that it unpacks to far more than it is."""
+        """Schema and number of rows; SourceError for a file whose footer declares a far larger unpacked size."""
         with self._opened() as file:
             groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
             self._refuse(sum(group.total_byte_size for group in groups))
@@ -70,7 +70,7 @@ class ParquetFile(SourceFile):
 
     @cached_property
     def _stored(self) -> Mapping[str, Stored]:
-        """How each column lies in the file."""
+        """Storage of each column."""
         found, place = {}, 0
         with self._opened() as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
@@ -107,7 +107,7 @@ class ParquetFile(SourceFile):
 
     @cached_property
     def label_names(self) -> Mapping[str, tuple[str, ...]]:  # type: ignore[override]
-        """Of columns that the `datasets` library wrote as ClassLabel."""
+        """Class names of columns that the `datasets` library wrote as ClassLabel."""
         import datasets
 
         if b"huggingface" not in (self.footer[0].metadata or {}):
@@ -132,7 +132,7 @@ class ParquetFile(SourceFile):
                 yield paths_in(cells)
 
     def with_outside(self, name: str) -> list[int]:
-        """Row groups of which some picture may lie in a file of its own; encoded ones are not read to find out."""
+        """Row groups with pictures that may lie in files of their own, by the statistics, without reading pictures."""
         with self._opened() as file:
             places = [at for at in range(len(file.schema)) if file.schema.column(at).path == f"{name}.bytes"]
             groups = range(file.metadata.num_row_groups if places else 0)
@@ -146,7 +146,7 @@ class ParquetFile(SourceFile):
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:
         stored = {name: self._stored[name] for name in wanted}
         whole = [each.largest for name, each in stored.items() if wanted[name] == types.PICTURE or each.wide]
-        # A picture, or a text, may stand in a row group once, for many rows.
+        # A row group may store a picture, or a text, once for many rows.
         size = min(batch_rows(wanted), max(1, self._limit // max([1, *whole])))
         with self._opened([path for each in stored.values() for path in each.texts]) as file:
             every = list(range(file.metadata.num_row_groups))
@@ -155,7 +155,7 @@ class ParquetFile(SourceFile):
             groups = [[one] for one in every] if apart else [every]
             parts = (file.iter_batches(size, some, list(wanted)) for some in groups)
             first = unpacked = 0
-            # From the first row on, whatever the start: batches cross row groups, and must be the same ones again.
+            # Read from the first row whatever the start: batches cross row groups, and must be the same each time.
             for batches in gathered(chain.from_iterable(parts), batch_rows(wanted)):
                 table = pa.Table.from_batches(batches)
                 row, first = first, first + table.num_rows
@@ -170,7 +170,7 @@ class ParquetFile(SourceFile):
         return max(tables.UNPACKED, tables.RATIO * self.path.stat().st_size)
 
     def _refuse(self, unpacked: int) -> None:
-        """SourceError where that many bytes are far more than the file is."""
+        """Raise SourceError where that many bytes exceed the file's limit."""
         if unpacked > self._limit:
             size = self.path.stat().st_size
             raise SourceError(
@@ -179,9 +179,9 @@ class ParquetFile(SourceFile):
 
     @contextmanager
     def _opened(self, texts: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
-        """The file; texts and pictures at these paths come as places in a dictionary: one that recurs is held once."""
+        """The file; texts and pictures at these paths come as dictionaries, which hold a repeated one once."""
         try:
-            # Read ahead, row groups would stay in memory until the last.
+            # With read-ahead, row groups would stay in memory until the last.
             with pq.ParquetFile(
                 self.path, page_checksum_verification=True, pre_buffer=False, read_dictionary=list(texts)
             ) as file:
@@ -191,8 +191,8 @@ class ParquetFile(SourceFile):
 
 
 def gathered(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
-    """Batches in lists of so many rows at least, or of `TOGETHER` bytes: small ones of large row groups take as long to
-    work through as large ones."""
+    """Lists of batches with at least that many rows, or `TOGETHER` bytes: small batches take as long to process as
+    large ones."""
     together: list[pa.RecordBatch] = []
     held = size = 0
     for batch in batches:
@@ -206,13 +206,13 @@ def gathered(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.R
 
 
 def leaves_of(kind: pa.DataType) -> int:
-    """How many columns of a Parquet file hold a column of an Arrow type."""
+    """Number of Parquet columns that hold a column of an Arrow type."""
     kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     return sum(leaves_of(kind.field(place).type) for place in range(kind.num_fields)) or 1
 
 
 def bytes_of(values: pa.Array) -> int:
-    """Bytes that values take once each of them, also of lists and of pictures, stands for itself."""
+    """Bytes of values without a dictionary, those in lists and pictures included."""
     if pa.types.is_struct(values.type):
         return sum(map(bytes_of, values.flatten()))
     if types.is_list(values.type):

@@ -1,4 +1,4 @@
-"""What a split is made of: files, or a data set in memory maps, each read in batches of typed columns."""
+"""Parts of a split: files, or a data set in memory maps, each read in batches of typed columns."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ ROWS, TEXTS, PICTURES = 65_536, 16_384, 256
 """Rows of a batch of numbers, of one with texts or lists, and of one with encoded pictures."""
 
 Types: TypeAlias = "Mapping[str, pa.DataType]"
-"""Type of each column that is read, as `data/types.py` has them."""
+"""Type of each column to read, one of `data/types.py`."""
 
 
 class SourceFile(ABC):
-    """A file of rows; `name` is the one that messages, manifests and exports say."""
+    """A file of rows; messages, manifests and exports use its `name`."""
 
     name: str
 
     label_names: Mapping[str, tuple[str, ...]] = {}
-    """Names of the classes of columns that hold their numbers, where the file has names."""
+    """Class names of columns that hold class numbers, where the file has names."""
 
     narrow: Collection[str] = ()
     """Columns of floats of 32 bits."""
 
     @staticmethod
     def joined(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-        """How the types that a column has in two files become one."""
+        """The common type of a column's types in two files; None where there is none."""
         return types.joined(one, other)
 
     def shown(self, base: Path) -> str:
-        """Its name in manifests, exports and findings: of a copy its URL, else a file's path from the study's
-        folder `base`, from the folder above where that is called `studies`, or from the working folder, whichever it
-        lies below first; else whole.
+        """Its name in manifests, exports and findings: the URL of a copy, else the path from the first folder that
+        holds it: the study's folder `base`, the one above if `base` is called `studies`, or the working folder; else
+        the whole path.
         """
         if url := url_of(self.name):
             return url
@@ -56,21 +56,21 @@ class SourceFile(ABC):
     @property
     @abstractmethod
     def columns(self) -> Sequence[str]:
-        """Names of its columns; SourceError where it cannot be read."""
+        """Names of its columns; SourceError where it is unreadable."""
 
     @abstractmethod
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:
-        """Types of some columns, as the file says or as all its values show; `texts` are texts whatever they look like.
+        """Types of some columns, from the file's schema or all its values; `texts` are texts whatever they look like.
 
         Raises SourceError that names column and row for values of two types, and for types that no study reads.
         """
 
     def stored_types(self) -> dict[str, pa.DataType]:
-        """Types of all columns, those that no study reads included."""
+        """Types of all columns, including those that no study reads."""
         return self.types(self.columns)
 
     def spellings(self, name: str, kind: pa.DataType) -> Mapping[str, str]:
-        """Labels of a column that is read as a type as the file first writes them, by `label_text`; of texts alone."""
+        """First spelling of each label of a column read as `kind`, by `label_text`; only for columns of texts."""
         return {}
 
     @abstractmethod
@@ -78,7 +78,7 @@ class SourceFile(ABC):
         """Columns of these types, in batches of a bounded size, from row `start` on; raises SourceError."""
 
     def picture_paths(self, name: str, base: Path) -> Iterator[pl.Series]:
-        """Paths of the pictures of a column that lie in files of their own, which the file's content says nothing of.
+        """Paths of a column's pictures in files of their own, which no digest of this file covers.
 
         Relative ones start from `base`.
         """
@@ -88,7 +88,7 @@ class SourceFile(ABC):
 
 @dataclass(frozen=True)
 class DatasetSplit(SourceFile):
-    """A split that the `datasets` library has in memory maps."""
+    """A split of the `datasets` library, in memory maps."""
 
     name: str
     rows: datasets.Dataset
@@ -99,7 +99,7 @@ class DatasetSplit(SourceFile):
 
     @property
     def label_names(self) -> Mapping[str, tuple[str, ...]]:  # type: ignore[override]
-        """Of ClassLabels, and of lists of them."""
+        """Class names of ClassLabels, and of lists of them."""
         found = {}
         for name, feature in self.rows.features.items():
             if names := getattr(getattr(feature, "feature", feature), "names", None):
@@ -128,7 +128,7 @@ class DatasetSplit(SourceFile):
         cells = [name for name in wanted if isinstance(chosen.features[name], datasets.Image)]
         for name in cells:
             chosen = chosen.cast_column(name, datasets.Image(decode=False))
-        # Rows of a contiguous data set are slices; one with an index mapping is gathered batch by batch.
+        # Batches of a contiguous data set are slices; those of one with an index mapping are gathered.
         chosen = chosen.with_format("arrow")
         size = batch_rows(wanted)
         for first in range(start, len(chosen), size):
@@ -145,11 +145,10 @@ def batch_rows(wanted: Types) -> int:
 def read_as(
     kind: pa.DataType, name: str, where: str, values: Iterable[pa.Table | pa.RecordBatch], texts: Sequence[str] = ()
 ) -> pa.DataType:
-    """The type that a stored column is read as; SourceError where no study reads it. Objects, and lists of them, are
-    JSON where they are among `texts`.
+    """The type to read a stored column as; SourceError where no study reads it. Objects, and lists of them, are JSON
+    where they are among `texts`.
 
-    Numbers of 64 bits without a sign are texts where one of the `values` is beyond those with a sign: rounded to floats
-    they would be others.
+    Unsigned numbers of 64 bits are texts if one of the `values` exceeds the signed range, for floats would round them.
     """
     chosen = types.canonical(kind)
     if kind == pa.uint64() and any((pc.max(part[name]).as_py() or 0) >= 2**63 for part in values):
@@ -162,7 +161,7 @@ def read_as(
 
 
 def typed(table: pa.Table, wanted: Types, where: str, first: int) -> pa.Table:
-    """Columns cast to the types that were settled, values unchanged; SourceError for a number that would be another."""
+    """Columns cast to the settled types, values unchanged; SourceError for a number that the cast would change."""
     arrays = []
     for name, kind in wanted.items():
         values = table[name]
@@ -180,7 +179,7 @@ def typed(table: pa.Table, wanted: Types, where: str, first: int) -> pa.Table:
 
 
 def refuse_rounded(whole: pl.Series, name: str, where: str, first: int) -> None:
-    """SourceError for the first of some whole numbers, null among them, that a float would round."""
+    """Raise SourceError for the first of some whole numbers, which may be null, that a float would round."""
     if len(rows := np.flatnonzero(types.rounded(whole))):
         raise SourceError(
             f"{where} row {first + int(rows[0])}: column {name!r} is {whole[int(rows[0])]}, which a float rounds, and "
@@ -190,8 +189,8 @@ def refuse_rounded(whole: pl.Series, name: str, where: str, first: int) -> None:
 
 
 def refuse_wide(values: pa.ChunkedArray, kind: pa.DataType, name: str, where: str, first: int) -> None:
-    """SourceError for the first of some decimals that whole numbers of 64 bits, or the whole part of a float, do not
-    hold."""
+    """Raise SourceError for the first of some decimals beyond whole numbers of 64 bits, or beyond the whole numbers
+    that a float holds exactly."""
     power, reason = (53, ", where a float rounds whole numbers") if kind == types.NUMBER else (63, "")
     wide = types.series_of(pc.fill_null(pc.abs(values.cast(pa.float64())), 0.0)) >= 2.0**power
     if wide.any():
@@ -224,7 +223,7 @@ def cells_at(paths: pa.ChunkedArray, base: Path) -> pa.ChunkedArray:
 
 
 def paths_in(cells: pa.ChunkedArray) -> pl.Series:
-    """Paths of the pictures that a file does not hold itself; none of cells that are encoded pictures."""
+    """Paths of the pictures outside a file; none for columns of encoded pictures."""
     if not pa.types.is_struct(cells.type):
         return pl.Series([], dtype=pl.String)
     outside = pc.is_null(pc.struct_field(cells, "bytes"))
@@ -234,8 +233,8 @@ def paths_in(cells: pa.ChunkedArray) -> pl.Series:
 def settled_types(
     files: Sequence[SourceFile], names: Sequence[str], texts: Sequence[str], known: Sequence[Types] | None = None
 ) -> dict[str, pa.DataType]:
-    """One type per column over all files, of which each one's may be `known`; SourceError where two files hold what
-    does not go together."""
+    """One type per column over all files, whose own types may be `known`; SourceError where those of two files have no
+    common type."""
     chosen: dict[str, tuple[str, pa.DataType]] = {}
     for file, kinds in zip(files, known or (file.types(names, texts) for file in files), strict=True):
         for name, kind in kinds.items():
@@ -256,12 +255,12 @@ def needed(columns: Columns) -> tuple[str, ...]:
 
 
 def texts_in(columns: Columns) -> tuple[str, ...]:
-    """Columns that are texts, or paths, whatever they look like."""
+    """Columns to read as texts, or paths, whatever they look like."""
     return (*columns.texts, *([columns.image] if columns.image is not None else []))
 
 
 def with_nulls(table: pa.Table, columns: Columns) -> pa.Table:
-    """Features with null for texts that stand for a missing value, features and labels with null for blank ones."""
+    """The table with null for blank features and labels, and for features' texts that stand for a missing value."""
     for name in (*(columns.features or ()), *columns.labels):
         if table.schema.field(name).type == types.TEXT:
             values = types.series_of(table[name])

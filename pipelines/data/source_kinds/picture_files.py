@@ -1,4 +1,4 @@
-"""What an image folder's splits are made of: pictures in the folders of their classes, or files of metadata on them."""
+"""Parts of an image folder's splits: pictures in the folders of their classes, or metadata files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from secateur.pipelines.data.source_kinds.parts import PICTURES, SourceFile, Typ
 class ClassFolders(SourceFile):
     """Pictures below a folder, each of the class that its own folder names.
 
-    `classes` are those of all splits, which number the labels; without any the labels are texts.
+    `classes` are those of all splits and number the labels; without them the labels are texts.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ClassFolders(SourceFile):
 
 @dataclass(frozen=True)
 class Metadata(SourceFile):
-    """A metadata file beside pictures: `file_name` and columns that end so are pictures, by paths from its folder."""
+    """A metadata file beside pictures: columns that end in `file_name` hold paths of pictures from its folder."""
 
     file: CsvFile | JsonlFile | ParquetFile
 
@@ -71,7 +71,7 @@ class Metadata(SourceFile):
 
     @cached_property
     def _stored(self) -> dict[str, str]:
-        """The file's own names of columns by those that they are read under."""
+        """The file's own names of columns, by their names for the study."""
         return {shown_column(name): name for name in self.file.columns}
 
     @property
@@ -110,7 +110,7 @@ class Metadata(SourceFile):
         return iter(())
 
     def _refuse_outside(self, column: str, paths: pl.Series, first: int) -> None:
-        """SourceError for a path that leads out of the folder of the file."""
+        """Raise SourceError for a path that leads out of the folder of the file."""
         outside = paths.str.contains(r"^/|^[A-Za-z]+://|(^|/)\.\.(/|$)").fill_null(False).arg_true()
         if len(outside):
             raise SourceError(
@@ -120,12 +120,12 @@ class Metadata(SourceFile):
 
 
 def shown_column(name: str) -> str:
-    """The name that a column of a metadata file is read under, as the `datasets` library has it."""
+    """The study's name for a column of a metadata file, the same as in the `datasets` library."""
     return name.removesuffix("file_name").removesuffix("_") or "image" if name.endswith("file_name") else name
 
 
 def metadata_file(path: Path, columns: Columns) -> CsvFile | JsonlFile | ParquetFile:
-    """A metadata file as a file of its kind is read."""
+    """A metadata file with the reader of its kind."""
     if path.suffix == ".csv":
         return CsvFile(path, labels=columns.labels)
     return JsonlFile(path) if path.suffix == ".jsonl" else ParquetFile(path)

@@ -1,4 +1,4 @@
-"""Every kind of source by name, and what a study may write under `source`: one of them, told apart by `kind`."""
+"""Every kind of source by name, and the type of a study's `source`: one of them, by its `kind`."""
 
 from collections.abc import Mapping
 from functools import cache, reduce

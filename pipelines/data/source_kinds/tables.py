@@ -1,4 +1,4 @@
-"""What sources of files that hold rows have in common: Parquet, CSV, JSON lines."""
+"""Common part of sources whose files hold rows: Parquet, CSV, JSON lines."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Paths = Annotated[
 """A path, a glob or a list of these; relative to the study's folder, `${NAME}` and `${NAME:-default}` expand."""
 
 UNPACKED, RATIO = 1 << 30, 200
-"""A compressed file may unpack to a gibibyte, or to so many times its size where that is more."""
+"""A compressed file may unpack to `UNPACKED` bytes, or to `RATIO` times its size if that is more."""
 
 
 class TableSource(SplitSource):
-    """Files of rows; a subclass says how one is read."""
+    """Files of rows; a subclass has the reader of one."""
 
     train: Annotated[Paths, Field(description="path, glob or list of these, of the training samples")]
     test: Annotated[Paths | None, Field(description="the same of the test samples")] = None
 
     @abstractmethod
     def file(self, path: Path, columns: Columns) -> SourceFile:
-        """One of the files."""
+        """One of the files with its reader."""
 
     def read(self, columns: Columns, base: Path, cache: Path) -> tuple[Splits, str]:
         """The files in their order; a digest of their contents."""
@@ -52,7 +52,7 @@ class TableSource(SplitSource):
 
 
 class Bounded(io.RawIOBase):
-    """A stream that raises SourceError once it gave more bytes than a file of this size should hold."""
+    """A stream that raises SourceError after more bytes than a file of this size should hold."""
 
     def __init__(self, stream: Any, path: Path) -> None:
         self.stream, self.path = stream, path
@@ -75,7 +75,7 @@ class Bounded(io.RawIOBase):
 
 @contextmanager
 def bounded(path: Path) -> Iterator[Any]:
-    """The bytes of a file, unpacked where its name ends so; see `Bounded`."""
+    """The bytes of a file, unpacked by its ending; see `Bounded`."""
     with pa.input_stream(str(path), compression="detect") as stream:
         packed = path.suffix in (".gz", ".bz2", ".zst", ".lz4")
         yield io.BufferedReader(Bounded(stream, path), 1 << 20) if packed else stream
