@@ -81,7 +81,7 @@ class StudyComponent(ByModel, dg.Component):
 
 @dg.scaffold_with(Example)
 class SearchComponent(ByModel, dg.Component):
-    """Prunes a space of architectures and searches what is left, beside random search and regularised evolution."""
+    """Prunes a space of architectures and searches the rest, beside random search and regularised evolution."""
 
     model = Search
 

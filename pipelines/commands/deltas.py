@@ -64,7 +64,7 @@ def deltas(
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prune what fine-tuning changed: keep a share of TUNED - BASE, rescale it, add it to BASE again.
+    """Prune a fine-tuning delta: keep a share of TUNED - BASE, rescale it, add it to BASE again.
 
     Checkpoints are safetensors files, an index of several, or a folder with either; they are streamed.
     """

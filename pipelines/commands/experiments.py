@@ -1,10 +1,10 @@
-"""The command `experiments`: what a study of `kind: pruning` can prune, and how."""
+"""The command `experiments`: the experiments of a study of `kind: pruning`, and their settings."""
 
 from secateur.pipelines.commands.shell import AsJson, out, say, table_of, tell
 
 
 def experiments(as_json: AsJson = False) -> None:
-    """List what can be pruned besides samples: experiments by name, their arms and settings."""
+    """List the experiments that prune other units than samples, with their arms and settings."""
     from secateur.trainers.experiments.contract import experiments as every
 
     listed = [

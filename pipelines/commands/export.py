@@ -38,7 +38,7 @@ def export(
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write what a manifest keeps in a format that other tools read.
+    """Write the kept rows of a manifest in a format that other tools read.
 
     Rows are those of the study's file, from 0 and a header not counted. Formats of samples need --study, and write all
     columns of its files with their stored values. The output appears whole or not at all. A selection in training needs

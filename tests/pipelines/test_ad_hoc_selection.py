@@ -1,4 +1,4 @@
-"""Ad-hoc selections from the launchpad: the right samples, a manifest that verifies, mistakes told before any work."""
+"""Ad-hoc selections from the launchpad: the right samples, a manifest that verifies, mistakes found before any work."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ class Desk:
         return self.job.execute_in_process(instance=self.instance, run_config=asked, raise_on_error=False)
 
     def page(self, **config: Any) -> dict[str, Any]:
-        """What the UI shows of a selection that worked."""
+        """The UI's metadata of a successful selection."""
         assert self.ask(**config).success
         event = self.instance.get_latest_materialization_event(KEY)
         assert event is not None
@@ -93,7 +93,7 @@ def test_the_defaults_select(desk: Desk) -> None:
     assert page["name"] == manifest.provenance.selection == "top-el2n-0.25-seed0"
     assert (page["kept"], page["of"], page["selector"], page["score"]) == (30, 120, "top", "el2n")
     assert Path(page["path"]).is_relative_to(desk.store.root)
-    # The same question again is the same selection: it takes the place of the first.
+    # The same request is the same selection: it replaces the first.
     assert desk.page(score="el2n")["path"] == page["path"]
 
 

@@ -1,4 +1,4 @@
-"""What a manifest keeps of each kind of target: written, verified, applied from the shell, and used."""
+"""The kept part of each kind of target: written, verified, applied from the shell, and used."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from secateur.trainers.pruning.kept import Kept
 
 
 def secateur(*words: object) -> dict[str, Any]:
-    """What a command answers."""
+    """The answer of a command."""
     done = CliRunner().invoke(app, [*map(str, words), "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -42,7 +42,7 @@ def secateur(*words: object) -> dict[str, Any]:
 
 
 def refused(message: str, *words: object) -> None:
-    """The command names the reason and writes nothing where `-o` says."""
+    """The command names the reason and writes nothing to the path of `-o`."""
     done = CliRunner().invoke(app, [*map(str, words)])
     assert isinstance(done.exception, ManifestError), done.output
     assert message in str(done.exception)
@@ -87,7 +87,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def tickets(tmp_path: Path) -> tuple[pl.DataFrame, Path]:
-    """A table of texts, labels that are words, and a number that nothing reads; a manifest of rows of a study of it."""
+    """A table of texts, labels that are words, and an unused number; a manifest of rows of a study of it."""
     table = pl.DataFrame(
         {"id": range(40), "text": TEXTS, "mood": [MOODS[row % 3] for row in range(40)], "weight": np.arange(40) / 4}
     )
@@ -320,7 +320,7 @@ def test_deltas_of_an_experiment_make_the_model_that_it_judged(tmp_path: Path) -
 
 @pytest.fixture
 def space(tmp_path: Path) -> Path:
-    """A manifest of a space of two positions, one of them with a choice that shows as nothing."""
+    """A manifest of a space of two positions, one of them with a choice that no feature encodes."""
     positions = (Position("edge", ("none", "skip", "conv"), silent=True), Position("width", ("8", "16", "32")))
     whole = ArchitectureSpace.product(positions)
     alive = np.array([False, True, True, False, True])

@@ -1,4 +1,4 @@
-"""A manifest applies itself to data in hand, whatever holds it, and gives the same kind back with its own values."""
+"""A manifest applies itself to data in memory of any type, and returns the same type with its own values."""
 
 import csv
 import gzip
@@ -72,7 +72,7 @@ class Items(torch.utils.data.Dataset[Any]):
 
 
 def ids(found: Any) -> list[int]:
-    """The column id of what apply gave back."""
+    """The column id of the result."""
     if isinstance(found, Subset):
         return [found[place]["id"] for place in range(len(found))]
     if isinstance(found, list):
@@ -250,7 +250,7 @@ def test_pairs_of_pictures_and_numbers_are_rows(tmp_path: Path) -> None:
     _, manifest = study_manifest(text + columns + REST, tmp_path, every_other)
 
     class Pets(torch.utils.data.Dataset[Any]):
-        """As torchvision's ImageFolder gives them."""
+        """Items like those of torchvision's ImageFolder."""
 
         files = sorted((tmp_path / "pets").glob("*/*"), reverse=True)
 

@@ -1,4 +1,4 @@
-"""A manifest applies itself to what pandas, polars, `datasets` and torch make of values, or names the column."""
+"""A manifest applies itself to values that pandas, polars, `datasets` and torch changed, or names the column."""
 
 import json
 from collections.abc import Callable
@@ -247,7 +247,7 @@ def pets(folder: Path, shape: tuple[int, ...]) -> Manifest:
 
 
 class Pets(torch.utils.data.Dataset[Any]):
-    """As torchvision's ImageFolder gives them, with a transform."""
+    """Items like those of torchvision's ImageFolder, with a transform."""
 
     def __init__(self, folder: Path, transform: Callable[[Image.Image], Any]) -> None:
         self.files, self.transform = sorted((folder / "pets").glob("*/*")), transform
@@ -260,7 +260,7 @@ class Pets(torch.utils.data.Dataset[Any]):
 
 
 def to_tensor(picture: Image.Image) -> torch.Tensor:
-    """What torchvision's ToTensor makes of it."""
+    """The result of torchvision's ToTensor."""
     values = np.asarray(picture)
     return torch.from_numpy(np.atleast_3d(values).transpose(2, 0, 1).copy()).to(torch.float32).div(255)
 

@@ -54,7 +54,7 @@ CALLERS: dict[str, Callable[[Path], Any]] = {
 def test_each_option_names_itself_the_file_and_the_remedy(option: str, folder: Path) -> None:
     for name, fault in FAULTY.items():
         if option == "outputs" and name == "none.npy":
-            continue  # a path that may be of other formats, which is looked for before
+            continue  # a path of another format is looked for first
         with pytest.raises(SourceError, match=rf"^{option}: .*{fault}.*{name}|^{option}: .*{name} {fault}") as told:
             CALLERS[option](folder / name)
         assert fault == "no file" or "save it by numpy.save(file, array)" in str(told.value)

@@ -28,7 +28,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 
 def shell(*words: str) -> tuple[int, Any, str]:
-    """Exit code, the JSON that is printed, and what stands on standard error."""
+    """Exit code, printed JSON, and standard error."""
     done = CliRunner().invoke(app, ["audit", *words, "--json"])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -36,7 +36,7 @@ def shell(*words: str) -> tuple[int, Any, str]:
 
 
 def rows_in(answer: dict[str, Any], kind: str, split: str) -> list[int]:
-    """Rows of a finding, ascending; none where there is no such finding."""
+    """Rows of a finding, ascending; empty without the finding."""
     found = [one for one in answer["findings"] if (one["kind"], one["split"]) == (kind, split)]
     return sorted(row for one in found for _, row in one["rows"])
 
@@ -92,7 +92,7 @@ def test_both_measures_of_contamination_of_every_part(texts: Planted, tmp_path: 
 
 
 def covered(item: list[str], train: list[list[str]], *, most: int) -> float:
-    """The share of an item's words in runs that training has: of `most` words, or half the item's, and at least 3."""
+    """Share of an item's words in runs that are in training: of `most` words, or half the item's, and at least 3."""
     run = min(most, max(3, len(item) // 2))
     known = {tuple(text[place : place + run]) for text in train for place in range(len(text) - run + 1)}
     hit = [place for place in range(len(item) - run + 1) if tuple(item[place : place + run]) in known]

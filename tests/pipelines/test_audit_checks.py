@@ -1,4 +1,4 @@
-"""What an audit finds odd, one planted fault of each kind, and data of all kinds in which nothing is odd."""
+"""The checks of an audit: one planted fault of each kind, and data of all kinds without oddities."""
 
 import io
 from pathlib import Path
@@ -43,7 +43,7 @@ WORDS = [
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """So many texts of 8 … 15 words."""
+    """Texts of 8 … 15 words."""
     random = np.random.default_rng(seed)
     return [" ".join(random.choice(WORDS, random.integers(8, 16))) + "." for _ in range(count)]
 
@@ -250,7 +250,7 @@ def test_groups_that_straddle() -> None:
 
 
 def test_a_check_is_one_function_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file of the room declares what it holds; a further function joins them."""
+    """Every check declares its kinds of rows; a further function joins them."""
     declared = dict(contract.checks())
     files = {one.__module__.rpartition(".")[2] for _, one in declared.values()}
     folder = Path(contract.__file__).parent
@@ -275,7 +275,7 @@ def test_a_check_is_one_function_in_one_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_odd_rows_of_files(tmp_path: Path) -> None:
-    """From files to findings, with rows where people look for them."""
+    """From files to findings, with the user's row numbers."""
     train = pl.DataFrame(
         {
             "body": [*sentences(60), "<br>", "caf\ufffd is red", "привет мир как дела"],
@@ -297,7 +297,7 @@ def test_odd_rows_of_files(tmp_path: Path) -> None:
 
 
 def test_own_probabilities_judge_the_training_labels(tmp_path: Path) -> None:
-    """Texts that no model can tell apart: what is found is what the user's probabilities say."""
+    """Texts that no model can tell apart: the findings follow from the user's probabilities."""
     random = np.random.default_rng(0)
     truth = random.integers(0, 2, 300)
     given = np.where(np.arange(300) % 10 == 0, 1 - truth, truth)

@@ -1,4 +1,4 @@
-"""What an audit writes: the page and its marks, tables, manifests with random twins, and folders of other programs."""
+"""Files of an audit: the page and its marks, tables, manifests with random twins, and folders of other programs."""
 
 import json
 import re
@@ -25,12 +25,12 @@ from tests.support.chromium import chromium, shoot
 from tests.support.planted import WORDS, topics
 
 COPIES, LEAKS, WRONG = 30, 12, 40
-"""Rows that are planted."""
+"""Planted rows."""
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Training rows of which the last ones are nearly earlier ones, test rows of which the first ones are nearly
+    """Training rows whose last ones are near copies of earlier ones, test rows whose first ones are near copies of
     training rows, and wrong labels."""
     return topics(tmp_path_factory.mktemp("topics"), copies=COPIES, leaks=LEAKS, wrong=WRONG)
 
@@ -64,7 +64,7 @@ def test_the_folder_says_what_the_answer_says(written: tuple[Path, dict[str, Any
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_findings_are_read_back_by_pandas_and_polars(files: tuple[Path, Path], tmp_path: Path, ending: str) -> None:
-    """Numbers are numbers, marks are booleans, and what is empty is missing: the same lines as in Python."""
+    """Numbers are numbers, marks are booleans, and empty cells are missing: the same lines as in Python."""
     path = tmp_path / f"findings.{ending}"
     asked = ["audit", str(files[0]), "--test", str(files[1]), "--label", "queue", "--findings", str(path)]
     assert CliRunner().invoke(app, asked).exit_code == 0

@@ -1,4 +1,4 @@
-"""An audit of new rows beside what an earlier one remembers: what a whole audit says, with far fewer rows looked at."""
+"""An audit of new rows with an earlier one's memory: the result of a whole audit, with far fewer rows read."""
 
 import random
 from collections import Counter
@@ -25,7 +25,7 @@ from secateur.trainers.modalities import decoding
 from tests.support.planted import sentence, topics
 
 ROWS, NEW = 300, 12
-"""Known training rows; new ones, the first four of which are copies of known ones, two of them nearly."""
+"""Known training rows; new ones, the first four of which are copies of known ones, two of them near copies."""
 Maker = Callable[[Path], tuple[pl.DataFrame, pl.DataFrame, Wish]]
 
 
@@ -65,7 +65,7 @@ def read(folder: Path, name: str, table: pl.DataFrame, wish: Wish, test: pl.Data
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many texts are taken apart into words, how many are read at once at most, and pictures that are decoded."""
+    """Numbers of texts split into words, in all and at most per call, and of decoded pictures."""
     counted: Counter[str] = Counter()
     apart, held, decode = word_sets.words_of, AuditRows._column, decoding.decode_image
 
@@ -90,7 +90,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def twice(folder: Path, make: Maker, looked: Counter[str]) -> tuple[Audited, Audited, Counter[str]]:
-    """An audit of new rows by what an earlier one remembers, one of all, and what the first of these looked at."""
+    """An audit of new rows by a memory, one of all rows, and the counts of the first."""
     old, new, wish = make(folder)
     how = How()
     before = audited(read(folder, "before", old, wish), how)
@@ -98,7 +98,7 @@ def twice(folder: Path, make: Maker, looked: Counter[str]) -> tuple[Audited, Aud
     memory_of(before, looks_of(before)).write(folder / "memory")
     memory = Memory.read(folder / "memory")
     assert memory is not None
-    both = pl.concat([new[:6], old, new[6:]])  # some of the new rows ahead of those that are known
+    both = pl.concat([new[:6], old, new[6:]])  # some of the new rows ahead of the known ones
     rows = read(folder, "both", both, wish)
     places = memory.places(rows)
     assert places is not None
@@ -120,7 +120,7 @@ def test_new_rows_are_compared_with_all_and_known_rows_are_left_alone(
     new = np.flatnonzero(later.rows.fresh)
     assert len(new) == NEW
     grouped = set(np.flatnonzero(later.copies.group >= 0))
-    assert grouped >= {0, 1, 2, 3, 7, 9, 11, 13}  # the four copies, and what they are copies of
+    assert grouped >= {0, 1, 2, 3, 7, 9, 11, 13}  # the four copies, and their originals
     np.testing.assert_array_equal(later.copies.group >= 0, whole.copies.group >= 0)
     np.testing.assert_array_equal(later.copies.group, whole.copies.group)
     np.testing.assert_array_equal(later.copies.kept(later.rows.part), whole.copies.kept(whole.rows.part))
@@ -161,7 +161,7 @@ PARTS = {"train": ROWS, "test": 60, "bench": 50}
 
 @dataclass
 class Network:
-    """Makes vectors by what a text says, and counts the texts that it is asked for."""
+    """Makes vectors from the contents of texts, and counts the texts."""
 
     known: Mapping[str, np.ndarray]
     version: str = "1"

@@ -1,4 +1,4 @@
-"""Limits of an audit: what they count, part by part, and that none passes where nothing was compared."""
+"""Limits of an audit: their counts, part by part, and that none passes without a comparison."""
 
 import re
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_a_share_holds_for_each_part_by_itself(texts: Planted, tmp_path: Path) -
 
 
 def test_a_weak_model_ranks_labels_and_counts_none(tmp_path: Path) -> None:
-    """Four classes of which the features tell 4 in 10 rows: better than chance, and too little to count mistakes."""
+    """Four classes of which the features identify 4 in 10 rows: better than chance, and too few to count mistakes."""
     rng = np.random.default_rng(0)
     label = rng.integers(0, 4, 600)
     seen = np.where(rng.random(600) < 0.4, label, rng.integers(0, 4, 600))

@@ -1,4 +1,4 @@
-"""What leaks and copies mean: intervals beside published ones, SciPy and simulation, shares, and the gap of a
+"""The effect of leaks and copies: intervals beside published ones, SciPy and simulation, shares, and the gap of a
 threshold."""
 
 import json
@@ -29,7 +29,7 @@ NEWCOMBE = {
 
 
 def rights(right: int, of: int) -> np.ndarray:
-    """So many ones before zeros."""
+    """`right` ones before zeros, float64 `[of]`."""
     return (np.arange(of) < right).astype(np.float64)
 
 

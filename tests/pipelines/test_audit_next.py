@@ -1,4 +1,4 @@
-"""What somebody does after an audit: apply its manifests, mark its page, run the study that was audited."""
+"""Use of an audit's results: apply its manifests, mark its page, run the audited study."""
 
 import html
 import json

@@ -83,7 +83,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def shell(place: Path, *words: str) -> tuple[int, dict[str, Any], str]:
-    """Exit code, the JSON that is printed, and standard error."""
+    """Exit code, printed JSON, and standard error."""
     done = secateur_here("audit", str(place / "points.yaml"), *words, "--json", SECATEUR_HOME=str(place / "home"))
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
@@ -117,7 +117,7 @@ def test_a_study_of_ones_own_task_is_audited_by_its_pictures(place: Path) -> Non
 
 
 class Given(OwnTask):
-    """A task whose samples a test gives."""
+    """A task with a test's samples."""
 
     metrics = (Metric("distance", higher_is_better=False),)
 
@@ -137,7 +137,7 @@ class Given(OwnTask):
 
 
 def looked_at(train: list[Any], test: list[Any], folder: Path) -> Audited:
-    """An audit of such samples."""
+    """An audit of these samples."""
     rows = own_task_rows("given", Given(train, test), folder)
     return audited(rows, How(near=not rows.whole))
 
@@ -172,7 +172,7 @@ def test_samples_of_numbers_are_compared_as_a_table_is(tmp_path: Path) -> None:
 
 
 def test_samples_of_no_common_shape_are_compared_whole(tmp_path: Path) -> None:
-    """Boxes, some in every sample; nothing but equality is asked, and no oddity of what pages show of them."""
+    """Boxes, some in every sample; only equality counts, and their texts on pages cause no oddity."""
     rng = np.random.default_rng(0)
     boxes = [rng.random((rng.integers(1, 4), 4)).astype(np.float32) for _ in range(60)]
     found = looked_at([*boxes, boxes[2]], [boxes[5], rng.random((2, 4))], tmp_path)

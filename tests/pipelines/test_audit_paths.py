@@ -1,4 +1,4 @@
-"""Where an audit writes: never over data, links, devices, or files that it did not write."""
+"""Output paths of an audit: never over data, links, devices, or files that it did not write."""
 
 from pathlib import Path
 

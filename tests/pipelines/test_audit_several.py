@@ -1,5 +1,5 @@
-"""An audit of rows with several labels or numbers, and of conversations with a label: which label of which row is
-wrong, and what alone gives a label; beside cleanlab on the same predictions."""
+"""An audit of rows with several labels or numbers, and of conversations with a label: the wrong labels of each row, and
+features that give a label away; beside cleanlab on the same predictions."""
 
 import builtins
 import importlib.util
@@ -26,7 +26,7 @@ ROWS, WRONG, FEW = 600, 40, 150
 """Rows, the first ones of which have one label too many or too few."""
 NAMES = sorted(TOPICS)
 Tickets = tuple[list[str], np.ndarray, np.ndarray]
-"""Texts, their labels as they are written, bool `[n, 3]`, and which entries of these are wrong."""
+"""Texts, their labels as in a file, bool `[n, 3]`, and a mask of their wrong entries."""
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,12 @@ def as_lists(labels: np.ndarray) -> list[list[str]]:
 
 
 def names_in(shown: str) -> set[str]:
-    """Labels as the table of findings has them."""
+    """Labels in the form of the table of findings."""
     return set() if shown == "no label" else set(shown.split(", "))
 
 
 def shell(*words: str) -> tuple[dict[str, Any], str]:
-    """The answer of `secateur audit … --json`, and the findings as they are printed."""
+    """The answer of `secateur audit … --json`, and the printed findings."""
     done = CliRunner().invoke(app, ["audit", *words, "--json"])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -283,7 +283,7 @@ def test_the_command_says_which_of_several_numbers_is_wrong(tmp_path: Path) -> N
 
 
 def test_labels_of_conversations_are_judged(tickets: Tickets, tmp_path: Path) -> None:
-    """From a file of messages with a label, in which some are of another class, to findings, manifest and exports."""
+    """From a file of messages with a label, some of another class, to findings, manifest and exports."""
     rng, rows, truth = random.Random(1), list[dict[str, Any]](), list[str]()
     for row in range(400):
         name = rng.choice(NAMES)

@@ -51,20 +51,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(place: Path, *words: str) -> tuple[int, dict[str, Any], str]:
-    """Exit code, the JSON that is printed, and standard error."""
+    """Exit code, printed JSON, and standard error."""
     done = secateur_here("audit", *words, "--json", SECATEUR_HOME=str(place / "home"))
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
 
 @pytest.fixture(scope="module")
 def once() -> dict[Path, tuple[int, dict[str, Any], str]]:
-    """What was done already."""
+    """The finished steps."""
     return {}
 
 
 @pytest.fixture
 def first(place: Path, once: dict[Path, tuple[int, dict[str, Any], str]]) -> tuple[int, dict[str, Any], str]:
-    """The first audit of the study that trains, made within a test: its fixtures say whose code is run."""
+    """The first audit of the study that trains, made within a test: its fixtures trust its code."""
     if place not in once:
         once[place] = shell(place, str(place / "tickets.yaml"), "--max-leaks", "0")
     return once[place]
@@ -141,7 +141,7 @@ def judged(place: Path) -> str:
 
 
 def test_proxies_judge_the_rows_that_they_did_not_see(place: Path, judged: str) -> None:
-    """What the audit says of the labels follows from each fold's own network, asked here one by one."""
+    """The audit's predictions of the labels are those of each fold's own network, computed here one by one."""
     done = secateur_here("score", judged, SECATEUR_HOME=str(place / "home"))
     assert done.returncode == 0, done.stderr
     code, answer, errors = shell(place, judged)
@@ -163,7 +163,7 @@ def test_proxies_judge_the_rows_that_they_did_not_see(place: Path, judged: str) 
 
 @pytest.mark.nightly
 def test_models_of_everything_say_what_leaks_are_worth(place: Path, judged: str) -> None:
-    """An audit of before is made again when the study has trained, and says what the study's evaluation says."""
+    """An earlier audit is made again after the study has trained, and agrees with the study's evaluation."""
     assert shell(place, judged)[0] == 0
     done = secateur_here("run", judged, SECATEUR_HOME=str(place / "home"))
     assert done.returncode == 0, done.stderr
@@ -195,7 +195,7 @@ def test_outputs_are_probabilities_or_numbers_of_the_user(target: str, outputs: 
 
 @pytest.mark.parametrize("where", [pytest.param("file", marks=pytest.mark.nightly), "filter"])
 def test_the_target_of_a_choice_is_compared_with_the_data(place: Path, tmp_path: Path, where: str) -> None:
-    """Rows 3 and 5 of the data stand in the target again, nearly and wholly."""
+    """Rows 3 and 5 of the data occur in the target, as a near and as an equal copy."""
     data = pl.read_csv(place / "train.csv")
     near = data[3].with_columns(body=pl.col("body") + " indeed")
     own = pl.concat([data[5], near, data[:1].with_columns(body=pl.lit("nothing like the others at all here"))])
@@ -242,7 +242,7 @@ FINE_TUNED = {
 def test_conversations_of_a_study_are_audited_as_texts(
     place: Path, tmp_path: Path, columns: dict[str, Any], more: dict[str, Any]
 ) -> None:
-    """Row 3 again as row 100, row 5 nearly so as row 101, and 10 of the topics are wrong."""
+    """Row 3 again as row 100, a near copy of row 5 as row 101, and 10 wrong topics."""
     rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
     for row in range(140):
         topic = "ab"[row % 2]

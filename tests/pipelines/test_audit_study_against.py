@@ -1,4 +1,4 @@
-"""`secateur audit STUDY --against FILE`: benchmarks beside the rows of a study, whose own audit stays as it is."""
+"""`secateur audit STUDY --against FILE`: benchmarks beside the rows of a study, whose own audit is not changed."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ COPIES, LEAKS = 30, 12
 
 
 def shell(place: Path, *words: str) -> tuple[int, dict[str, Any], str]:
-    """Exit code, the JSON that is printed, and standard error."""
+    """Exit code, printed JSON, and standard error."""
     done = secateur_here("audit", *words, "--json", SECATEUR_HOME=str(place / "home"))
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
@@ -124,7 +124,7 @@ def pictures(folder: Path) -> dict[str, Any]:
 
 
 def numbers(folder: Path) -> dict[str, Any]:
-    """Rows of numbers, whole ones in the file of training and with a point in that of the benchmark."""
+    """Rows of numbers, whole ones in the file of training and with a decimal point in that of the benchmark."""
     values = np.random.default_rng(0).integers(0, 1000, (14, 3))
     pl.DataFrame(values[:10], schema=["x", "y", "z"]).write_csv(folder / "train.csv")
     pl.DataFrame(values[[1, *range(10, 14)]].astype(float), schema=["x", "y", "z"]).write_parquet(

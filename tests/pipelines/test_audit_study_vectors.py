@@ -1,4 +1,4 @@
-"""The audit of a study compares the embeddings that the study has: of an encoder, or brought by the user."""
+"""The audit of a study compares the study's embeddings: an encoder's, or the user's."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_recurring_audit_remembers_vectors(tmp_path: Path) -> None:
     pl.concat([train, new]).write_csv(tmp_path / "train.csv")
     np.save(tmp_path / "vectors.npy", values)
     second = audited(path)
-    assert by_embeddings(second, "near duplicates") == [9, 601]  # what is new alone
+    assert by_embeddings(second, "near duplicates") == [9, 601]  # new rows alone
     assert second["measures"][-1]["duplicates"] == 2
     assert any(note.startswith("2 rows are new since the last audit") for note in second["notes"])
     looks = np.load(Store(tmp_path / "home/assets").load(("choices", "audit_memory")) / "looks.npz")
@@ -86,7 +86,7 @@ def test_a_recurring_audit_remembers_vectors(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_an_encoder_of_the_study_says_which_test_rows_leak(tmp_path: Path) -> None:
-    """A row of signs that its tokenizer does not know is to the encoder another such row."""
+    """Two rows of signs that its tokenizer does not know are equal to the encoder."""
     for path, signs in zip(
         topics(tmp_path, copies=0, leaks=0, wrong=0), ("日 月 火 水 木", "一 二 三 四 五"), strict=True
     ):

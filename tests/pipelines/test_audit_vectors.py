@@ -1,4 +1,4 @@
-"""Near copies by embeddings, copies between parts beside training, and the target: from files to what is trained on."""
+"""Near copies by embeddings, copies between parts beside training, and the target: from files to cleaned data."""
 
 import html
 import json
@@ -27,10 +27,11 @@ WIDTH = 16
 
 @dataclass(frozen=True)
 class Files:
-    """Texts of four parts and a vector for each. Row 0 of the test is training row 0, row 1 nearly row 1 in words and
-    vector, row 2 near row 2 by its vector alone; training row 100 is near row 5 by its vector alone, and row 101 nearly
-    row 6 by both. Rows 0, 1 and 2 of the benchmark stand to test rows 10, 11 and 12 as those of the test to training.
-    Row 0 of the target is test row 20, and row 1 nearly training row 30."""
+    """Texts of four parts and a vector for each. Row 0 of the test is training row 0, row 1 is near row 1 in words and
+    vector, row 2 near row 2 by its vector alone; training row 100 is near row 5 by its vector alone, and row 101 near
+    row 6 by both. Rows 0, 1 and 2 of the benchmark relate to test rows 10, 11 and 12 as those of the test to training.
+    Row 0 of the target is test row 20, and row 1 near training row 30.
+    """
 
     folder: Path
     texts: dict[str, list[str]]
@@ -131,7 +132,7 @@ def test_from_a_file_and_vectors_of_the_user_to_the_rows_that_are_trained_on(fil
 def test_a_target_is_compared_with_training_and_test_and_the_test_with_a_benchmark(
     files: Files, tmp_path: Path
 ) -> None:
-    """By words, as shell, page, JSON and CSV have it; no limit counts what parts beside training share."""
+    """By words, in shell, page, JSON and CSV; no limit counts rows that parts beside training share."""
     limits = ["--max-leaks", "3", "--max-duplicates", "1"]
     code, printed, _ = shell(*files.words, *limits, "--write", str(tmp_path / "audit"))
     assert code == 0
@@ -261,7 +262,7 @@ def test_vectors_that_do_not_go_with_the_rows_are_refused_before_anything_is_com
 
 
 def test_a_part_without_vectors_and_too_few_distinct_ones_are_noted(files: Files, tmp_path: Path) -> None:
-    """In the shell, JSON and the page; 10 distinct vectors make no rows copies that other measures do not."""
+    """In the shell, JSON and the page; with 10 distinct vectors only the other measures find copies."""
     few = tmp_path / "few.npy"
     np.save(few, files.vectors["train"][np.arange(200) % 10])
     asked = [files.path("train"), "--test", files.path("test"), "--text", "body", "--embeddings"]
@@ -317,7 +318,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many texts an encoder is asked for, each time."""
+    """Numbers of texts in the calls of an encoder."""
     counts, reader = list[int](), embeddings.text_reader
 
     def counting(*settings: Any) -> Any:
@@ -329,7 +330,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_an_encoder_is_asked_once_for_every_row(files: Files, bert: str, asked: list[int]) -> None:
-    """Each pair that embeddings alone find has the cosine of what the encoder itself makes of both."""
+    """Each pair that embeddings alone find has the cosine of the encoder's own vectors of both."""
     words = [files.path("train"), "--test", files.path("test"), "--text", "body", "--embeddings", bert, "--json"]
     answer = json.loads(shell(*words)[1])
     assert sum(asked) == SIZES["train"] + SIZES["test"]

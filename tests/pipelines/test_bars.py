@@ -1,4 +1,4 @@
-"""Bars of shares: their lengths against the numbers, and names that are no markup."""
+"""Bars of shares: their lengths against the numbers, and names without markup."""
 
 from itertools import pairwise
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""Settings out of range are refused when a study loads, or before training where the rows decide."""
+"""Settings out of range are refused when a study loads, or before training where the limit depends on the rows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ DECLARED = {**selectors_of_all_units(), **samplers(), **scorers_of_all_units(), 
 
 
 def free_numbers(annotation: Any) -> Iterator[Any]:
-    """Numbers in an annotation that nothing bounds."""
+    """Numbers in an annotation without a bound."""
     if get_origin(annotation) is not Annotated:
         if annotation in (int, float):
             yield annotation

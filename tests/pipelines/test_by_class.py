@@ -1,4 +1,4 @@
-"""What selections do to classes: recalls of outcomes, lost classes, tables and findings, and the floors of metrics."""
+"""Effects of selections on classes: recalls in outcomes, lost classes, tables, findings, floors of metrics."""
 
 import json
 import re
@@ -195,7 +195,7 @@ def test_of_many_classes_those_that_fall_most_are_in_the_table(study: Study) -> 
 
 
 def test_an_arm_at_the_floor_of_the_metric_that_decides_is_not_better(study: Study) -> None:
-    """Others may be at theirs: by accuracy alone, a model that ranks well may answer one class always."""
+    """Others may be at theirs: by accuracy alone, a model that ranks well may always predict one class."""
     source = SOURCE | {"floors": {"balanced_accuracy": 0.5, "accuracy": 0.9}}
     metrics = metrics_of(study, source)
     assert [(one.name, one.floor) for one in metrics[:2]] == [("balanced_accuracy", 0.5), ("accuracy", 0.9)]

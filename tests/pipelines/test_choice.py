@@ -76,7 +76,7 @@ def written(folder: Path, content: dict[str, Any] = CONTENT) -> StudyFile:
 
 
 def brought(folder: Path) -> pl.DataFrame:
-    """What the user has: data, grades in another order, vectors in the data's."""
+    """The user's files: data, grades in another order, vectors in the data's."""
     table = prompts()
     table.write_parquet(folder / "prompts.parquet")
     grades = table.select("uuid", (3 * pl.col("pass_rate") + 1).alias("grade"))
@@ -147,7 +147,7 @@ def test_groups_are_whole_budgets_hold_and_random_stands_beside(
         totals[name] = costs[rows].sum()
         assert spent.total == totals[name] <= spent.limit == (9000 if budget.startswith("tokens") else 30)
         assert spent.groups == (by_group["kept"] == 1).sum()
-        # What is left of the budget buys no further group, unless quotas keep it from doing so.
+        # The rest of the budget buys no further group, unless quotas prevent it.
         sums = pl.DataFrame({"group": table["episode"], "cost": costs, "kept": mask}).group_by("group").sum()
         out = sums.filter(pl.col("kept") == 0)
         if selection == "band":
@@ -176,7 +176,7 @@ def test_top_takes_groups_in_the_order_of_their_mean_score(ran: Any, manifest: A
 def test_quotas_hold(ran: Any, manifest: Any) -> None:
     kept = ran[1][manifest("sourced@tokens=9000").rows]
     of = kept.group_by("source").agg(pl.col("tokens").sum())
-    # A group belongs where most of its rows do, so a few tokens of other sources come with it.
+    # A group belongs to the source of most of its rows, so a few tokens of other sources come with it.
     assert set(of.filter(pl.col("tokens") > 1500)["source"]) == {"web", "code"}
 
 
@@ -251,7 +251,7 @@ def test_a_new_score_file_changes_what_reads_that_score_alone(tmp_path: Path) ->
     assert {name: (before[name] == after[name]).all() for name in after} == {
         "band": True, "band+random": True, "best": False, "best+random": True,
     }  # fmt: skip
-    assert made.made == 5  # the score, and subset and manifest of best and of what is random beside it
+    assert made.made == 5  # the score, and subset and manifest of best and of the random choice beside it
     grades.head(COUNT - 1).write_parquet(tmp_path / "grades.parquet")
     with pytest.raises(Exception, match=r"grades.parquet has no row of key 'uuid' \('u299'\) for 1 of 300 rows"):
         run(file, part="subsets")
@@ -424,7 +424,7 @@ def test_a_study_that_trains_takes_ids_too_and_refuses_one_that_is_there_twice(
 
 
 def test_explain_says_the_mean_of_the_group_that_decided(ran: Any, manifest: Any) -> None:
-    """Of every sample, against a group-by: the mean, how many share it, and the lowest mean that stays."""
+    """For every sample, against a group-by: the mean, the size of its group, and the lowest mean that stays."""
     table = ran[1].with_columns(grade=3 * pl.col("pass_rate") + 1)
     means = table.group_by("episode").agg(pl.col("grade").mean(), pl.len())
     for name in ("best@0.1", "best@tokens=9000"):
@@ -468,5 +468,5 @@ def test_without_the_studys_files_explain_knows_the_mean_of_kept_groups(ran: Any
     found = explain(kept, row, "not here")
     mean = ran[1].filter(pl.col("episode") == ran[1]["episode"][row])["pass_rate"].mean()
     assert found.compared is not None
-    assert found.compared.value == pytest.approx(3 * mean + 1, rel=1e-6)  # scores of a manifest are of 32 bits
+    assert found.compared.value == pytest.approx(3 * mean + 1, rel=1e-6)  # scores of a manifest have 32 bits
     assert "the mean judge of its group's" in found.sentence

@@ -1,4 +1,4 @@
-"""Budgets of selections that are made in training, and of all samples."""
+"""Budgets of selections in training, and of all samples."""
 
 from collections.abc import Callable
 from typing import Any

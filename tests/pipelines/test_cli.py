@@ -1,4 +1,4 @@
-"""The command line: what people type, what they see, how it ends, and one line for each mistake."""
+"""The command line: commands, output, exit codes, and one line for each mistake."""
 
 import json
 import os
@@ -37,13 +37,13 @@ WriteStudy = Callable[..., StudyFile]
 SHAPE = {
     *("study", "kind", "findings", "trials", "report", "report_file", "manifest", "best", "made", "fresh"),
 }
-"""Keys of what `run --json` prints, for every kind of study."""
+"""Keys of the JSON of `run --json`, for every kind of study."""
 COMMANDS = ("init", "studies", "ui", "run", "open", "prune", "score", "select", "verify", "export", "diff", "explain")
 
 
 @pytest.fixture
 def type_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run `secateur WORDS` as the entry point does; gives exit code, output and errors."""
+    """Run `secateur WORDS` through the entry point; returns exit code, output and errors."""
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["secateur", *words])
@@ -60,7 +60,7 @@ TypeIn = Callable[..., tuple[int, str, str]]
 
 
 def secateur(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """A process of its own, as of somebody who types the command."""
+    """Run the command in a process of its own, like a user."""
     command = [sys.executable, "-c", "from secateur.pipelines.commands.main import main; main()", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
 
@@ -82,7 +82,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 def loaded_by(words: Sequence[str], heavy: set[str]) -> str:
-    """Which of these modules a command loads that ends well, or in a mistake; empty for none."""
+    """The modules among these that a command loads, whether it ends well or in a mistake; empty for none."""
     code = (
         "import sys; from secateur.pipelines.commands import main as cli\n"
         f"try: cli.app({list(words)!r})\n"
@@ -101,7 +101,7 @@ def test_help_loads_no_pipeline(command: list[str]) -> None:
 
 
 NEVER = {"torch", "dagster", "matplotlib", "pandas", "datasets", "scipy", "sklearn", "PIL", "pyarrow.compute"}
-"""Libraries that take a tenth of a second or more to import, and that no small command reads anything with."""
+"""Libraries that take a tenth of a second or more to import, and that no small command needs."""
 TABLES = {"polars", "polars_hash", "pyarrow"}
 
 
@@ -201,7 +201,7 @@ def test_a_second_run_of_a_study_names_the_first_and_ends(
 
 
 def no_bytes() -> None:
-    """From now on this process, and what it becomes, writes to no file."""
+    """From now on this process, and programs that it becomes, cannot write to any file."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
@@ -319,7 +319,7 @@ def test_run_verify_export(
         json.loads(secateur_here(*given).stdout)
         for given in (("select", str(path), "--json"), ("run", str(path), "--json"), ("run", str(path), *words))
     )
-    # What `run` made is fresh, for itself and for the commands that make a part.
+    # Results of `run` are fresh, for itself and for the commands that make a part.
     assert selected["made"] == 0
     assert whole["made"] == 0
     assert set(whole) == SHAPE
@@ -327,7 +327,7 @@ def test_run_verify_export(
         (trial.selection, trial.seed) for trial in write_study(seeds=2, keep=0.25).study.trials
     ]
     assert whole["report"]["verdict"]
-    # Named trials are made anew, and nothing that they share with others.
+    # Named trials are made anew, but nothing that they share with others.
     assert set(anew) == SHAPE
     assert anew["report"] is None
     assert anew["made"] == 4

@@ -1,4 +1,4 @@
-"""Studies in a Dagster project of somebody's own, beside assets, resources and an IO manager that are there already."""
+"""Studies in a user's own Dagster project, beside existing assets, resources and an IO manager."""
 
 import importlib.metadata
 import sys
@@ -43,7 +43,7 @@ WriteComponent = Callable[..., Path]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project as `dg` lays it out, with definitions of its own."""
+    """A project in `dg`'s layout, with definitions of its own."""
     root = tmp_path / "project"
     package = root / "src" / "tickets_project"
     (package / "defs").mkdir(parents=True)
@@ -141,7 +141,7 @@ def test_every_study_that_ships_is_the_same_as_a_component(
     file = load_file(path)
     [component] = [each for each in COMPONENTS if isinstance(file.study, each.model)]
     content = yaml.safe_load(path.read_text())
-    jsonschema.validate(content, component.get_model_cls().model_json_schema())  # what `dg check yaml` does
+    jsonschema.validate(content, component.get_model_cls().model_json_schema())  # as `dg check yaml` does
     write_component(component, content, "one")
     loaded = dg.ComponentTree.for_project(project).get_all_components(component)
     assert [each.content for each in loaded] == [file.study]
@@ -171,7 +171,7 @@ def test_editors_are_told_of_every_key_and_shown_an_example_that_is_valid(compon
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_new_component_is_a_study_that_loads(component: type[dg.Component], project: Path) -> None:
-    """What `dg scaffold defs secateur.pipelines.component.StudyComponent my-study` runs."""
+    """Call the code of `dg scaffold defs secateur.pipelines.component.StudyComponent my-study`."""
     folder = project / "src" / "tickets_project" / "defs" / "my-study"
     folder.mkdir()
     name = f"{component.__module__}.{component.__name__}"

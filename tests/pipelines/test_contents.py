@@ -1,4 +1,4 @@
-"""Contents of files, folders and code: what is read again, what counts, and what a damaged note of them does."""
+"""Digests of files, folders and code: repeated reads, the files that count, and damaged caches of them."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ from secateur.trainers.contract import TrainingConfig
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """Files that were opened to be read, of a process that knows none, and for which every file is an old one."""
+    """Files opened for reading, in a process with an empty cache, in which every file counts as old."""
     opened: list[Path] = []
     plain = Path.open
 
@@ -40,7 +40,7 @@ def test_a_file_is_read_again_when_it_was_written_replaced_or_given_its_old_time
     assert content_of(path) == content_of(path) == xxhash.xxh3_128_hexdigest(b"one")
     assert len(reads) == 1
     times = path.stat().st_mtime_ns
-    path.write_bytes(b"two")  # as long, and with the old time
+    path.write_bytes(b"two")  # of equal length, and with the old time
     os.utime(path, ns=(times, times))
     assert content_of(path) == xxhash.xxh3_128_hexdigest(b"two")
     (tmp_path / "b").write_bytes(b"six")
@@ -83,7 +83,7 @@ def test_what_is_known_outlives_the_process_and_is_made_anew_where_it_is_damaged
         assert [content_of(path) for path in paths] == first
     assert [path for path in reads if path in paths] == paths * 2
     assert note.read_bytes() == whole
-    # What nobody asks for any more is forgotten, also where the block fails.
+    # Unused digests are forgotten, also where the block fails.
     with pytest.raises(OSError, match="No such file"), remembered(note):
         assert [content_of(path) for path in (paths[0], tmp_path / "nothing")]
     assert len(note.read_bytes()) == len(whole) - 48

@@ -1,4 +1,4 @@
-"""What selections are charged: training, and exactly what they depend on."""
+"""Costs of selections: training, and exactly the assets that they depend on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def study(write_study: Callable[..., StudyFile]) -> Study:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Every asset's cost, each a power of two: a sum tells its parts."""
+    """Every asset's cost, each a power of two: a sum identifies its parts."""
     store = Store(tmp_path / "store")
     costs: dict[tuple[str, ...], dict[str, Any]] = {
         ("proxy_cost",): vars(Cost(1, 1, 1.0)),

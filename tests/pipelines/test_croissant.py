@@ -50,8 +50,7 @@ def test_mlcroissant_validates_it(manifest: Manifest) -> None:
     dataset = mlc.Dataset(str(manifest.path / "manifest.json"))
     issues = dataset.metadata.ctx.issues
     assert not issues.errors
-    # Nothing is said of when it was published or how to cite it: the one would make two equal runs differ, the other
-    # is the data set's own affair.
+    # No date of publication, which would make two equal runs differ, and no citation, which is the data set's own.
     assert all("citeAs" in text or "datePublished" in text for text in map(str, issues.warnings))
     assert dataset.metadata.ctx.conforms_to.value == "http://mlcommons.org/croissant/1.1"
     assert dataset.metadata.name == "user/letters: hard ones"

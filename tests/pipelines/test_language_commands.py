@@ -1,4 +1,4 @@
-"""`secateur heads` and `secateur prompts` on a saved folder of a model, as anybody's own would be."""
+"""`secateur heads` and `secateur prompts` on a saved folder of a model, like a user's own."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def test_heads_are_scored_masked_and_written(copying_model: Path, haystack: Path
     assert json.loads(target.read_text()) == told
     assert target.with_suffix(".svg").read_bytes().startswith(b"<?xml")
     assert not list(tmp_path.rglob("*.partial"))
-    # The manifest says so, and makes a model that computes what the masked one does.
+    # The manifest agrees, and gives a model that computes the same as the masked one.
     assert answer("verify", kept)["count"] == 11
     assert answer("apply", kept, copying_model, "-o", tmp_path / "without")["unit"] == "head"
     whole, without = load_causal(str(copying_model)), load_causal(str(tmp_path / "without"))
@@ -77,7 +77,7 @@ def test_heads_are_scored_masked_and_written(copying_model: Path, haystack: Path
 def test_heads_are_masked_by_sizes_needles_and_draws_beside_one_masking_after_the_other(
     copying_model: Path, haystack: Path, tmp_path: Path
 ) -> None:
-    """Every recall of the answer beside a model that is masked by hand and asked one prompt at a time."""
+    """Every recall of the answer, compared with a model that is masked by hand and gets one prompt at a time."""
     needles = {"s1 s2 s3 s4 s5": "s1", "s5 s4 s3 s2 s1": "s5"}
     options = [word for pair in needles.items() for word in ("--needle", pair[0], "--question", pair[1])]
     options += ["--length", 24, "--depths", 2, "--new-tokens", 5, "--how", "uniform", "--decoding-only"]
@@ -193,7 +193,7 @@ def test_prompts_are_judged_by_what_the_model_writes(copying_model: Path, tmp_pa
     examples.write_text("\n".join(json.dumps(line).replace("answer", "label") for line in lines))
     options = ["--examples", examples, *labels, *sizes, *methods]
     told = {one["method"]: one for one in answer("prompts", copying_model, prompt, *options)["prompts"]}
-    # Two labels that are one token each: the likelier of all tokens is at most as often right as the likelier of two.
+    # Two labels of one token each: the likelier of all tokens is at most as often right as the likelier of the two.
     for method, one in found.items():
         assert one["passes"] <= 150
         assert one["accuracy"] * 16 == round(one["accuracy"] * 16)
@@ -215,7 +215,7 @@ def test_a_prompt_is_pruned_and_written(copying_model: Path, tmp_path: Path) -> 
     assert target.read_text() == found["gga"]["prompt"]
     assert target.read_text().endswith(" {query}")
     assert len(target.read_text().split()) <= 1 + 8
-    # The manifest gives the same text again, of the prompt's file and of the template that it holds itself.
+    # The manifest gives the same text again, from the prompt's file and from its own template.
     assert answer("verify", kept)["unit"] == "token"
     answer("apply", kept, prompt, "--model", copying_model, "-o", tmp_path / "of_file.txt")
     answer("apply", kept, copying_model, "-o", tmp_path / "of_template.txt")

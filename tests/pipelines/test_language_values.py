@@ -1,4 +1,4 @@
-"""`secateur heads` and `secateur prompts`: logits that are no answer, and tokenizers that end every text."""
+"""`secateur heads` and `secateur prompts`: logits that are not finite, and tokenizers that end every text."""
 
 import json
 from collections.abc import Callable
@@ -174,7 +174,7 @@ def test_as_many_rows_are_named_as_are_broken(copying_model: Path) -> None:
 
 
 def test_a_vocabulary_that_is_masked_in_part_is_an_answer(copying_model: Path) -> None:
-    """Minus infinity is the usual way to say that a token cannot come; what is written is another."""
+    """Minus infinity is the usual logit of a token that cannot come; the written token is another."""
     causal = load_causal(str(copying_model))
     masked = torch.zeros(66)
     masked[40:] = -torch.inf

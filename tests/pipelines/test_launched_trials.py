@@ -1,4 +1,4 @@
-"""Launching a training, in this process: what is handed over, what is said of a failure, and what is left behind."""
+"""Launching a training, in this process: its arguments, the message of a failure, and the leftovers."""
 
 import os
 import signal

@@ -42,7 +42,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "tdds": {"epochs": 4, "window": 2},
     "mean_probability": {"epochs": 4},
 }
-"""Where the default is unfit for 120 samples, or settings depend on one another: the values of the study."""
+"""Values of the study where the default does not suit 120 samples, or where settings depend on one another."""
 
 
 def other_value(annotation: Any, default: Any, bounds: list[Any]) -> Any:
@@ -63,7 +63,7 @@ def other_value(annotation: Any, default: Any, bounds: list[Any]) -> Any:
 
 
 def others(name: str, settings: type[BaseModel]) -> dict[str, Any]:
-    """Values of all settings, each another than its default."""
+    """Values of all settings, each different from its default."""
     found = {
         field: other_value(declared.annotation, declared.default, declared.metadata)
         for field, declared in settings.model_fields.items()
@@ -72,7 +72,7 @@ def others(name: str, settings: type[BaseModel]) -> dict[str, Any]:
 
 
 def launched(name: str, settings: type[BaseModel], study_values: dict[str, Any]) -> dict[str, Any]:
-    """Values that the launchpad gives and that differ from the study's: defaults, or the next ones after it."""
+    """Values for the launchpad that differ from the study's: defaults, or the next ones after it."""
     found = {}
     for field, declared in settings.model_fields.items():
         value = study_values[field]
@@ -87,7 +87,7 @@ def shifted(value: Any) -> Any:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    """What every scorer and selector was last called with, by name."""
+    """The arguments of the last call of every scorer and selector, by name."""
     seen: dict[str, dict[str, Any]] = {}
 
     def recording(name: str, function: Callable[..., Any], settings: type[BaseModel]) -> Callable[..., Any]:
@@ -113,7 +113,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def everything(study_content: dict[str, Any], tmp_path: Path) -> tuple[StudyFile, dict[str, dict[str, Any]]]:
-    """A study of every scorer and selector with settings, read from its YAML, and the settings that it gives."""
+    """A study of every scorer and selector with settings, read from its YAML, and its settings."""
     values = {name: others(name, one.settings) for name, one in {**SCORES, **SELECTIONS}.items()}
     names = set(scorers()) & {signal for one in SELECTIONS.values() for signal in one.reads}
     names |= {signal for one in SCORES.values() for signal in getattr(one, "signals", ())} & set(scorers())

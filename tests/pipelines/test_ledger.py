@@ -1,4 +1,4 @@
-"""One check for results of the same inputs: when work runs, what an entry holds, what a failure or a copy leaves."""
+"""The check for results of the same inputs: when work runs, the content of an entry, failures and copies."""
 
 import shutil
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 class Work:
-    """Writes a folder of two files and a cost beside it, and counts how often."""
+    """Writes a folder of two files and a cost beside it, and counts its runs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.store, self.times = ledger.store, 0

@@ -1,4 +1,4 @@
-"""Limits of runs and storage at the limit and beside it, and what stands where nobody expects it."""
+"""Limits of runs and storage at the limit and beside it, and unexpected files."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_what_the_rows_just_allow_is_no_fault(study: Study) -> None:
 
     assert [faults(keep, 0, [6, 4]) for keep in (10, 11)] == [0, 1]
     assert [faults(8, floor, [6, 4]) for floor in (4, 5)] == [0, 1]
-    assert faults(8, 9, [0, 5, 3]) == 0  # a class without rows asks for none
+    assert faults(8, 9, [0, 5, 3]) == 0  # a class without rows needs none
 
     def epochs(number: int) -> TrainingConfig:
         return TrainingConfig(epochs=number, batch_size=32)

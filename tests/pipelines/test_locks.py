@@ -1,4 +1,4 @@
-"""One process makes a study at a time; whoever comes second learns who does, or waits."""
+"""One process makes a study at a time; the second one names the holder, or waits."""
 
 import errno
 import os
@@ -117,7 +117,7 @@ def test_leftovers_go_when_the_lock_is_taken_and_what_is_at_work_stays(tmp_path:
         path.write_text("whole")
     aside = hidden_sibling(study / "manifest", "aside")
     aside.mkdir()
-    # Locks belong to open files, so this process is as good as another.
+    # Locks belong to open files, so this process serves as another.
     with claimed(cache / "prepare", folder=True) as working, study_lock(tmp_path, "tickets"):
         assert working.is_dir()
     assert [path for path in (*left, snapshot, aside) if path.exists()] == []

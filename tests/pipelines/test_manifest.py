@@ -1,4 +1,4 @@
-"""A manifest says what is kept, is found out when anything in it is changed, and finds its rows again."""
+"""A manifest lists the kept rows, detects every change, and finds its rows again."""
 
 import collections
 import hashlib
@@ -69,7 +69,7 @@ TEXTS = [f"text {'x' * (row % 5)} {row}" for row in range(20)]
 
 
 def write(folder: Path, texts: list[str] = TEXTS, kept: list[int] | None = None, **other: Any) -> Manifest:
-    """A manifest of the texts; every second is kept where nothing is said."""
+    """A manifest of the texts; keeps every second one by default."""
     dataset = dataset_of(texts)
     keep = np.zeros(len(texts), dtype=np.bool_)
     keep[list(range(0, len(texts), 2)) if kept is None else kept] = True
@@ -85,7 +85,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# --- what it says
+# --- its content
 
 
 def test_says_what_is_kept_of_what_and_how(tmp_path: Path) -> None:
@@ -167,11 +167,11 @@ def test_what_is_written_is_what_is_read(
     assert np.array_equal(manifest.locate(samples["content_hash"]), np.flatnonzero(mask))
 
 
-# --- what writing refuses
+# --- rejected on writing
 
 
 def refused(message: str, call: Callable[[], object]) -> None:
-    """The call raises ManifestError, in one line, that says this."""
+    """The call raises ManifestError, in one line, with this text."""
     with pytest.raises(ManifestError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
@@ -236,7 +236,7 @@ def test_overwriting_never_deletes_anything_but_a_manifest(tmp_path: Path) -> No
     assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
 
 
-# --- what verification finds
+# --- found by verification
 
 
 def test_verify_finds_a_change_after_loading(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_every_changed_byte_is_found(tmp_path: Path) -> None:
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda document: None) -> None:
-    """Change the document and make sizes, checksums and root right again, as one who means harm would."""
+    """Change the document, and make sizes, checksums and root match again, like an attacker."""
     document = json.loads((folder / "manifest.json").read_text())
     content = (folder / "kept.parquet").read_bytes()
     seal = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -34,7 +34,7 @@ CONTENT: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, what `secateur audit DATA --write` makes of them, and a study that names a manifest of it."""
+    """A folder with data, the output of `secateur audit DATA --write`, and a study that names a manifest of it."""
     folder = tmp_path_factory.mktemp("manifests")
     topics(folder, copies=COPIES, leaks=LEAKS, wrong=WRONG)
     files = ["train.csv", "--test", "test.csv"]
@@ -55,7 +55,7 @@ def report_in(place: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ran() -> set[Path]:
-    """Where the study was run already."""
+    """A place where the study has run."""
     return set()
 
 

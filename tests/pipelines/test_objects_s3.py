@@ -1,4 +1,4 @@
-"""A study, exports and rows in place on a real S3 server on this machine; the key that opens it is written nowhere."""
+"""A study, exports and rows in place on a real S3 server on this machine; no file contains its key."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ seeds: 1
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A bucket on a server of moto, whose key the environment alone holds."""
+    """A bucket on a server of moto, whose key is in the environment alone."""
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -48,7 +48,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     store = s3fs.S3FileSystem()
-    if store.exists("bucket"):  # servers of one process share what they hold
+    if store.exists("bucket"):  # servers of one process share their content
         store.rm("bucket", recursive=True)
     store.mkdir("bucket")
     yield store
@@ -141,7 +141,7 @@ def test_rows_in_place_and_their_file_on_s3(tmp_path: Path, bucket: Any) -> None
 def test_a_store_that_does_not_answer_is_told_without_the_key(
     tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # no server listens here
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     monkeypatch.chdir(tmp_path)

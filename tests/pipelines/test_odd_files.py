@@ -229,7 +229,7 @@ def write(table: pl.DataFrame, path: Path) -> None:
 
 
 def in_hand(paths: list[Path], folder: Path) -> dict[str, Callable[[], Any]]:
-    """What each reader makes of all files, one after another."""
+    """The result of each reader for all files, one after another."""
     kind = paths[0].suffix[1:]
     by_polars: dict[str, Callable[[Path], pl.DataFrame]] = {
         "csv": lambda path: pl.read_csv(path, infer_schema_length=None),

@@ -20,7 +20,7 @@ from secateur.pipelines.studies.files import StudyError, StudyFile, load_study
 
 COUNT, EPOCHS = 90, 3
 CLASSES = ["maths", "code", "web"]
-"""In the order of the outputs, which is not that of the alphabet."""
+"""In the order of the outputs, which is not alphabetical."""
 SCORES: dict[str, Any] = {
     "aum": {"outputs": "logits", "file": "logits.npy"},
     "late": {"scorer": "el2n", "epochs": 2, "outputs": "logits", "file": "logits.npy"},
@@ -32,7 +32,7 @@ SCORES: dict[str, Any] = {
 
 @pytest.fixture
 def brought(tmp_path: Path) -> tuple[pl.DataFrame, np.ndarray]:
-    """Rows, and what a model puts out for them: in files of every kind, of which one is in another order."""
+    """Rows, and a model's outputs for them: in files of every kind, one of them in another order."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(EPOCHS, COUNT, 3)).astype(np.float32)
     labels = rng.integers(0, 3, COUNT)
@@ -81,7 +81,7 @@ def run(file: StudyFile, **how: Any) -> Made:
 
 
 def whole(fingerprint: str) -> dict[str, Any]:
-    """The scores, those of files without ids for the data of that fingerprint."""
+    """The scores; those of files without ids for the data of that fingerprint."""
     named = {name: {**body, "classes": CLASSES} for name, body in SCORES.items()}
     return {
         name: body if "key" in body or "file" not in body else {**body, "fingerprint": fingerprint}

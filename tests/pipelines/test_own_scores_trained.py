@@ -1,4 +1,4 @@
-"""Scores that the user brings to a study that trains: from the files to report, explanation and the next run."""
+"""The user's own scores in a study that trains: from the files to report, explanation and the next run."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ OWN: dict[str, Any] = {
 
 
 def brought(folder: Path) -> pl.DataFrame:
-    """The training rows with an id and a column of ease, which the test file has not, and grades in another order."""
+    """The training rows with an id and a column of ease, which the test file lacks, and grades in another order."""
     path, rng = folder / "data" / "train.parquet", np.random.default_rng(3)
     table = pl.read_parquet(path).with_columns(
         pl.Series("uid", [f"u{row:03d}" for row in range(COUNT)]), pl.Series("ease", rng.random(COUNT))
@@ -59,7 +59,7 @@ def brought(folder: Path) -> pl.DataFrame:
 
 @pytest.fixture
 def untrained(study_content: dict[str, Any], tmp_path: Path) -> Any:
-    """Write the study with scores of the user's alone, and no proxy."""
+    """Write the study with only the user's scores, and no proxy."""
     plain = {key: value for key, value in study_content.items() if key != "proxy"}
 
     def write(**changes: Any) -> StudyFile:
@@ -122,7 +122,7 @@ def test_a_new_file_changes_its_score_and_what_reads_it_alone(untrained: Any, tm
     made = run(file, part="subsets")
     after = {name: set(manifest_of(tmp_path, f"{name}@0.25").rows) for name in OWN["selections"]}
     assert {name for name in after if after[name] != before[name]} == {"best"}
-    assert made.made == 3  # the score, and subset and manifest of what reads it
+    assert made.made == 3  # the score, and subset and manifest of its reader
     table.select("uid", "grade").head(COUNT - 1).write_parquet(tmp_path / "grades.parquet")
     with pytest.raises(Exception, match=r"grades.parquet has no row of key 'uid' \('u119'\) for 1 of 120 rows"):
         run(file, part="subsets")
@@ -201,7 +201,7 @@ def prepared_rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study
     (folder / "data").mkdir()
     names = [f"u{row:02d}" for row in range(40)]
     plain = {"x": np.arange(40) / 7, "y": np.arange(40) % 5 + 0.5, "label": np.arange(40) % 2, "uid": names}
-    # Of which a part is held out, so that a row of the study is another one than that of the file.
+    # A part is held out, so that row numbers of the study differ from those of the file.
     pl.DataFrame(plain).write_parquet(folder / "data" / "all.parquet")
     pl.DataFrame({"uid": names, "grade": np.arange(40.0)}).write_parquet(folder / "grades.parquet")
     path = folder / "joined.yaml"
@@ -250,8 +250,8 @@ FAULTS = {
 def test_a_reordered_file_is_joined_and_a_changed_one_refused(
     order: Any, fault: str, at: int, ending: str, held_out: bool, prepared_rows: Any
 ) -> None:
-    """A training row has the value of its own id, whatever the order, or the file is refused; the file may have the
-    rows that are held out."""
+    """A training row has the value of its own id, in any order, or the file is refused; the file may have the rows that
+    are held out."""
     folder, file = prepared_rows
     study, rows = read(file), rows_of(folder, file)
     listed = [row for row in order if held_out or row in rows.places]
@@ -280,7 +280,7 @@ def test_a_reordered_file_is_joined_and_a_changed_one_refused(
 
 
 def test_an_array_without_ids_needs_the_fingerprint_of_these_data(prepared_rows: Any, tmp_path: Path) -> None:
-    """Its rows are those of the file, of which the training rows are a part."""
+    """Its rows are those of the file; the training rows are a part of them."""
     folder, file = prepared_rows
     study, rows = read(file), rows_of(folder, file)
     np.save(folder / "grades.npy", np.arange(40.0))

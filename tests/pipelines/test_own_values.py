@@ -1,4 +1,4 @@
-"""Numbers that a user brings, put to the rows of the data: a changed file is refused or joined, never misapplied."""
+"""A user's numbers joined to the rows of the data: a changed file is refused or joined, never misapplied."""
 
 from pathlib import Path
 from typing import Any

@@ -49,7 +49,7 @@ def scored(count: int, *names: str, seed: int = 0) -> dict[str, Any]:
 def test_suspicion_is_the_mean_rank_of_scores_turned_so_that_high_is_hard() -> None:
     scores = scored(60, "el2n", "aum", "vog", "density", "entropy")
     names, ranks = suspicion(scores)
-    assert names == ["el2n", "aum"]  # vog finds no wrong labels, the others say nothing of hardness
+    assert names == ["el2n", "aum"]  # vog finds no wrong labels, the others do not measure hardness
     assert ranks is not None
     hard, easy = (scores[name][1].astype(float) for name in names)
     for row in range(60):
@@ -92,14 +92,14 @@ def test_the_hardest_samples_are_listed_with_file_row_targets_and_scores() -> No
         assert one.scores == {name: float(values[one.row]) for name, (_, values) in scores.items()}
         assert one.picture
     assert suspects.embedded == 20
-    for one in listed(40, paths=["", None, "a/b.png"] * 20).listed:  # pictures that are no files have no path
+    for one in listed(40, paths=["", None, "a/b.png"] * 20).listed:  # pictures that are not files have no path
         assert one.place == ("a/b.png" if one.row % 3 == 2 else str(one.row + 7))
     assert suspects.without_samples().embedded == 0
     assert [len(listed(count, side=2).listed) for count in (5, 100, 100_000)] == [5, LEAST, MOST]
 
 
 class Known:
-    """A network whose outputs are known."""
+    """A network with known outputs."""
 
     def __init__(self, outputs: np.ndarray) -> None:
         self.outputs = outputs
@@ -214,7 +214,7 @@ def large(write_study: Any) -> Any:
 
 
 def test_a_large_page_stays_small_and_its_json_is_that_of_the_schema(large: Any, tmp_path: Path) -> None:
-    """60 pictures of noise, which nothing compresses, among 60 rows."""
+    """60 pictures of noise, which do not compress, among 60 rows."""
     finding = {
         "kind": "leaked",
         "split": "test",
@@ -259,7 +259,7 @@ def test_captions_of_pictures_are_broken_into_lines_that_fit() -> None:
     told = [line for line in lines if "word" in line]
     assert sorted(" ".join(told).split()) == sorted(words + words[:12])
     assert len(told) > 4
-    assert max(map(len, told)) < 70  # what 4 inches of letters of 9 points hold
+    assert max(map(len, told)) < 70  # 4 inches hold this many letters of 9 points
     assert "short" in lines
 
 
@@ -275,7 +275,7 @@ def test_small_pictures_stay_as_they_are_and_large_ones_are_made_smaller(picture
 
 @pytest.fixture
 def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    """Where the reports of a store are served by a process of its own; gone with the test."""
+    """A server of a store's reports in a process of its own; it ends with the test."""
     folder = tmp_path / "assets" / "blobs" / "report"
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("<p>the page</p>")

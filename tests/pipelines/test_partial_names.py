@@ -1,4 +1,4 @@
-"""What is being written is left alone, what a killed writer left is removed, and folders change in one step."""
+"""Partial names of a live writer are left alone, leftovers are removed, and folders change in one step."""
 
 import os
 import signal
@@ -72,7 +72,7 @@ def test_what_is_being_written_is_left_alone(tmp_path: Path) -> None:
     with new_folder(tmp_path / "a") as folder, new_file(tmp_path / "b") as file:
         (folder / "half").write_bytes(b"half")
         file.write_bytes(b"half")
-        # Locks belong to open files, so this process is as good as another.
+        # Locks belong to open files, so this process serves as another.
         assert remove_leftovers(tmp_path / "a") == remove_leftovers(tmp_path / "b") == []
     assert (tmp_path / "a" / "half").read_bytes() == (tmp_path / "b").read_bytes() == b"half"
 

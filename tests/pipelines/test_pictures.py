@@ -1,4 +1,4 @@
-"""Pictures have one identity and one look; what an image folder leaves out or contradicts is said."""
+"""Pictures have one identity and one look; messages name rows that an image folder leaves out or contradicts."""
 
 import io
 import json
@@ -167,7 +167,7 @@ def test_folders_that_are_no_classes_contradict_nothing(read: Any) -> None:
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_metadata_is_read_as_every_file_of_its_kind(suffix: str, read: Any) -> None:
-    """Codes and words for a missing value stay the texts that they are, behind a hundred rows of numbers too."""
+    """Codes and words for a missing value stay texts, also after a hundred rows of numbers."""
     labels = ["01", "1", "NA", "2026-01-31"]
     files = {}
     for split, first in (("train", 0), ("test", 100)):

@@ -1,4 +1,4 @@
-"""Hostile or careless YAML is one sentence about its own file, with line, and takes no other study down."""
+"""Hostile or careless YAML is one sentence about its own file, with the line, and does not break other studies."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_a_long_name_is_refused_and_not_repeated(tmp_path: Path) -> None:
 
 
 def test_values_at_the_limits_are_read(tmp_path: Path) -> None:
-    """What one more would break; keys that a merge overrides do not stand twice, wherever the merge is read first."""
+    """At the limit; keys that a merge overrides are no repetition, wherever the merge is read first."""
     path = tmp_path / "a.yaml"
     flow = "[" * 63 + "]" * 63  # within the mapping
     many = "a0: &a0 [lol]\n" + "".join(

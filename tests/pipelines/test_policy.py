@@ -1,4 +1,4 @@
-"""The four policies for rows that cannot be used, or should not: alike for tables, texts, pictures, sets of labels."""
+"""The four policies for rows that cannot or should not be used: alike for tables, texts, pictures, sets of labels."""
 
 import io
 from pathlib import Path
@@ -22,7 +22,7 @@ def picture(seed: int) -> dict[str, Any]:
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-# Inputs that are sound, one that is bad, and why.
+# Sound inputs, one bad input, and the reason.
 INPUTS: dict[str, tuple[dict[str, Any], list[Any], Any, str]] = {
     "features": ({"features": ["x"]}, [1.5, 2.5, 3.5, 4.5, 5.5], None, "every feature is missing"),
     "text": ({"text": "x"}, ["a", "b", "c", "d", "e"], "  ", "text is empty"),

@@ -1,4 +1,4 @@
-"""What needs the accelerator is in its pool: found by watching which steps call a network, not by a list."""
+"""Steps that need the accelerator are in its pool: found by watching which steps call a network, not by a list."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""No step of a command is silent: while one is stuck, and tells nothing, the terminal still shows something new."""
+"""No step of a command is silent: while one is stuck, and reports nothing, the terminal still changes."""
 
 import importlib
 import io
@@ -21,11 +21,11 @@ from secateur.pipelines.commands.main import app
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 LONGEST = 2.0
-"""Seconds between two pictures of what is being done, at most."""
+"""Longest time between two states of the display, in seconds."""
 
 
 class Screen(io.StringIO):
-    """A terminal that knows how often what it shows has changed, and lets a step wait for that."""
+    """A terminal that counts changes of its content, and lets a step wait for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Screen(io.StringIO):
         return len(text)
 
     def stuck(self, step: str) -> str:
-        """Be a step that says nothing until the terminal has changed three times; what it shows then."""
+        """Act as a silent step until the terminal has changed three times; returns its content then."""
         with self.changed:
             end = self.changes + 3
             assert self.changed.wait_for(lambda: self.changes >= end, timeout=120), f"{step}: nothing is shown"
@@ -51,7 +51,7 @@ class Screen(io.StringIO):
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
-    """What commands write of their progress to; each display refreshes itself, in time."""
+    """The terminal of the commands' progress; each display refreshes itself, in time."""
     made, rates = Screen(), list[float]()
     console = Console(file=made, force_terminal=True, width=100)
     for module in (shell, trials):
@@ -69,7 +69,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
 
 
 def slow(screen: Screen, monkeypatch: pytest.MonkeyPatch, *places: str) -> dict[str, str]:
-    """Let functions get stuck first; gives what was shown meanwhile, by place, as they are called."""
+    """Make functions block first; returns the terminal's contents meanwhile, by place, in the order of calls."""
     met: dict[str, str] = {}
     for place in places:
         module, _, name = place.rpartition(".")
@@ -146,7 +146,7 @@ def test_heads_and_prompts_are_seen(screen: Screen, tmp_path: Path, monkeypatch:
 def test_commands_that_read_files_are_seen(
     screen: Screen, manifest_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of manifests and of files of data: each says that it reads while it does."""
+    """For manifests and for files of data: each shows that it reads while it does."""
     file = tmp_path / "rows.csv"
     file.write_text("x,label,score\n" + "".join(f"{n / 2},{n % 2},{n}\n" for n in range(40)))
     table = datasets.Dataset.from_csv(str(file), cache_dir=str(tmp_path / "cache"))

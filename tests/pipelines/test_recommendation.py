@@ -1,4 +1,4 @@
-"""What the report recommends to keep: planted curves with known truth, and the words, numbers and manifest of it."""
+"""The report's recommendation: planted curves with known truth, and its words, numbers and manifest."""
 
 import json
 import math

@@ -43,11 +43,11 @@ class Week:
         self.defs = build([file], root)
 
     def reload(self) -> None:
-        """What the code server does after a new release."""
+        """The code server after a new release."""
         self.defs = build([self.file], self.root)
 
     def tick(self, cursor: str | None) -> Any:
-        """What the sensor of the source says."""
+        """The result of the source's sensor."""
         sensor = self.defs.resolve_sensor_def("blobs_source")
         store = {"secateur_store": Store(self.root)}
         return sensor.evaluate_tick(
@@ -55,7 +55,7 @@ class Week:
         )
 
     def look(self) -> str:
-        """One tick of the sensor; runs what it asks for and says which job, or why it asks for nothing."""
+        """One tick of the sensor; runs its requests and returns the job, or the reason for no request."""
         told = self.tick(self.watch)
         self.watch = told.cursor or self.watch
         for request in told.run_requests or []:
@@ -141,7 +141,8 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     assert week.look() == "the source of blobs is as it was"
     assert week.settle() == []
 
-    # Wednesday: rows were appended. They are scored, and what follows from scores is made again, as far as manifests.
+    # Wednesday: rows were appended. They are scored, and all assets downstream of scores are made again, up to
+    # manifests.
     append(train, 12, seed=5)
     assert week.look() == "ran blobs_rescoring"
     assert week.settle() == ["tuning", "subset", "manifest"]
@@ -161,7 +162,8 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     week.rescore()
     assert week.settle() == []
 
-    # Friday: one scorer has a new version. It alone is computed again; its numbers are the same, and so all else is.
+    # Friday: one scorer has a new version. Only it is computed again; as its numbers are the same, the rest stays
+    # fresh.
     old = scorers()["checkpoint_loss"]
     newer = dataclasses.replace(old, card=dataclasses.replace(old.card, version="2"))  # type: ignore[type-var, call-arg]
     monkeypatch.setitem(scorers(), "checkpoint_loss", newer)  # type: ignore[arg-type]
@@ -169,20 +171,20 @@ def test_a_week_of_appended_rows(week: Week, tmp_path: Path, monkeypatch: pytest
     assert week.settle() == ["scores/checkpoint_loss"]
     assert week.metadata("scores", "checkpoint_loss")["rows rescored"] == 132
 
-    # Saturday: somebody appended many rows with wrong labels. The old rows score otherwise, and the drift check fails.
+    # Saturday: many rows with wrong labels were appended. Scores of the old rows change, and the drift check fails.
     append(train, 600, seed=6, shift=1)
     assert week.look() == "ran blobs_rescoring"
     assert week.metadata("drift")["shared samples"] == 132
     assert not week.checks()["scores_agree"]
     assert week.metadata("drift")["change of hardest@0.25"] > 0
 
-    # Sunday: the file is gone. The sensor says so and waits.
+    # Sunday: the file is gone. The sensor reports it and waits.
     train.unlink()
     assert "no file matches" in week.look()
 
 
 def test_data_that_return_to_an_earlier_state_are_scored_again(write_study: WriteStudy, tmp_path: Path) -> None:
-    """Each look asks for a run of a key that Dagster has not seen, exactly where contents have changed."""
+    """Each tick requests a run with a key that Dagster has not seen, exactly where contents have changed."""
     train, shelf = tmp_path / "data" / "train.parquet", tmp_path / "shelf"
     shutil.copy2(train, shelf)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -190,7 +192,7 @@ def test_data_that_return_to_an_earlier_state_are_scored_again(write_study: Writ
         keys, cursors = [], []
 
         def look(cursor: str | None = None) -> int:
-            """How many runs a tick asks for."""
+            """Number of runs that a tick requests."""
             told = week.tick(cursor or week.watch)
             week.watch = told.cursor or week.watch
             keys.extend(request.run_key for request in told.run_requests or [])
@@ -200,7 +202,7 @@ def test_data_that_return_to_an_earlier_state_are_scored_again(write_study: Writ
         assert [look(), look()] == [1, 0]
         append(train, 12, seed=5)
         assert [look(), look()] == [1, 0]
-        shutil.copy2(shelf, train)  # with the times that it had
+        shutil.copy2(shelf, train)  # with its former times
         assert [look(), look()] == [1, 0]
         times = train.stat().st_mtime_ns
         table = pq.read_table(train)
@@ -222,7 +224,7 @@ def test_data_that_return_to_an_earlier_state_are_scored_again(write_study: Writ
         # Cursors of other forms, such as the stamp alone, count as another state.
         for old in ("8f1f9a7e1e5b8c0d8f1f9a7e1e5b8c0d", "{}", '{"count": 1}', "[1]", "null"):
             assert [look(old), look()] == [1, 0], old
-        # Somebody has reset the cursor: no key of an earlier run comes again.
+        # After a reset of the cursor no key of an earlier run comes again.
         week.watch = None
         assert look() == 1
         assert all(json.loads(cursor)["stamp"] for cursor in cursors)

@@ -346,7 +346,7 @@ def test_markup_in_names_stays_text(study: Study, tmp_path: Any) -> None:
 
 
 class Sugar(AnyStudy):
-    """A study of a number that is to be small."""
+    """A study of a number that should be small."""
 
     kind: Literal["sugar"] = "sugar"
     name: str = "sugar"
@@ -407,7 +407,7 @@ def test_of_an_error_less_is_better_everywhere(tmp_path: Path) -> None:
     ("r2", "verdict"), [(-0.3, Verdict.NO_BETTER), (0.0, Verdict.NO_BETTER), (0.01, Verdict.BETTER)]
 )
 def test_models_that_learned_nothing_are_not_called_better(r2: float, verdict: Verdict) -> None:
-    """Of permuted targets, a model that saw small residuals stays near the mean: a smaller error that means nothing."""
+    """For permuted targets, a model that saw small residuals stays near the mean: a smaller error without meaning."""
     errors = {"uniform_random@30": [52.0, 52.1, 51.9], "near@30": [41.5, 41.7, 41.3]}
     report = build_report(
         Sugar(),

@@ -1,4 +1,4 @@
-"""What was worked through of the same inputs is not worked through again; what is killed goes on."""
+"""Finished work of the same inputs is not repeated; a killed run resumes."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Every training there is: who asked for it, and its seed."""
+    """Every training: its caller and its seed."""
     seen: list[tuple[str, int]] = []
 
     def recording(where: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +88,7 @@ def test_a_study_that_is_run_again_trains_what_has_changed_and_nothing_else(
     root = tmp_path / "store"
     store = Store(root)
     run(write_study(**SMALL), root)
-    # Of the five static trials that keep all samples, the full set's among them, one is trained.
+    # One of the five static trials that keep all samples, the full set's included, is trained.
     assert sorted(where for where, _ in trainings) == ["proxy", *["trial"] * (2 + 5 + 2 + 2), "tuning"]
     trials_are_what_their_partitions_say(store)
     first = contents(root)
@@ -134,11 +134,9 @@ def test_results_of_a_killed_run_are_counted_as_fresh(write_study: WriteStudy, t
     file = write_study(seeds=1, keep=[0.25])
     with dg.DagsterInstance.ephemeral() as instance:
         first = run_study(file, tmp_path / "store", instance)
-        shutil.rmtree(
-            tmp_path / "store" / "blobs" / ".ledger" / "graph"
-        )  # a run that is killed in a step notes nothing
+        shutil.rmtree(tmp_path / "store" / "blobs" / ".ledger" / "graph")  # a step of a killed run records nothing
         again = run_study(file, tmp_path / "store", instance)
     assert first.fresh == 0
     assert again.made + again.fresh == first.made
     trained = len(list(file.study.trials)) if file.study else 0
-    assert again.fresh >= 1 + trained  # the proxy and the trained models were taken again
+    assert again.fresh >= 1 + trained  # the proxy and the trained models were reused

@@ -1,4 +1,4 @@
-"""Studies that would not fit into memory are refused before anything is encoded or trained."""
+"""Studies that do not fit into memory are refused before any encoding or training."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""Every export back onto the user's own file, by pandas and by `datasets`: rows, labels and values are those there."""
+"""Every export mapped back onto the user's own file, by pandas and by `datasets`: equal rows, labels and values."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ MOODS = ["refund", "übrig", "delivery, late"]
 
 
 def lines(count: int = 90) -> pd.DataFrame:
-    """Rows as a user may have them: codes that look like numbers, booleans, dates, quotes, gaps."""
+    """Rows of a user: codes that look like numbers, booleans, dates, quotes, gaps."""
     rng = np.random.default_rng(7)
     return pd.DataFrame(
         {
@@ -76,7 +76,7 @@ Made = tuple[StudyFile, Manifest, pd.DataFrame]
 
 
 def made_of(kind: str, label: str, folder: Path, files: int = 1) -> Made:
-    """A study of files of a kind, of which a share is held out; manifest and all rows of the files."""
+    """A study of files of a kind, with a share held out; manifest and all rows of the files."""
     table = lines()
     parts = np.array_split(np.arange(len(table)), files)
     for number, part in enumerate(parts):
@@ -108,7 +108,7 @@ def test_rows_of_the_manifest_are_those_of_the_file(kind: str, label: str, tmp_p
     _, manifest, table = made_of(kind, label, tmp_path)
     rows = np.load(export(manifest, "indices"))
     assert len(rows) < len(table) * 0.6
-    # Each kept row's label, as the manifest counts it, is that of the file at that row.
+    # Each kept row's label, by its number in the manifest, is that of the file at that row.
     names = manifest.selection.origin.label_names
     given = table[label].iloc[rows]
     # A CSV has True, the others a boolean.
@@ -214,7 +214,7 @@ def test_numbers_of_classes_are_an_option(tmp_path: Path) -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> tuple[StudyFile, Manifest, Path]:
-    """Pictures under the user's own names, two of one name in two classes; of `ant` nothing is kept."""
+    """Pictures under the user's own names, two of one name in two classes; no picture of `ant` is kept."""
     folder = tmp_path / "pets"
     for row in range(45):
         kind = ["ant", "bee", "dog"][row % 3]

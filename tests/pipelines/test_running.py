@@ -1,4 +1,4 @@
-"""Runs are alive as long as their process, and of one study in the UI the second waits."""
+"""Runs are alive as long as their process, and the second run of one study in the UI waits."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def job_at(root: Path, *, fails: str = "") -> dg.JobDefinition:
 
 
 def started(instance: dg.DagsterInstance, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
-    """Id of a run that says it runs."""
+    """Id of a run with the status of a running one."""
     run = instance.create_run_for_job(
         job_at(Path()), asset_selection=frozenset({dg.AssetKey(["tickets", "source"])}), status=status
     )

@@ -1,4 +1,4 @@
-"""Hashes follow what a model is shown, not how a file stores it; a slow reference and real data agree."""
+"""Hashes depend on the model's input, not on the file format; a slow reference and real data agree."""
 
 import io
 import os
@@ -33,7 +33,7 @@ PICTURE, TEXT = Columns(image="image", label="label"), Columns(text="text", labe
 
 @pytest.fixture(scope="module")
 def fashion() -> datasets.Dataset:
-    """The first 300 images of Fashion-MNIST's test split, as its Parquet file stores them."""
+    """The first 300 images of Fashion-MNIST's test split, in the cells of its Parquet file."""
     path = DATA / "fashion_mnist" / "test.parquet"
     if not path.exists():
         pytest.skip(f"no {path}: set SECATEUR_DATA to the folder of real data")
@@ -237,7 +237,7 @@ CELL = st.one_of(
 
 
 def meaning(value: Any) -> tuple[str, Any]:
-    """The documented equality of feature values, told another way: by Python's own exact comparison."""
+    """The documented equality of feature values, by Python's own exact comparison."""
     if value is None or value != value or (isinstance(value, str) and not value.strip()):
         return ("missing", None)
     if isinstance(value, bool | str):

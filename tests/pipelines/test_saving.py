@@ -1,4 +1,4 @@
-"""What the report says a subset saves: planted costs with known break-even, and known curves with known times."""
+"""The report's saving by a subset: planted costs with known break-even, and known curves with known times."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def study(write_study: WriteStudy) -> Study:
 
 
 def trial(kept: int, seconds: float, steps: int, *, epochs: int = 10, **facts: Any) -> Outcome:
-    """A training of so many of 100 samples; `once` is what was spent besides."""
+    """A training with `kept` of 100 samples; `once` are its one-time costs."""
     once, seen = facts.pop("once", {}), kept * epochs
     compute = {"training": Cost(seen, seen, seconds)} | once
     known = {"metrics": {"accuracy": 0.9}, "kept": kept, "of": 100, "steps": steps, "epochs": epochs} | facts

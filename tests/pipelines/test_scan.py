@@ -1,4 +1,4 @@
-"""A scan or an encoding that was killed goes on at its shard with the same bytes; no file unpacks beyond a limit."""
+"""A killed scan or encoding resumes at its shard with the same bytes; no file unpacks beyond a limit."""
 
 import gzip
 import os
@@ -147,7 +147,7 @@ def test_a_sparse_encoding_that_was_killed_anywhere_goes_on_with_the_same_bytes(
                 write_inputs(path, encoder, rows)
         assert write_inputs(path, encoder, rows).read_bytes() == whole.read_bytes()
         assert sorted(file.suffix for file in tmp_path.glob(f"killed-{at}.*")) == [".json", ".npz"]
-    assert write_inputs(path, encoder, rows).read_bytes() == whole.read_bytes()  # of one that was whole
+    assert write_inputs(path, encoder, rows).read_bytes() == whole.read_bytes()  # of a finished one
 
 
 def read(folder: Path, columns: Columns = COLUMNS, **source: Any) -> Loaded:
@@ -170,7 +170,7 @@ def test_shards_of_several_files_and_splits_hold_each_row_once(tmp_path: Path, m
         np.testing.assert_array_equal(rows.column("label"), rows.column("x") % 3)
 
 
-# Files that unpack to much more than they are.
+# Files that unpack to far more than their size.
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -281,7 +281,7 @@ def test_lists_of_many_row_groups_and_without_a_dictionary_are_read(tmp_path: Pa
 
 
 def test_lines_that_nest_very_deeply_are_refused_by_their_row(tmp_path: Path) -> None:
-    """The parser's stack would overflow, which ends the process without a word."""
+    """The parser's stack would overflow, which ends the process without a message."""
     path = tmp_path / "deep.jsonl"
     path.write_text('{"x": 1}\n{"x": 2, "z": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
     with pytest.raises(SourceError, match=r"deep.jsonl row 1: a value is nested too deeply"):

@@ -1,4 +1,4 @@
-"""`secateur score DATA`: from a file to the scores of its rows, and on to what is selected by them."""
+"""`secateur score DATA`: from a file to the scores of its rows, and on to a selection by them."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_scores_of_a_file_are_those_of_the_call_and_select_its_rows(shapes: pl.D
     [aum, el2n] = answer["scores"]
     assert (aum["score"], aum["high_means"], aum["samples"]) == ("aum", "easier", COUNT - 1)
     assert el2n["max"] == pytest.approx(wanted["el2n"].max())
-    # What the user does next: bring the score to the data, in a study or to select by it.
+    # The user's next step: add the score to the data, in a study or for a selection.
     shapes.join(table.drop("row"), on="uid").drop_nulls("aum").write_csv("scored.csv")
     shell("select", "scored.csv", "--score", "aum", "--end", "low", "--keep", "9", "--no-random", "-o", "hard.csv")
     hard = table.drop_nulls("aum").sort("aum")["uid"][:9]

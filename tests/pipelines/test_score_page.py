@@ -1,4 +1,4 @@
-"""A score by class: the right numbers in each box, and a picture that stays small and readable whatever the names."""
+"""A score by class: the right numbers in each box, and a picture that stays small and readable with any names."""
 
 import base64
 import re

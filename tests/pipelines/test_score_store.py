@@ -1,4 +1,4 @@
-"""The row-level score store: what is computed, what is found, and what a kill leaves."""
+"""The row-level score store: computed rows, known rows, and the state after a kill."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ KEY = ScoreKey("grand", "1", {"norm": 2}, "model-a")
 
 
 class Counting:
-    """Scores a row by its content, and remembers which rows it was asked for."""
+    """Scores a row by its content, and records the requested rows."""
 
     def __init__(self, hashes: pl.Series, fail_after: int | None = None) -> None:
         self.hashes, self.asked, self.fail_after = hashes, [], fail_after  # type: ignore[var-annotated]

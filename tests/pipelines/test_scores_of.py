@@ -1,4 +1,4 @@
-"""`secateur.scores_of`: against formulas in float64, and against a run of ours whose logits were recorded."""
+"""`secateur.scores_of`: against formulas in float64, and against our own run with recorded logits."""
 
 import re
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def tdds(log: np.ndarray) -> np.ndarray:
 
 
 def formulas(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Every score in float64, as its docstring says."""
+    """Every score in float64, by the formula in its docstring."""
     p, wide, rows = softmax(logits), logits.astype(np.float64), np.arange(len(labels))
     own, truth = p[:, rows, labels], np.eye(CLASSES)[labels]
     others = np.where(truth.astype(bool), -np.inf, 1.0)
@@ -165,7 +165,7 @@ def test_several_labels(logits: np.ndarray) -> None:
 
 
 def stored(folder: Path, logits: np.ndarray) -> dict[str, Any]:
-    """The same outputs in every form that is read."""
+    """The same outputs in every accepted form."""
     np.save(folder / "all.npy", logits)
     save_file({"logits": logits, "other": logits[0]}, folder / "all.safetensors")
     save_file({"only": logits}, folder / "only.safetensors")

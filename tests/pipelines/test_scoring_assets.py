@@ -1,4 +1,4 @@
-"""Scores through the graph: what is scored again and what is not, kills, and the same numbers as direct calls."""
+"""Scores through the graph: the rows that are scored again, kills, and the same numbers as direct calls."""
 
 import dataclasses
 import signal
@@ -299,7 +299,7 @@ def direct(study: Study, data: Data) -> dict[str, np.ndarray]:
 def test_every_score_through_the_graph_is_that_of_direct_calls_averaged_over_proxies(
     write_study: WriteStudy, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    # The proxy has four epochs, fewer than the window that tdds takes if none is named.
+    # The proxy has four epochs, fewer than the default window of tdds.
     of_classes = {name for name, one in scorers().items() if not missing_signals(one, Classification(2))}
     scores = dict.fromkeys(sorted(of_classes)) | {"tdds": {"window": 2}}
     file = write_study(scores=scores, proxy_runs=2, checkpoints=3, seeds=1, neighbours={"count": 4})

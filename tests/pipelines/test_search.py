@@ -1,4 +1,4 @@
-"""Searches: what is read from YAML and tables and what is refused, and small searches from space to trained model."""
+"""Searches: accepted and refused YAML and tables, and small searches from space to trained model."""
 
 import json
 import os
@@ -208,7 +208,7 @@ def test_a_search_of_a_table_runs_to_its_pruned_space(
     assert [choice.contribution for choice in choices] == expected.tolist()
 
     for path in sorted((tmp_path / "one").rglob("*")):
-        if path.is_file() and ".ledger" not in path.parts:  # which holds times of files
+        if path.is_file() and ".ledger" not in path.parts:  # the ledger holds times of files
             other = tmp_path / "two" / path.relative_to(tmp_path / "one")
             assert path.read_bytes() == other.read_bytes(), path
     kept = store.place(key("pruned_search_space")) / "manifest.json"
@@ -230,11 +230,11 @@ def test_a_part_of_a_search_is_run_alone_and_is_fresh_when_the_whole_is(
     assert run_study(file, store.root, instance, trials=part).made == 0
 
     made = run_study(file, store.root, instance)
-    # The table, predictor, pruned space, best architecture and report come once; the part is there already.
+    # The table, predictor, pruned space, best architecture and report come once; the part exists already.
     assert (made.made, made.fresh) == (len(list(search.trials)) - 2 + 4, 2 + 1)
     run_study(file, tmp_path / "whole", instance)
     assert outcomes_at(Store(tmp_path / "whole"), search, part) == alone
-    # Another seed makes nothing stale of those that there are.
+    # Another seed leaves existing results fresh.
     more = write(tmp_path, content | {"seeds": 3})
     assert run_study(more, store.root, instance, trials=[Trial("gbdt@7", 2), *part]).made == 1
 
@@ -368,7 +368,7 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path: Path, cont
     code, begun = run(tmp_path / "killed", "killed.txt", KILLED_AT="7")
     assert (code, begun) == (-signal.SIGKILL, whole[:7])
     code, resumed = run(tmp_path / "killed", "killed.txt")
-    # The evaluation that was killed is made again, and no other.
+    # Only the killed evaluation is made again.
     assert (code, resumed) == (0, [*whole[:7], *whole[6:]])
     for stored in sorted((tmp_path / "undisturbed" / "trials" / "evaluations").rglob("*.json")):
         one, two = (
@@ -379,7 +379,7 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path: Path, cont
     for name in ("best_architecture.json", "predictor/trees.txt"):
         once, again = (tmp_path / root / "trials" / name for root in ("undisturbed", "killed"))
         assert once.read_bytes() == again.read_bytes()
-    # With all evaluations stored the function is not asked again; where its file has changed it is.
+    # With all evaluations stored the function is not called again; after a change of its file it is.
     assert run(tmp_path / "killed", "killed.txt")[1] == resumed
     (tmp_path / "my_evaluation.py").write_text(EVALUATION + "# other\n")
     assert run(tmp_path / "killed", "killed.txt") == (0, [*resumed, *whole])

@@ -1,4 +1,4 @@
-"""Tables of architectures and small spaces: what is refused before anything is evaluated, and that the rest ends."""
+"""Tables of architectures and small spaces: inputs refused before any evaluation, and that the rest ends."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Selections made in training and taught twins, as a study's YAML says them."""
+"""Selections in training and taught twins, in a study's YAML."""
 
 from pathlib import Path
 from typing import Any

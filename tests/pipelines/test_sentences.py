@@ -1,4 +1,4 @@
-"""A step that fails by a mistake of the user's shows the sentence in the UI; what breaks otherwise keeps its stack."""
+"""A step that fails by a mistake of the user's shows the sentence in the UI; other failures keep their stack."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def ours(*_: Any) -> None:
 
 
 def a_slip(*_: Any) -> None:
-    """A mistake in code, which numpy tells by the same class of error."""
+    """A mistake in code, for which numpy raises the same class of error."""
     np.zeros(3).reshape(2, 2)
 
 
@@ -46,7 +46,7 @@ def test_only_what_our_code_raises_is_a_sentence(step: Callable[..., None], *, g
 
 
 def failures(defs: dg.Definitions, key: dg.AssetKey) -> list[Any]:
-    """What the UI shows of the failed steps of a run of one asset."""
+    """The UI's texts for the failed steps of a run of one asset."""
     job, graph = defs.resolve_implicit_global_asset_job_def(), defs.resolve_asset_graph()
     keys = frozenset(dg.AssetSelection.assets(key).required_multi_asset_neighbors().resolve(graph))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -57,7 +57,7 @@ def failures(defs: dg.Definitions, key: dg.AssetKey) -> list[Any]:
 
 
 def test_the_ui_shows_the_sentence_alone(write_study: Any, tmp_path: Path) -> None:
-    """Of data that cannot be read, and of a stored file that is not what secateur wrote."""
+    """For unreadable data, and for a stored file that was changed."""
     file, store = write_study(), Store(tmp_path / "store")
     (tmp_path / "data" / "train.parquet").write_bytes(b"no parquet")
     [error] = failures(build([file], store.root), dg.AssetKey(["blobs", "samples"]))

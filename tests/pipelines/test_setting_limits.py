@@ -1,6 +1,6 @@
-"""Every limit of a number that a user sets: the value at it is taken, the one beside it refused.
+"""Every limit of a number that a user sets: the value at it is accepted, the next one refused.
 
-The table stands apart from the declarations, so that a limit that moves, goes or comes fails.
+The table is separate from the declarations, so that a limit that is moved, removed or added fails.
 """
 
 import importlib
@@ -90,7 +90,7 @@ TrainingConfig.workers [1, 1024]
 Validation.fraction (0, 1)
 Validation.seeds [1, inf)
 """
-"""A class of settings, a field that it declares, and the interval: a bracket belongs to it, a parenthesis does not."""
+"""A class of settings, a field that it declares, and the interval: square brackets include the end."""
 BOUNDS = (at.Ge, at.Gt, at.Le, at.Lt)
 
 

@@ -1,4 +1,4 @@
-"""What a first study of fine-tuning data meets: relative paths, rows at fault, and what `init` writes."""
+"""A first study of fine-tuning data: relative paths, rows at fault, and the output of `init`."""
 
 import json
 from contextlib import nullcontext
@@ -87,7 +87,7 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
     asked: list[dict[str, Any]] = []
 
     class Kind:
-        """Stands for a class of transformers whose model nobody has."""
+        """Stands for a class of transformers without a local model."""
 
         @staticmethod
         def from_pretrained(_: str, **options: Any) -> None:

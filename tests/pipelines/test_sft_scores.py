@@ -1,4 +1,4 @@
-"""Vectors, gradients and loss curves of completions through a study: killed, gone on with, and as direct calls give."""
+"""Vectors, gradients and loss curves of completions in a study: killed, resumed, and equal to direct calls."""
 
 import json
 from pathlib import Path
@@ -93,7 +93,7 @@ MADE = (
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the assets of the study are, which was killed in both passes and went on."""
+    """The assets of the study, which was killed in both passes and resumed."""
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         folder = tmp_path_factory.mktemp("sft")
         patch.setattr(gradients, "BLOCK", 32)

@@ -1,4 +1,4 @@
-"""Fine-tuning data from the user's file to the report: shapes that `init` knows, budgets of tokens, what is refused."""
+"""Fine-tuning data from the user's file to the report: formats that `init` knows, budgets of tokens, refusals."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def pairs() -> list[dict[str, str]]:
 
 
 def turns(row: dict[str, str]) -> list[dict[str, str]]:
-    """The same as a conversation."""
+    """The same row as a conversation."""
     asked = {"role": "user", "content": f"{row['instruction']}: {row['input']}"}
     return [asked, {"role": "assistant", "content": row["output"]}]
 
@@ -84,7 +84,7 @@ SHAPES: dict[str, tuple[str, Callable[[Path], None], dict[str, Any]]] = {
 
 
 def ran(*command: str) -> Any:
-    """What a command prints as JSON."""
+    """The JSON of a command."""
     done = CliRunner().invoke(app, [*command, "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
@@ -272,7 +272,7 @@ def test_lists_of_messages_have_one_hash_in_every_format_and_other_texts_count_b
 
 
 def fault_of(tmp_path: Path, **changes: Any) -> str:
-    """Why a study with these keys is rejected when it loads."""
+    """The reason for rejecting a study with these keys when it loads."""
     study = {
         "name": "tuned",
         "source": {"kind": "jsonl", "train": "data.jsonl", "test_fraction": 0.2},

@@ -1,4 +1,4 @@
-"""Adapters and teachers of completions in a study: what is refused before training, and what launched ones train."""
+"""Adapters and teachers of completions in a study: refusals before training, and the work of launched trainings."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def study_with(tmp_path: Path, weights: Path, teacher: str) -> Any:
-    """A study of adapters, taught by weights as they come."""
+    """A study of adapters, taught by pretrained weights."""
     rows_of(40).to_json(tmp_path / "data.jsonl")
     training = {"model": "language_model", "model_settings": {"pretrained": str(weights / "base"), "lora": {}}}
     taught = {"model": "language_model", "model_settings": {"pretrained": str(weights / teacher)}, "epochs": 0}

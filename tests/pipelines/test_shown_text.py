@@ -1,4 +1,4 @@
-"""Class names, texts, columns and file names with control characters or markup are shown as text everywhere."""
+"""Class names, texts, columns and file names with control characters or markup appear as text everywhere."""
 
 import html
 import json
@@ -55,7 +55,7 @@ def test_markdown_shows_the_text(text: str) -> None:
 
 @pytest.fixture
 def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder with a study of texts, classes and a file that bear such names."""
+    """The working folder with a study of texts, classes and a file with such names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECATEUR_STUDIES", "studies")
     (tmp_path / "studies").mkdir()
@@ -74,7 +74,7 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_study_of_such_data_is_shown_as_text(named: Path) -> None:
-    """In the terminal, in the report, in what the UI renders, on the card, and in messages."""
+    """In the terminal, in the report, in the UI, on the card, and in messages."""
     ran = shell.invoke(app, ["run", "strange", "--json"])
     assert ran.exit_code == 0, (ran.output, ran.exception)
     manifest = json.loads(ran.stdout)["manifest"]
@@ -114,7 +114,7 @@ def rendered_in_the_ui() -> list[str]:
         for key in instance.all_asset_keys():
             records = instance.fetch_materializations(key, limit=100).records
             assert records
-            for event in records:  # of every partition, for nobody knows which one ends last
+            for event in records:  # of every partition, as any may end last
                 assert event.asset_materialization
                 for value in event.asset_materialization.metadata.values():
                     if isinstance(value, dg.MarkdownMetadataValue) and value.md_str:

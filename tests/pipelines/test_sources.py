@@ -1,4 +1,4 @@
-"""Every kind of source gives the same data; everything that is wrong with one is said with file, column and row."""
+"""Every kind of source gives the same data; messages about faults name file, column and row."""
 
 import json
 import os
@@ -41,7 +41,7 @@ Read = Callable[..., Loaded]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Load a source given as YAML would, relative to `tmp_path`, with a cache of its own."""
+    """Load a source from its YAML, relative to `tmp_path`, with a cache of its own."""
 
     def read(columns: Columns = TEXT, policy: DataPolicy | None = None, **source: Any) -> Loaded:
         return load(TypeAdapter(Source).validate_python(source), columns, tmp_path, tmp_path / "cache", policy)
@@ -75,7 +75,7 @@ def need(folder: str) -> Path:
     return DATA / folder
 
 
-# What each kind gives.
+# The data of each kind.
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
@@ -305,7 +305,7 @@ def test_stratified_rows(values: list[int], data: st.DataObject) -> None:
         assert np.all(drawn >= np.floor(sizes * count / len(labels) - 1e-9))
 
 
-# What bad data get.
+# Bad data.
 
 
 def bad(frame: dict[str, Any], **casts: Any) -> pl.DataFrame:
@@ -376,7 +376,7 @@ def test_a_corrupt_parquet_file_is_named(tmp_path: Path, read: Read) -> None:
         (tmp_path / "more.parquet").write_bytes(junk)
         with pytest.raises(SourceError, match=r"more\.parquet is not a readable Parquet file"):
             read(**source)
-    # The footer is whole, a page is not.
+    # The footer is complete, a page is not.
     frame = pl.DataFrame({"text": [f"{i} and {i * i}" for i in range(5000)], "label": [i % 3 for i in range(5000)]})
     frame.write_parquet(tmp_path / "more.parquet", compression="zstd")
     torn = bytearray((tmp_path / "more.parquet").read_bytes())
@@ -384,7 +384,7 @@ def test_a_corrupt_parquet_file_is_named(tmp_path: Path, read: Read) -> None:
     (tmp_path / "more.parquet").write_bytes(torn)
     with pytest.raises(SourceError, match=r"more\.parquet is not a readable Parquet file: .*page header"):
         read(**source)
-    # One bit of a value, which the checksum of a page gives away.
+    # A flipped bit of a value, which the checksum of a page detects.
     pq.write_table(frame.to_arrow(), tmp_path / "more.parquet", write_page_checksum=True, compression="none")
     torn = bytearray((tmp_path / "more.parquet").read_bytes())
     torn[torn.index(b"4000 and")] ^= 1
@@ -490,7 +490,7 @@ def test_settings_are_checked(source: dict[str, Any], message: str) -> None:
         TypeAdapter(Source).validate_python(source)
 
 
-# What stays on disk, and what is remembered.
+# Files on disk and in the cache.
 
 
 def test_revision_follows_content_not_place_or_time(tmp_path: Path, read: Read) -> None:
@@ -544,7 +544,7 @@ def test_a_folder_does_not_pass_for_a_hub_data_set(read: Read, tmp_path: Path, m
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The data set `some/set` on a hub on this machine: its address, and the paths that were asked of it."""
+    """The data set `some/set` on a hub on this machine: its address, and the requested paths."""
     write(tmp_path, "parquet")
     with local_hub("some/set", tmp_path) as served:
         yield served
@@ -593,7 +593,7 @@ def test_a_hub_data_set_is_pinned_to_its_commit_and_loads_offline_after(
 
 
 def test_diabetes_is_the_published_table(tmp_path: Path) -> None:
-    """Its first patients as Efron et al. (2004) print them in table 1."""
+    """Its first patients, from table 1 of Efron et al. (2004)."""
     source = Diabetes(kind="diabetes")
     splits, revision = source.read(Columns(features=["age"], label="progression"), tmp_path, tmp_path)
     table = splits["train"].to_pandas()

@@ -1,4 +1,4 @@
-"""Sparse inputs in the store, in front of workers and in a whole study of texts."""
+"""Sparse inputs in the store, in workers and in a whole study of texts."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The data stage by other processes, here by calls in another order with everything pickled: bytes of one process."""
+"""The data stage in other processes, here by calls in another order with pickled arguments: the same bytes."""
 
 import pickle
 import random
@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 @dataclass
 class Elsewhere:
-    """Units in a drawn order; `stop` ends the driver before so many results are there."""
+    """Units in a random order; `stop` ends the driver before so many results exist."""
 
     stop: int = 1 << 30
     room: int = 3

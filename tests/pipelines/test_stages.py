@@ -30,7 +30,7 @@ SELECTIONS = {"hardest": {"selector": "top", "score": "el2n"}}
 def planted(
     study: Study, losses: dict[str, dict[int | float, float]], spread: float, draw: int = 0
 ) -> dict[Trial, Outcome]:
-    """Outcomes of all trials: an arm loses at each budget what is said, or nothing."""
+    """Outcomes of all trials: an arm loses the given value at each budget, or nothing."""
     rng, found = np.random.default_rng(draw), {}
     for trial in study.trials:
         kept = 120 if trial.selection == "full" else round(120 * trial.keep)
@@ -40,7 +40,7 @@ def planted(
 
 
 def run_in_stages(study: Study, outcomes: dict[Trial, Outcome]) -> list[list[Trial]]:
-    """The trials of each stage, as a run makes them."""
+    """The trials of each stage, in the order of a run."""
     done, stages = list[Trial](), list[list[Trial]]()
     while more := [t for t in needed(study, METRICS, {t: outcomes[t] for t in done}) if t not in done]:
         stages.append(more)

@@ -1,4 +1,4 @@
-"""Files between assets: what comes back, and what a failure leaves."""
+"""Files between assets: values after a round trip, and the state after a failure."""
 
 from pathlib import Path
 

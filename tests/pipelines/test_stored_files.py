@@ -1,4 +1,4 @@
-"""Files that somebody changed are found and made again; what no study names any more is listed, and goes when asked."""
+"""Changed files are found and made again; results that no study names any more are listed, and removed on request."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of that home, all files of another time, and the study as it was run."""
+    """A copy of that home, all files of another time, and the study that was run."""
     copy = tmp_path / "home"
     shutil.copytree(made / "home", copy, copy_function=shutil.copyfile)
     monkeypatch.setenv("SECATEUR_HOME", str(copy))
@@ -82,7 +82,7 @@ def study_of(folder: Path, content: dict[str, Any]) -> StudyFile:
 
 
 def run(made: Path, home: Path, content: dict[str, Any] = CONTENT) -> tuple[Made, list[str]]:
-    """Run the study; how much was made, and what was said."""
+    """Run the study; the number of made results, and the messages."""
     told: list[str] = []
     with dg.DagsterInstance.ephemeral() as instance:
         return run_study(study_of(made, content), home / "assets", instance, told=told.append), told
@@ -93,13 +93,13 @@ def secateur(*words: str) -> Result:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Content by path; locks come and go."""
+    """Content by path, without locks."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found if ".locks" not in path.parts}
 
 
 def flip(path: Path) -> None:
-    """Change the last byte of a file, and nothing of its size."""
+    """Change the last byte of a file, but not its size."""
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
@@ -130,12 +130,12 @@ def test_whatever_file_is_changed_it_is_named_never_read_and_made_again(made: Pa
 
     result, told = run(made, home)
     named = [text.partition(" was changed since")[0] for text in told]
-    # What the scoring pass cost in all belongs to no asset alone.
+    # The cost of a whole scoring pass belongs to no single asset.
     assert sorted(named) == sorted(set(every) - {str(root / "blobs" / "scoring_pass_cost.json")})
     assert all("is made again" in text for text in told)
     assert result.fresh == 0
     after = files_below(root / "blobs")
-    # Times that something took differ, and so do reports of them.
+    # Measured times differ, and so do reports of them.
     same = [name for name in before if name.endswith((".npy", ".parquet", ".arrow", ".safetensors"))]
     assert len(same) > 30
     assert [name for name in same if before[name] != after[name]] == []
@@ -155,10 +155,10 @@ def test_whatever_file_is_changed_it_is_named_never_read_and_made_again(made: Pa
 def test_the_shell_says_what_is_not_as_it_was_written(home: Path, harm: Callable[[Path], object], fault: str) -> None:
     weights = home / "assets" / "blobs" / "proxy" / "seed-0" / "model.safetensors"
     times = weights.stat()
-    Store(home / "assets").load(("blobs", "proxy"))  # notes the times that files of a copy have
+    Store(home / "assets").load(("blobs", "proxy"))  # records the times of a copy's files
     harm(weights)
     unseen = weights.exists() and weights.stat().st_size == times.st_size and fault == "changed"
-    if fault == "changed":  # nobody's clock gives it away
+    if fault == "changed":  # without a change of the time
         os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
     (home / "assets" / "blobs" / "proxy" / "seed-0" / ".DS_Store").write_bytes(b"of a file browser")
     done = secateur("verify", "--home", "--study", "blobs")
@@ -173,7 +173,7 @@ def test_the_shell_says_what_is_not_as_it_was_written(home: Path, harm: Callable
 
 
 def unnamed(path: str) -> bool:
-    """Whether a file is of what `LESS` does not name, by its path alone."""
+    """Whether a file belongs to something that `LESS` does not name, by its path alone."""
     parts = Path(path).parts
     place = [part for part in parts if part == "full" or "@" in part]
     seed = place and Path(parts[parts.index(place[0]) + 1]).stem if len(parts) > 1 and place else ""
@@ -217,7 +217,7 @@ def test_what_no_study_names_goes_when_asked_and_nothing_else(
     gone = str(prepared.relative_to(home))
     assert files_below(home) == {name: content for name, content in before.items() if name != gone}
 
-    # A person who is asked may say no.
+    # The user may refuse.
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(commands, "asked", lambda going: False)
     assert json.loads(secateur("clean", "--json").stdout)["removed"] == []

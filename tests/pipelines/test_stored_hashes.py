@@ -1,4 +1,4 @@
-"""Hashes come back from shards, and as digits, as the rows that they are of, however the array lies in memory."""
+"""Hashes from shards, and as digits, belong to their rows, with any memory layout of the array."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rows are never read beside those of other samples: each stored value says which ones it was made for."""
+"""Rows are never read beside those of other samples: each stored value records the samples that it was made for."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ MADE_ANEW = {
     "tuning",
     "yardstick",
 }
-"""What follows from the samples themselves and from models, and refuses no rows."""
+"""Assets that follow from the samples themselves and from models, and refuse no rows."""
 TRIAL = Trial("hardest@0.25", 0)
 
 
@@ -80,7 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(place: Path) -> Iterator[tuple[StudyFile, Any]]:
-    """The rich study, made whole below `<place>/store`; with the instance that it was made in."""
+    """The rich study, made whole below `<place>/store`; with its instance."""
     file = StudyFile(place / "blobs.yaml", load_study(place / "blobs.yaml"))
     with dg.DagsterInstance.ephemeral() as instance:
         run_study(file, place / "store", instance)
@@ -98,7 +98,7 @@ def counts_in(path: Path) -> set[int]:
 
 @pytest.mark.usefixtures("ran")
 def test_every_array_of_rows_says_for_which_samples_it_was_made(place: Path) -> None:
-    """Found by their lengths, 120 and 60, so that a new one without a record is found too."""
+    """Found by their lengths, 120 and 60, so that a new asset without a record is found too."""
     root, aligned, seen = place / "store", {120: "samples", 60: "test_samples"}, set()
     now = {
         name: fingerprint(pl.read_parquet(root / "blobs" / f"{name}.parquet")["content_hash"])
@@ -110,7 +110,7 @@ def test_every_array_of_rows_says_for_which_samples_it_was_made(place: Path) -> 
     for path in (root / "blobs").rglob("[!.]*.*"):
         if any(part.startswith(".") for part in path.relative_to(root).parts) or path.is_dir():
             continue
-        record = recorded[path]  # no file is without one
+        record = recorded[path]  # every file has a record
         for name in {aligned[count] for count in counts_in(path) & aligned.keys()}:
             if record.names[1] not in OF_ANY_SAMPLES:
                 assert record.samples[name] == now[name], path
@@ -157,7 +157,7 @@ def test_after_the_rows_moved_no_asset_reads_what_was_made_before(ran: tuple[Stu
         Made.of(study, Selection(selector="top", score="el2n", settings={}), Store(root))
     assert "other data" in str(arrays_of(before, root / "blobs"))
 
-    # What makes all that is not fresh comes to the same as a home in which nothing was made before.
+    # Making all stale assets gives the same as a run in an empty home.
     run_study(file, root, instance, part="subsets")
     run_study(file, place / "new", instance, part="subsets")
     names = sorted(path.relative_to(place / "new") for path in (place / "new" / "blobs").rglob("[!.]*.npy"))

@@ -1,4 +1,4 @@
-"""Studies: what is read from YAML, and what is refused with which words."""
+"""Studies: accepted YAML, and the messages for refused YAML."""
 
 import os
 from pathlib import Path
@@ -57,7 +57,7 @@ BEYOND = {
     "batch_size": 10**7 + 1,
     "workers": 1025,
 }
-"""Settings of a training just above what they may be."""
+"""Settings of a training just above their limits."""
 
 REFUSED = [
     (

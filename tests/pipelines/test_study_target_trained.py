@@ -1,4 +1,4 @@
-"""`target:` in a study that trains: its rows train and test nothing, selections follow it, references stand beside."""
+"""`target:` in a study that trains: its rows do not train or test, selections follow it, references stand beside."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ TOPICS = {"bank": ["card", "loan", "rate"], "film": ["plot", "scene", "actor"]}
 
 
 def rows(topic: str, count: int, seed: int) -> pl.DataFrame:
-    """Texts of one source whose label says which of two of its words they hold."""
+    """Texts of one source; the label is which of two of its words they contain."""
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, 2, count)
     fillers = rng.choice(["the", "is", "my", "a", "so", TOPICS[topic][2]], (count, 5))

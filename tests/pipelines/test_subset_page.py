@@ -1,4 +1,4 @@
-"""The page of a subset: its numbers against literal ones, its pictures small, nothing in a sample that acts."""
+"""The page of a subset: its numbers against literal ones, its pictures small, no active content from samples."""
 
 import base64
 import io

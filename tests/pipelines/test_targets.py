@@ -22,7 +22,7 @@ from secateur.trainers.tasks.regression import Regression
 
 NUMBER = {"features": ["x"], "target": "numbers"}
 SEED = 2
-"""Of draws that leave each label on both sides."""
+"""For draws that leave each label on both sides."""
 LABELS = {"features": ["x"], "target": "labels"}
 
 
@@ -34,7 +34,7 @@ def read(
     policy: DataPolicy | None = None,
     **source: Any,
 ) -> Loaded:
-    """A table as a file of a kind, a fifth of it held out, as a study would load it."""
+    """A table as a file of a kind, a fifth of it held out, loaded like a study's."""
     frame, path = pl.DataFrame(table), folder / f"rows.{kind}"
     {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[kind](path)
     where = {"kind": kind, "train": path.name, "test_fraction": 0.2} | source

@@ -34,7 +34,7 @@ TABLE = {"model": "mlp", "model_settings": {"hidden": [32]}, "batch_size": 32, "
 
 
 class Ran:
-    """A study that was run whole, and what it made."""
+    """A study that was run whole, and its results."""
 
     def __init__(self, file: StudyFile, root: Path) -> None:
         assert file.study
@@ -67,7 +67,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def refused(folder: Path, content: dict[str, Any]) -> str:
-    """What is said of a study when it loads."""
+    """The message when a study loads."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(StudyError) as error:
@@ -269,7 +269,7 @@ class Segmentation(Right):
 
 @pytest.fixture
 def shapes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The task of docs/tasks.md, where a study's `module:factory` finds it, and one with 12 wrong masks."""
+    """The task of docs/tasks.md, at a study's `module:factory`, and one with 12 wrong masks."""
     [code] = re.findall(r"```python file=shapes.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 30, "docs/limits.md promises thirty lines"
     (tmp_path / "shapes.py").write_text(code)

@@ -1,4 +1,4 @@
-"""Teachers through the graph: trained or given, logits by blocks, what students of a trial descend, what it cost."""
+"""Teachers through the graph: trained or given, logits by blocks, the loss of a trial's students, the cost."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ class Graph:
         self.assets = [prepare_asset(study, root), *teacher_assets(study, root)]
 
     def materialise(self, *names: str) -> dict[str, dict[str, Any]]:
-        """Metadata by name; everything where none is named."""
+        """Metadata by name; of everything without names."""
         resources = resources_of(self.store.root)
         selection = [key(name) for name in names] or None
         done = dg.materialize(self.assets, instance=self.instance, resources=resources, selection=selection)
@@ -148,7 +148,7 @@ def test_where_students_see_varied_samples_nothing_is_cached_and_the_teacher_is_
 
     monkeypatch.setattr(token_teacher, "Teacher", recorded)
     objective_for(taught.study, taught.study.training, taught.loaded, kept=12, data=taught.data)
-    # The launchpad may ask for augmentation where the study did not.
+    # The launchpad may set augmentation where the study did not.
     objective_for(taught.study, varied, taught.loaded, kept=12, data=taught.data)
     assert asked == [False, True]
 
@@ -249,7 +249,7 @@ def test_logits_go_on_at_the_next_block_and_give_the_same_bytes(
     assert taught.materialise("teacher_logits")["teacher_logits"]["blocks resumed"] == 3
     files = {path.name: path.read_bytes() for path in place.iterdir()}
     with monkeypatch.context() as patched:
-        # What was cached, taught and tuned of the same inputs is not worked through again.
+        # Cached, taught and tuned results of the same inputs are not made again.
         for name in ("train", "logits_in_blocks"):
             patched.setattr(module, name, interrupted)
         again = taught.materialise("teacher", "teacher_logits")

@@ -1,4 +1,4 @@
-"""How wide the luck of a test split is: against draws of many splits, and what a study says of its own."""
+"""The interval of a test split: against draws of many splits, and in a study's messages."""
 
 import re
 from typing import Any

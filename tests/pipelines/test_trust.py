@@ -1,4 +1,4 @@
-"""Studies of folders that nobody trusts are not read, and code that a study names runs in its run alone."""
+"""Studies of untrusted folders are not read, and code that a study names runs in its run alone."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def test_a_study_outside_of_the_working_folder_is_rejected_with_the_command_that
     assert f"secateur trust {strangers}\n" in shell.invoke(app, ["studies"]).stdout
     (listed,) = [each for each in studies_in_shell() if each["file"].startswith(str(strangers))]
     assert f"secateur trust {strangers}" in listed["error"]
-    # The text in the UI is the asset that stands for a study that could not be read.
+    # The text in the UI is the asset that stands for an unreadable study.
     from secateur.pipelines.definitions import broken_asset
 
     (file,) = read_studies([strangers])
@@ -62,7 +62,7 @@ def test_the_working_folder_and_recorded_folders_are_trusted_with_the_folders_in
     (strangers / "below").mkdir()
     (strangers / "below/blobs.yaml").write_bytes((strangers / "blobs.yaml").read_bytes())
     assert load_file(strangers / "below/blobs.yaml").study
-    # A folder whose name begins like a trusted one's is another folder, and so is one that a link leads to.
+    # A folder whose name begins like a trusted one's is another folder, and so is the target of a link.
     beside = strangers.with_name(strangers.name + "_too")
     beside.mkdir()
     (beside / "blobs.yaml").write_bytes((strangers / "blobs.yaml").read_bytes())
@@ -83,7 +83,7 @@ def test_the_record_is_listed_and_a_folder_can_be_removed(strangers: Path) -> No
     assert str(strangers) in shell.invoke(app, ["trust"]).stdout
     assert shell.invoke(app, ["trust", "--remove", str(strangers)]).exit_code == 0
     assert recorded() == []
-    # A folder that gave way to a link elsewhere can be taken off the record.
+    # A folder that was replaced by a link elsewhere can be removed from the record.
     gone = strangers.with_name("gone")
     gone.mkdir()
     shell.invoke(app, ["trust", str(gone)])
@@ -105,7 +105,7 @@ def test_the_record_is_listed_and_a_folder_can_be_removed(strangers: Path) -> No
 def test_no_listing_imports_what_a_study_names(
     tmp_path: Path, study_content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The code writes a file when it is imported, package or module."""
+    """The code, package or module, writes a file on import."""
     code = "from pathlib import Path; Path(__file__).with_suffix('.imported').touch()\n"
     (tmp_path / "package_of_theirs").mkdir()
     for file in ("package_of_theirs/__init__.py", "package_of_theirs/inner.py", "plain_of_theirs.py"):

@@ -1,4 +1,4 @@
-"""Masks of units on disk: the same bytes, found out when changed, hostile ones refused, and another model refused."""
+"""Masks of units on disk: the same bytes, detected changes, hostile ones refused, and another model refused."""
 
 import hashlib
 import json
@@ -123,7 +123,7 @@ def test_a_change_of_any_byte_is_found(whole: Path, tmp_path: Path, name: str) -
 
 
 def forged(document: dict[str, Any], bits: bytes) -> bytes:
-    """The document as one who means harm would write it: seals and root as they should be."""
+    """The document as an attacker would write it: seals and root match."""
     try:
         document["secateur"]["files"] = {BITS: {"bytes": len(bits), "sha256": hashlib.sha256(bits).hexdigest()}}
         document["secateur"]["root"] = croissant.root_of(document)
@@ -140,7 +140,7 @@ NASTY = st.sampled_from(
 
 @st.composite
 def tensors(draw: st.DrawFn) -> bytes:
-    """Bytes of a safetensors file that is not the one that was written, or of none."""
+    """Bytes of a safetensors file other than the written one, or of another format."""
     how = draw(st.sampled_from(["cut", "header", "padding", "extra", "order", "dtype", "empty"]))
     shapes: dict[str, tuple[int, ...]] = {"layer 0": (1, 3), "layer 1": (1, 3)}
     bits = [5, 4]

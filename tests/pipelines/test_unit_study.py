@@ -1,4 +1,4 @@
-"""Studies of other units: what YAML may say, the graph from preparation to report, and what is run again."""
+"""Studies of other units: accepted YAML, the graph from preparation to report, and repeated runs."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ RUNS: list[tuple[str, float, int]] = []
 
 
 class Toy(Experiment):
-    """Keeps the largest, or random ones, of numbers that a seed draws; the metric is the share of their sum."""
+    """Keeps the largest, or random ones, of numbers drawn by a seed; the metric is the share of their sum."""
 
     unit, paper, claim = "head", "none", "Largest beats random."
     arms: ClassVar[Arms] = {"random": Arm(), "largest": Arm()}
@@ -170,7 +170,7 @@ def test_the_graph_from_preparation_to_report(written: Callable[..., StudyFile],
         assert report["verdict"] in page
         assert "Own, picture" in page
         assert (store.place(dg.AssetKey(["numbers", "report"])) / "own.svg").read_bytes() == b"<svg>5</svg>"
-        # Nothing is run twice; what was taken away, or is of other settings, is run again.
+        # Nothing runs twice; removed results, and those of other settings, run again.
         RUNS.clear()
         run_study(file, store.root, instance)
         assert RUNS == []

@@ -35,7 +35,7 @@ CONTENT: dict[str, Any] = {
 
 
 def rows(count: int, seed: int) -> pl.DataFrame:
-    """Calls of customers, several each: their source, how many seconds they take, and a grade that no two share."""
+    """Calls of customers, several each: their source, their duration in seconds, and a unique grade."""
     rng = np.random.default_rng(seed)
     return pl.DataFrame(
         {
@@ -51,7 +51,7 @@ def rows(count: int, seed: int) -> pl.DataFrame:
 
 
 def written(folder: Path, **change: Any) -> StudyFile:
-    """The study with some keys of other content, beside its data."""
+    """The study with some keys changed, beside its data."""
     rows(COUNT, 0).write_parquet(folder / "train.parquet")
     rows(60, 1).write_parquet(folder / "test.parquet")
     path = folder / "calls.yaml"
@@ -128,7 +128,7 @@ def test_groups_are_kept_whole_by_selections_and_by_random_rows(tmp_path: Path) 
     table = rows(COUNT, 0)
     members, grades = members_of(table), table["grade"].to_numpy()
     for budget, limit in (("0.3", 90), ("51", 51)):
-        # A group stands where the mean of its grades does.
+        # The position of a group is the mean of its grades.
         order = sorted(members, key=lambda customer: -np.mean(grades[members[customer]]))
         best = kept(tmp_path, f"best@{budget}")
         assert set(best.rows.tolist()) == by_hand(iter(order), members, np.ones(COUNT), limit)

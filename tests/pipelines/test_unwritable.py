@@ -1,4 +1,4 @@
-"""Disks that take no more: one sentence from every library that writes, nothing half-written, the same bytes later."""
+"""Full disks: one sentence from every library that writes, no incomplete files, the same bytes later."""
 
 import ast
 import errno
@@ -32,7 +32,7 @@ from secateur.pipelines.files.whole_files import new_file, new_folder, write_byt
 ROOT = Path(__file__).parents[2]
 NUMBERS = np.arange(30_000, dtype=np.float32)
 TABLE = pa.table({"a": np.random.default_rng(0).random(30_000)})
-"""No library packs it into the bytes that the tests allow."""
+"""No library compresses it into the bytes that the tests allow."""
 FRAME = pl.DataFrame(pl.from_arrow(TABLE))
 
 
@@ -90,7 +90,7 @@ def parquet(path: Path) -> None:
 
 
 class Pretrained(torch.nn.Module):
-    """What transformers offers of a model."""
+    """The interface of a model of transformers."""
 
     def save_pretrained(self, path: Path) -> None:
         safetensors.torch.save_file({"a": torch.from_numpy(NUMBERS)}, path)
@@ -118,7 +118,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "pyarrow.parquet.ParquetWriter": parquet,
     "pa.ipc.new_file": arrow,
     "ArrowWriter": arrow_rows,
-    "save_to_disk": arrow_rows,  # writes by it
+    "save_to_disk": arrow_rows,  # writes through it
     "tarfile.open": tar,
     "zipfile.ZipFile": archived,
     "save": picture,
@@ -127,7 +127,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "shutil.copyfile": copied,
     "shutil.copytree": copied,  # copies file by file
 }
-"""Every call by which a file gets its content, with the same call on something larger than the tests allow."""
+"""Every call that writes the content of a file, with the same call on something larger than the tests allow."""
 MEMORY = {"figure.savefig", "np.memmap"}
 """Calls that write into memory, or only read."""
 ENDINGS = ("save", "savez", "save_file", "save_to_disk", "save_pretrained", "save_model", "savefig", "write_text")
@@ -137,7 +137,7 @@ ENDINGS += ("to_parquet", "to_csv", "to_json", "write_dataset", "write_index", "
 
 
 WHOLE = re.compile(r"new_file|new_folder|resumable_folder|.*store\.folder")
-"""Calls in whose `with` block a path is written to that nobody takes for whole; the last is the store's."""
+"""Calls whose `with` block writes to a path that no reader accepts as complete; the last is the store's."""
 ROUND: dict[str, tuple[str, ...]] = {
     "a record that the disk loses with the power makes its value again; it is claimed and renamed, and not flushed": (
         "storage/records.py write_record",
@@ -178,8 +178,8 @@ ROUND: dict[str, tuple[str, ...]] = {
 
 
 def calls(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """Calls in a file of ours by which files are written, as they are spelled there; the function, and whether the
-    call is in a block that makes its file whole.
+    """Calls in one of our files that write files, in their spelling; the function, and whether the call is in a block
+    that makes its file whole.
     """
 
     def below(node: ast.AST, function: str, whole: bool) -> Iterator[tuple[str, str, bool]]:
@@ -200,7 +200,7 @@ def calls_in(node: ast.AST) -> Iterator[ast.Call]:
 
 
 def writing(node: ast.Call) -> str | None:
-    """How a call by which a file is written is spelled."""
+    """The spelling of a call that writes a file."""
     spelled = ast.unparse(node.func)
     told = [each.value for arg in node.args for each in ast.walk(arg) if isinstance(each, ast.Constant)]
     mode = [each for each in told if isinstance(each, str)]
@@ -249,7 +249,7 @@ def test_every_writer_makes_its_file_whole_or_has_a_reason_not_to(found: list[tu
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file of this process may grow beyond a few bytes, whoever writes it: as a full disk, without one."""
+    """No file of this process may grow beyond a few bytes: like a full disk, without one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:

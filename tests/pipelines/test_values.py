@@ -1,4 +1,4 @@
-"""Values, labels and hashes are those of the file, whatever its format; what would change a value is refused."""
+"""Values, labels and hashes are those of the file in any format; reading refuses input that would change a value."""
 
 import bz2
 import gzip
@@ -157,7 +157,7 @@ def test_every_format_gives_the_same_codes_labels_and_floats_of_32_bits(
         hashes = [loaded.rows["train"].column(name).to_list() for name in (INPUT, CONTENT)]
         results.append((loaded.label_names, loaded.targets.tolist(), list(loaded.train["code"]), *hashes))
     assert all(found == results[0] for found in results)
-    # Labels are one class where Unicode says that they are one text, and no others are.
+    # Labels are one class if Unicode says that they are one text, and otherwise not.
     written = table.filter(
         ~(pl.col("code").str.strip_chars().is_in(["", "?"]).fill_null(True) & pl.col("real").is_null())
     )
@@ -328,7 +328,7 @@ def test_zeros_and_ones_beside_booleans_in_two_files_are_refused(tmp_path: Path,
         read({"features": ["flag"], "label": "label"}, kind="csv", train="a.csv", test="b.csv")
 
 
-# What is refused.
+# Refused input.
 
 
 def test_a_header_that_names_a_column_twice(tmp_path: Path, read: Read) -> None:
@@ -435,7 +435,7 @@ def test_whole_numbers_that_a_float_rounds_beside_halves(kind: str, several: boo
     if several:
         source, where = as_files(tmp_path, kind, {"train": [halves, whole], "test": [halves]}), rf"1\.{kind} row 2"
     elif kind == "parquet":
-        return  # of which a file has one type
+        return  # a file has one type of these
     else:
         cells = (
             f'{{"x": 0.5, "label": 1}}\n{{"x": {long}, "label": 0}}\n'
@@ -446,7 +446,7 @@ def test_whole_numbers_that_a_float_rounds_beside_halves(kind: str, several: boo
         source, where = {"kind": kind, "train": f"a.{kind}", "test_fraction": 0.5}, rf"a\.{kind} row 1"
     with pytest.raises(SourceError, match=rf"{where}: column 'x' is {long}, which a float rounds"):
         read({"features": ["x"], "label": "label"}, **source)
-    # Those that it holds are numbers.
+    # The numbers in range.
     source = as_files(tmp_path, kind, {"train": [halves, whole[:2]], "test": [halves]})
     assert list(read({"features": ["x"], "label": "label"}, **source).train["x"]) == [0.5, 1, 2**53]
 
@@ -642,7 +642,7 @@ def test_names_that_contradict_the_labels(
 
 
 def test_float_features_equal_numpys(tmp_path: Path, read: Read) -> None:
-    """Numbers written by other programs, in every notation, are the floats that NumPy reads."""
+    """Numbers from other programs, in every notation, are the floats that NumPy reads."""
     written = ["1.5", "+2", "-0.0", ".5", "3.", "1e-5", "1E+300", "NaN", "0.1", "1e22", "5e-324"]
     (tmp_path / "a.csv").write_text("y,x,label\n" + "".join(f"1,{x},{i % 2}\n" for i, x in enumerate(written)))
     loaded = read({"features": ["x", "y"], "label": "label"}, kind="csv", train="a.csv", test_fraction=0.4)

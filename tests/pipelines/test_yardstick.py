@@ -1,4 +1,4 @@
-"""What the report says of models that a simple one beats, and of proxies that know their labels by heart."""
+"""The report's messages about models that a simple one beats, and about proxies that memorise their labels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ def study(write_study: WriteStudy) -> Study:
 
 
 def known(training: float, test: float, curve: list[float], **simple: Any) -> dict[str, Any]:
-    """What the asset `yardstick` holds."""
+    """The content of the asset `yardstick`."""
     proxy = {"training": {"accuracy": training}, "test": {"accuracy": test}, "accuracy": curve, "held_out": {}}
     return {"model": SIMPLE | simple, "proxy": proxy, "test_samples": 1000}
 
