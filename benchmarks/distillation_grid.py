@@ -230,11 +230,13 @@ def main(arguments: list[str] | None = None) -> None:
     if not whole:
         print(f"{len(found)} of {len(list(wanted(1)))} trainings of the first seed: run it again")
         return
+    over = f"{whole} seeds" if whole > 1 else "one seed"
+    paired = ", paired by seed, with 95% intervals." if whole > 1 else "; one seed has no intervals."
     said = (
-        f"{len(data):,} rows of {asked.data.name}, {len(test):,} for testing, {whole} seeds; cnn, students of width "
+        f"{len(data):,} rows of {asked.data.name}, {len(test):,} for testing, {over}; cnn, students of width "
         f"{OWN_WIDTH}, teachers of 8 epochs, batch 64, temperature {TEMPERATURE:g}; students take "
         f"{STEPS} steps. The first row is accuracy in percent, the others are points "
-        f"against it, paired by seed, with 95% intervals."
+        f"against it{paired}"
     )
     text = f"{said}\n\n{tables(found, whole)}"
     print(text)
