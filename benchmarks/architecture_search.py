@@ -7,7 +7,7 @@ least 10^6 predictions per second on 2 cores.
 
 Test accuracies serve as the signal, because the tables hold no validation accuracies of full trainings; all searches
 see the same. Isomorphic cells count once, with the mean of their accuracies. The predictor is the paper's, with leaves
-of 3: accuracies as they are. What our defaults are better at is measured by `search_targets.py`.
+of at least 3 samples and unclipped accuracies. `search_targets.py` compares it with our defaults.
 """
 
 import argparse
@@ -42,14 +42,14 @@ TABLES = {
 }
 PAPERS = PredictorSettings(clipped=False, least_in_leaf=3)
 LONGEST = 2_000
-"""Evaluations given to the baselines, to see when they reach the top."""
+"""Evaluations of the baselines, enough to see when they reach the top."""
 GUIDED = 300
 
 
 def table_of(
     folder: Path, file: str, known: Callable[[], ArchitectureSpace], column: str, key: str | None
 ) -> tuple[ArchitectureSpace, np.ndarray]:
-    """A space listed by a table, and the accuracy of each row: of isomorphic rows the mean."""
+    """The space of a table, and the accuracy of each row, averaged over isomorphic rows."""
     table, space = pl.read_parquet(folder / file), known()
     choices = table.select([position.name for position in space.positions]).to_numpy().astype(np.int64)
     accuracies = table[column].to_numpy()
@@ -60,7 +60,7 @@ def table_of(
 
 
 def searches(space: ArchitectureSpace, failed_below: float | None) -> dict[str, Callable[[int], ArchitectureSearch]]:
-    """Every search by name, to be begun with a seed."""
+    """Constructors of all searches by name, as functions of a seed."""
     plain, kept_out = PAPERS, PAPERS.model_copy(update={"failed_below": failed_below})
     small = {"initial": 20, "per_round": 10}
     found: dict[str, Callable[[int], ArchitectureSearch]] = {
@@ -108,7 +108,7 @@ def compare(space: ArchitectureSpace, accuracies: np.ndarray, failed_below: floa
                 lambda rows: accuracies[rows],
                 GUIDED if guided else LONGEST,
                 batch=1 if name.startswith("evolution") else 50,
-                enough=best,  # nothing that follows would change a number
+                enough=best,  # later evaluations change no number
             )
             found = np.maximum.accumulate(history.fitness)
             assert len(set(space.keys_of(history.rows).tolist())) == len(history.rows), "a network counted twice"
@@ -124,7 +124,7 @@ def compare(space: ArchitectureSpace, accuracies: np.ndarray, failed_below: floa
 
 
 def order(space: ArchitectureSpace, accuracies: np.ndarray, failed_below: float | None, seeds: int) -> None:
-    """Kendall's tau on architectures that were not trained on, means over seeds."""
+    """Kendall's tau on architectures outside of the training set, means over seeds."""
     for name, settings in {
         "all": PAPERS,
         "without failures": PAPERS.model_copy(update={"failed_below": failed_below}),

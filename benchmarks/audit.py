@@ -1,4 +1,4 @@
-"""Copies that are found, and copies that are not, among texts, pictures and table rows; and what it takes.
+"""Recall and false positives of the search for copies in texts, pictures and table rows, and its cost.
 
     python benchmarks/audit.py texts      # planted edits in generated and, with SECATEUR_DATA, in real texts
     python benchmarks/audit.py pictures   # re-encoded, cropped, resized and brightened pictures; imagehash beside
@@ -8,10 +8,10 @@
     python benchmarks/audit.py minhash    # rensa and datasketch beside our MinHash on the same word sets
 
 Claims: recall of at least 0.9 at 1% false or less; 130,000 texts within twice SemHash's time; a million rows of 20
-columns and 100,000 pictures of 32 x 32 in under ten minutes on two cores. Pictures are of the test parts: the rates in
-`scorers/copies/pictures.py` were chosen on the first 10,000 training pictures of Fashion-MNIST. SemHash, imagehash,
-rensa and datasketch are compared where they can be imported; none of them is needed. Every time is given by the clock
-and by the processor, which other work on the machine does not lengthen.
+columns and 100,000 pictures of 32 x 32 in under ten minutes on two cores. Pictures come from the test splits: the rates
+in `scorers/copies/pictures.py` were tuned on the first 10,000 training pictures of Fashion-MNIST. SemHash, imagehash,
+rensa and datasketch are optional and take part if they are installed. Times are both wall time and processor time,
+which other load on the machine does not lengthen.
 """
 
 import argparse
@@ -38,14 +38,14 @@ from secateur.scorers.copies.word_sets import word_sets, words_of
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHARE = 0.01
-"""Rows of which a copy is planted."""
+"""Share of rows with a planted copy."""
 
 FEWEST = 60
-"""Copies that are planted among texts at least."""
+"""Fewest planted copies among texts."""
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, str]:
-    """What a call gives, and its seconds by the clock and by the processor."""
+    """A call's result, and its seconds by the clock and by the processor."""
     clock, core = time.perf_counter(), time.process_time()
     result = work()
     seconds = f"{time.perf_counter() - clock:.1f} s ({time.process_time() - core:.1f} s of a core)"
@@ -53,7 +53,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def report(name: str, found: Copies, planted: np.ndarray, sources: np.ndarray, cost: str) -> None:
-    """Planted rows that are in a group with their source, and other rows that are in a group."""
+    """Print the shares of planted rows in a group with their source, and of other rows in any group."""
     joined = (found.group[planted] >= 0) & (found.group[planted] == found.group[sources])
     others = np.setdiff1d(np.arange(len(found.group)), np.concatenate([planted, sources]))
     false = (found.group[others] >= 0).mean()
@@ -62,7 +62,7 @@ def report(name: str, found: Copies, planted: np.ndarray, sources: np.ndarray, c
 
 
 def zipf(count: int, lengths: list[int], *, words: int = 20_000, power: float = 1.0, seed: int = 0) -> list[list[str]]:
-    """Texts whose words come by Zipf's law."""
+    """Texts with words by Zipf's law."""
     random = np.random.default_rng(seed)
     share = np.arange(1, words + 1) ** -power
     drawn = random.choice(words, (count, max(lengths)), p=share / share.sum())
@@ -71,7 +71,7 @@ def zipf(count: int, lengths: list[int], *, words: int = 20_000, power: float = 
 
 
 def templates(count: int, kinds: int, *, seed: int = 0) -> list[list[str]]:
-    """Texts of ten words by disjoint templates, each with three places for one of 500 words."""
+    """Texts of ten words from disjoint templates, each with three slots for one of 500 words."""
     random = np.random.default_rng(seed)
     made = []
     for row in range(count):
@@ -83,7 +83,7 @@ def templates(count: int, kinds: int, *, seed: int = 0) -> list[list[str]]:
 
 
 def slots(count: int, kinds: int, *, seed: int = 0) -> list[list[str]]:
-    """Texts of 8 to 200 words by disjoint templates, every third word of which is one of 500, drawn anew."""
+    """Texts of 8 to 200 words from disjoint templates, with a random one of 500 words in every third place."""
     random, sizes, made = np.random.default_rng(seed), [8, 12, 20, 50, 100, 200], []
     for kind in np.arange(count) % kinds:
         text = [f"t{kind}x{place}" for place in range(sizes[kind % len(sizes)])]
@@ -93,7 +93,7 @@ def slots(count: int, kinds: int, *, seed: int = 0) -> list[list[str]]:
 
 
 def edited(words: list[str], edits: int, vocabulary: list[str], random: np.random.Generator) -> list[str]:
-    """Two neighbours change places, a word comes in, one goes, or one is another."""
+    """Apply random edits: swap two neighbours, insert, delete or replace a word."""
     words = list(words)
     for _ in range(edits):
         place, other = int(random.integers(len(words) - 1)), vocabulary[int(random.integers(len(vocabulary)))]
@@ -110,7 +110,7 @@ def edited(words: list[str], edits: int, vocabulary: list[str], random: np.rando
 
 
 def real(name: str) -> list[list[str]]:
-    """Distinct texts of a data set in the data folder, of eight words and more."""
+    """Distinct texts of at least eight words from a data set in the data folder."""
     path = DATA / name / "train.parquet"
     if not path.exists():
         print(f"{path} is absent: {name} is left out")
@@ -121,7 +121,7 @@ def real(name: str) -> list[list[str]]:
 
 
 def texts() -> None:
-    """Edits of 5% and 15% of the words, at least one, in 1% of texts."""
+    """Edit 5% and 15% of the words, at least one, in 1% of texts."""
     kinds = {
         "8 words": zipf(10_000, [8]),
         "8 to 200 words": zipf(10_000, [8, 12, 20, 50, 100, 200]),
@@ -151,7 +151,7 @@ def texts() -> None:
 
 
 def by_length(base: list[list[str]], found: Copies, planted: np.ndarray, sources: np.ndarray) -> None:
-    """Recall and share of false rows among texts of each length."""
+    """Print recall and the share of false positives among texts of each length."""
     lengths = np.array([len(text) for text in base])
     joined = (found.group[planted] >= 0) & (found.group[planted] == found.group[sources])
     others = np.setdiff1d(np.arange(len(base)), sources)
@@ -162,14 +162,14 @@ def by_length(base: list[list[str]], found: Copies, planted: np.ndarray, sources
 
 
 def encoded(image: Image.Image, quality: int) -> Image.Image:
-    """Through JPEG and back."""
+    """The picture after JPEG compression."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return Image.open(io.BytesIO(buffer.getvalue())).convert(image.mode)
 
 
 def cropped(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """5% of each side less, anywhere, and smaller."""
+    """A random crop, 5% smaller in each dimension."""
     wide, high = image.size
     less = max(1, round(0.05 * wide))
     left, top = random.integers(less + 1, size=2)
@@ -177,7 +177,7 @@ def cropped(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def zoomed(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """5% of each side less, anywhere between pixels, at the old size."""
+    """A random crop, 5% smaller in each dimension, enlarged to the old size."""
     wide, high = image.size
     left, top = 0.05 * random.random(2) * (wide, high)
     return image.resize((wide, high), Image.Resampling.BILINEAR, box=(left, top, left + 0.95 * wide, top + 0.95 * high))
@@ -208,7 +208,7 @@ def decoded(name: str, rows: int) -> list[Image.Image]:
 
 
 def pictures(rows: int) -> None:
-    """1% of pictures, changed in one of seven ways, in one run; then 64-bit hashes at the same rate of collisions."""
+    """Change 1% of pictures in one of seven ways, in one run; compare 64-bit hashes at the same collision rate."""
     for name in ("fashion_mnist", "cifar10"):
         base = decoded(name, rows)
         if not base:
@@ -228,7 +228,7 @@ def pictures(rows: int) -> None:
 
 
 def hashes(base: list[Image.Image], copies: list[Image.Image], sources: np.ndarray) -> None:
-    """Recall of imagehash's hashes at the largest Hamming distance that flags 1% of other pictures or fewer."""
+    """Recall of imagehash's hashes at the largest Hamming distance that flags at most 1% of other pictures."""
     imagehash = importlib.import_module("imagehash")
 
     for kind in ("phash", "dhash", "average_hash"):
@@ -246,7 +246,7 @@ def hashes(base: list[Image.Image], copies: list[Image.Image], sources: np.ndarr
 
 
 def semhash(rows: int) -> None:
-    """The same vectors, of words hashed and projected, for both."""
+    """Search the same vectors, of hashed and projected words, with SemHash and our code."""
     base = zipf(rows * 99 // 100, [8, 10, 12])
     random, vocabulary = np.random.default_rng(1), [f"w{word}" for word in range(20_000)]
     sources = random.choice(len(base), rows - len(base), replace=False)
@@ -264,7 +264,7 @@ def semhash(rows: int) -> None:
     SemHash = importlib.import_module("semhash").SemHash
 
     class Given:
-        """An encoder that knows the vectors of these texts."""
+        """An encoder that returns the known vectors of these texts."""
 
         def __init__(self) -> None:
             self.rows = {text: row for row, text in enumerate(texts)}
@@ -281,7 +281,7 @@ def semhash(rows: int) -> None:
 
 
 def scale(rows: int) -> None:
-    """Large sets, and sets in which all rows are alike, whose pairs would not fit anywhere."""
+    """Search large sets, and sets of near-equal rows, whose pairs would exceed any memory."""
     random = np.random.default_rng(0)
     numbers = random.standard_normal((rows, 20), dtype=np.float32)
     copies = rows // 100
@@ -305,7 +305,7 @@ def scale(rows: int) -> None:
 
 
 def album(rows: int) -> None:
-    """Blurs of 4 x 4 colours, 1% of them through JPEG."""
+    """Search blurred pictures of 4 x 4 colours, with 1% JPEG copies."""
     coarse = np.random.default_rng(0).integers(0, 255, (rows, 4, 4, 3), dtype=np.uint8)
     scenes = [Image.fromarray(each).resize((32, 32), Image.Resampling.BICUBIC) for each in coarse]
     sources = np.arange(int(SHARE * rows))
@@ -317,7 +317,7 @@ def album(rows: int) -> None:
 
 
 def minhash(rows: int) -> None:
-    """192 MinHashes of the same word sets by three libraries."""
+    """Compute 192 MinHashes of the same word sets with three libraries."""
     texts = [" ".join(text) for text in zipf(rows, [8, 12, 20, 50])]
     sets = word_sets(words_of(pl.Series(texts)))
     print(f"secateur: {timed(lambda: signatures(sets, 3, 64, 0))[1]}", flush=True)

@@ -6,12 +6,12 @@
 FOLDER holds `train.parquet` and `test.parquet` with a column of images and one of labels. At each budget random,
 coverage-centric selection (by the area under the margin of a proxy trained on everything, published cut-offs), RS2,
 InfoBatch and SeTa train for the same number of optimiser steps: those of `--epochs` epochs of the kept samples. The
-full set trains for `--epochs` epochs. InfoBatch and SeTa are held to the budget in each pruned epoch; the epochs on
-everything at their end take what steps are left. The last epoch's test accuracy is reported, never the best one.
+full set trains for `--epochs` epochs. InfoBatch and SeTa keep the budget in each pruned epoch; their final epochs on
+everything take the remaining steps. The table reports the last epoch's test accuracy, never the best one.
 
-On CUDA it runs in bfloat16, channels last; without a GPU it stops unless told --cpu, since it would take days. Each run
-is written to the JSON file as it ends, and a run that is there is not repeated. --tiny is the whole script on a hundred
-images and a narrow network, in seconds; its numbers mean nothing.
+On CUDA it runs in bfloat16, channels last; without a GPU it exits unless --cpu is set, since it would take days. It
+writes each run to the JSON file when it ends, and does not repeat runs in that file. --tiny is the whole script on a
+hundred images and a narrow network, in seconds; its numbers mean nothing.
 """
 
 import argparse
@@ -52,11 +52,11 @@ DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared"
 FULL, RANDOM, COVERAGE = "everything", "random", "coverage_centric"
 SAMPLERS = ("rs2", "info_batch", "seta")
 CUTOFFS = ((0.5, 0.0), (0.2, 0.1), (0.0, 0.3))
-"""(at least this kept, share cut as hardest): what the authors of coverage-centric selection use on CIFAR-10."""
+"""(least kept share, share cut as hardest): the settings of the authors of coverage-centric selection on CIFAR-10."""
 
 
 def read_images(folder: Path, rows: int | None = None) -> tuple[Data, Data]:
-    """Training and test split of a folder of Parquet files, each its first `rows` alone where a number is given."""
+    """Training and test split of a folder of Parquet files, or the first `rows` of each."""
     files = {split: str(folder / f"{split}.parquet") for split in ("train", "test")}
     with tempfile.TemporaryDirectory() as cache:
         splits = dict(datasets.load_dataset("parquet", data_files=files, cache_dir=cache))
@@ -73,7 +73,7 @@ def read_images(folder: Path, rows: int | None = None) -> tuple[Data, Data]:
 
 
 def config_of(asked: argparse.Namespace, steps: int) -> TrainingConfig:
-    """He et al.'s training on CIFAR-10 with the schedule of the loop."""
+    """He et al.'s training on CIFAR-10, with the schedule of our loop."""
     on_gpu = torch.cuda.is_available()
     return TrainingConfig(
         model="resnet18",
@@ -98,7 +98,7 @@ def cutoff_of(keep: float) -> float:
 
 
 def margins(data: Data, asked: argparse.Namespace, seed: int) -> tuple[Scores, float]:
-    """Area under the margin by a proxy of the same kind trained on everything, and the seconds that took."""
+    """Area under the margin by a proxy of the same kind trained on everything, and the seconds of its training."""
     device = device_of_choice()
     watcher = Aum(len(data), device)
     steps = asked.proxy_epochs * -(-len(data) // asked.batch_size)
@@ -116,7 +116,7 @@ def plan(asked: argparse.Namespace) -> Iterator[tuple[int, str, float]]:
 
 
 def one_run(name: str, data: Data, asked: argparse.Namespace, *, keep: float, seed: int, scored: Any) -> dict[str, Any]:
-    """Train once; what it cost and, under `model`, what came out."""
+    """Train once; returns the costs and, under `model`, the model."""
     mask: Keep | None = None
     sampler: EpochSampler | None = None
     budget, scoring = resolve_keep(keep, len(data)), 0.0
@@ -134,7 +134,7 @@ def one_run(name: str, data: Data, asked: argparse.Namespace, *, keep: float, se
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """A row per budget and selection, each beside random at the same budget."""
+    """A row per budget and selection, each compared with random at the same budget."""
     lines = [
         "| kept | selection | accuracy % | against random | steps | samples seen | training s | scoring s |",
         "| ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |",
@@ -158,7 +158,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def circumstances(asked: argparse.Namespace, data: Data, test: Data) -> dict[str, Any]:
-    """What a reader must know of the numbers, and what makes a run the same run."""
+    """Facts about the numbers for readers, which also identify equal runs."""
     config = config_of(asked, 1).model_dump(mode="json", exclude={"steps"})
     return {
         "data": asked.data.name,
@@ -174,7 +174,7 @@ def circumstances(asked: argparse.Namespace, data: Data, test: Data) -> dict[str
 
 
 def known_runs(file: Path | None, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs that the file holds already; stops where it is of other circumstances."""
+    """Runs in the file; exits if they were made under other circumstances."""
     if file is None or not file.exists():
         return []
     found = json.loads(file.read_text())

@@ -1,13 +1,12 @@
-"""What papers on pruning claim in their abstracts, one study each, beside what comes out here.
+"""Claims in abstracts of pruning papers, one study each, compared with our results.
 
     python benchmarks/claims.py lottery_ticket [--write]
     SECATEUR_DATA=folder python benchmarks/claims.py random_pruning_fashion --write
 
-Claims: lottery_ticket, pdp_threshold, darex_learnt_q, random_pruning_fashion, grokking_paper_split; all of them
-where none is named, which takes hours. Each is one or two
-studies of benchmarks/studies, run as `secateur run` runs them, from the repository's root and below build/claims: a
-trial that is there is not made again, so stop it when you like. It prints a Markdown table, means over seeds with 95%
-t-intervals, and with --write puts it between the markers of the claim's page.
+Claims: lottery_ticket, pdp_threshold, darex_learnt_q, random_pruning_fashion, grokking_paper_split; without a name all
+of them, which takes hours. Each is one or two studies of benchmarks/studies, run as by `secateur run`, from the
+repository's root and below build/claims. Finished trials are not repeated, so you may stop it at any time. It prints a
+Markdown table, means over seeds with 95% t-intervals; --write puts it between the markers of the claim's page.
 """
 
 import argparse
@@ -44,8 +43,8 @@ TRAINED_ON, TESTED_ON, STRANGERS = 20_000, 10_000, 2_000
 
 @dataclass(frozen=True)
 class Claim:
-    """The page with the table, studies by how the table calls them, the metrics of its columns, and which arm is
-    compared with which other by the first of these."""
+    """The page with the table, studies by their labels in the table, the metrics of its columns, and pairs of arms to
+    compare by the first metric."""
 
     page: str
     studies: Mapping[str, str]
@@ -90,11 +89,11 @@ CLAIMS = {
 }
 
 Outcomes = Mapping[tuple[str, float], Sequence[Outcome]]
-"""By arm and share kept, in the order of seeds."""
+"""Outcomes by arm and kept share, in the order of seeds."""
 
 
 def outcomes_of(told: PruningStudy) -> Outcomes:
-    """What every arm of a study that was run came to."""
+    """Outcomes of every arm of a completed study."""
     found: dict[tuple[str, float], list[Outcome]] = {}
     for trial, outcome in outcomes_at(Store(marked_home() / ASSETS), told, told.trials).items():
         found.setdefault((trial.name, float(trial.keep)), []).append(outcome)
@@ -102,12 +101,12 @@ def outcomes_of(told: PruningStudy) -> Outcomes:
 
 
 def values_of(outcomes: Sequence[Outcome], metric: str) -> list[float]:
-    """A metric of those that have it."""
+    """Values of a metric, of outcomes that have it."""
     return [each.metrics[metric] for each in outcomes if metric in each.metrics]
 
 
 def cell(outcomes: Sequence[Outcome], metric: Metric) -> str:
-    """Mean and interval; how many seeds have the metric where not all do, nothing where none has."""
+    """Mean and interval; the number of seeds with the metric if some lack it, empty if all do."""
     values = values_of(outcomes, metric.name)
     if not values:
         return ""
@@ -134,7 +133,7 @@ def rows_of(claim: Claim, metrics: Mapping[str, Metric], outcomes: Outcomes, bef
 
 
 def table(claim: Claim, studies: Mapping[str, PruningStudy]) -> str:
-    """The table of a claim, with the sentence that says how it was made."""
+    """The table of a claim, with a sentence on its setup."""
     first = next(iter(studies.values()))
     metrics = {metric.name: metric for metric in first.metrics}
     heads = [f"{name.replace('_', ' ')}{', %' if metrics[name].percent else ''}" for name in claim.metrics]
@@ -153,13 +152,13 @@ def table(claim: Claim, studies: Mapping[str, PruningStudy]) -> str:
 
 
 def grey(table: pl.DataFrame, size: int) -> np.ndarray:
-    """Pictures of a table, grey and of one size, uint8 `[n, size, size, 1]`."""
+    """Pictures of a table, in grey and scaled to one size, uint8 `[n, size, size, 1]`."""
     opened = (Image.open(io.BytesIO(each["bytes"])).convert("L") for each in table["image"])
     return np.stack([np.asarray(each.resize((size, size), Image.Resampling.BILINEAR)) for each in opened])[..., None]
 
 
 def write_fashion(path: Path) -> None:
-    """Fashion-MNIST and pictures that are none of it: CIFAR-10 in grey, digits enlarged, and noise."""
+    """Write Fashion-MNIST and out-of-distribution pictures: CIFAR-10 in grey, enlarged digits, and noise."""
     from sklearn.datasets import load_digits
 
     train, test = (pl.read_parquet(DATA / "fashion_mnist" / f"{split}.parquet") for split in ("train", "test"))
@@ -205,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(claim: Claim) -> str:
-    """Run what is not known yet of the claim's studies; its table."""
+    """Run missing trials of the claim's studies; returns its table."""
     found = {}
     for label, name in claim.studies.items():
         file = STUDIES / f"{name}.yaml"

@@ -1,9 +1,9 @@
-"""Memory and time of pruning a delta on disk, beside loading both checkpoints and using peft's `dare_linear`.
+"""Memory and time of pruning a delta on disk, compared with loading both checkpoints for peft's `dare_linear`.
 
     python benchmarks/delta_memory.py [--tensors 24] [--megabytes 16] [--keep 0.1] [--dtype bfloat16]
 
-Each way runs in a process of its own on the same two checkpoints of random numbers; peak memory is what the process had
-more than after its imports, in tensors of the checkpoint's largest. The ratio is peft's over ours.
+Each way runs in a process of its own on the same two checkpoints of random numbers; peak memory is that above the
+imports, in units of the checkpoint's largest tensor. The ratio is peft's over ours.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 
 
 def peak() -> int:
-    """Most bytes that this process ever held."""
+    """Peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def stream(folder: Path, keep: float, select: str) -> None:
-    """Ours."""
+    """Prune by our streaming code."""
     from secateur.pipelines.deltas.files import Checkpoint
     from secateur.pipelines.deltas.sources import TunedDelta
     from secateur.pipelines.deltas.stream import DeltaChoice, prune_deltas
@@ -35,7 +35,7 @@ def stream(folder: Path, keep: float, select: str) -> None:
 
 
 def in_memory(folder: Path, keep: float) -> None:
-    """Load both, prune each tensor by peft, save."""
+    """Load both checkpoints, prune each tensor by peft, save."""
     from peft.utils.merge_utils import dare_linear
 
     base, tuned = (load_file(folder / part / "model.safetensors") for part in ("base", "tuned"))
@@ -47,7 +47,7 @@ def in_memory(folder: Path, keep: float) -> None:
 
 
 def measured(way: str, folder: Path, keep: float) -> dict[str, float]:
-    """Peak bytes above the imports, and processor seconds, of one way in a process of its own."""
+    """Peak bytes above the imports, and processor seconds, of one way in a separate process."""
     done = subprocess.run(
         [sys.executable, __file__, "--way", way, "--folder", str(folder), "--keep", str(keep)],
         capture_output=True,
@@ -72,7 +72,7 @@ def one_way(way: str, folder: Path, keep: float) -> None:
 
 
 def make(folder: Path, tensors: int, size: int, dtype: torch.dtype) -> None:
-    """Two checkpoints of so many tensors of `size` bytes."""
+    """Write two checkpoints of `tensors` tensors of `size` bytes."""
     generator = torch.Generator().manual_seed(0)
     entries = size // dtype.itemsize
     for part in ("base", "tuned"):

@@ -1,14 +1,14 @@
-"""What a teacher adds to a random subset: random with distillation beside random without it, at equal optimiser steps.
+"""Gain of a teacher on a random subset: random with distillation against random without, at equal optimiser steps.
 
     python benchmarks/distillation.py [--data digits|FOLDER] [--rows 10000] [--keep 0.1] [--seeds 5]
         [--write docs/distillation.md]
 
-The teacher is trained on all training samples once. The weight of the teacher and the temperature are chosen on a split
-of the training samples, with a teacher that has not seen the held-out part; test samples are for the last table alone.
-Students with and without a teacher have the same subset, initial weights, order and number of steps, so differences are
-paired by seed. FOLDER holds `train.parquet` and `test.parquet` with the columns `image` and `label`, such as
-Fashion-MNIST, of which `--rows` training samples are drawn once; `digits` is scikit-learn's, a third of it for testing.
-With --write the text replaces that of the same data set in the page.
+The teacher trains on all training samples once. A validation split of the training samples selects the teacher's weight
+and the temperature, with a teacher that has not seen the held-out part; only the last table uses test samples. Students
+with and without a teacher share subset, initial weights, order and number of steps, so differences are paired by seed.
+FOLDER holds `train.parquet` and `test.parquet` with the columns `image` and `label`, such as Fashion-MNIST, of which
+`--rows` training samples are drawn once; `digits` is scikit-learn's, with a third for testing. --write replaces the
+text of the same data set in the page.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Setting:
 
     student: TrainingConfig
     teachers: dict[str, TrainingConfig]
-    """By what the table calls them."""
+    """Teachers by their names in the table."""
 
 
 DIGITS = TrainingConfig(model="mlp", model_settings={"hidden": (128,)}, steps=400, batch_size=64)
@@ -83,7 +83,7 @@ def digits() -> tuple[Data, Data]:
 
 
 def grey_images(folder: Path, rows: int) -> tuple[Data, Data]:
-    """Some rows of `train.parquet` and all of `test.parquet`, uint8 `[n, height, width, 1]`."""
+    """A random sample of `train.parquet` and all of `test.parquet`, uint8 `[n, height, width, 1]`."""
     found = []
     for split in ("train", "test"):
         table = pl.read_parquet(folder / f"{split}.parquet")
@@ -113,7 +113,7 @@ class Taught:
 def teach(
     name: str, config: TrainingConfig, student: TrainingConfig, train_on: Data, test: Data, keep: float, seeds: int
 ) -> Taught:
-    """Tune with this teacher, train it on everything, and students on random subsets with it."""
+    """Tune with this teacher, train it on everything, and train students on random subsets with it."""
     asked = Distillation(teacher=config, tune=True)
     tuned = tune_distillation(
         train_on,

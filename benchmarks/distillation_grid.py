@@ -1,18 +1,18 @@
-"""Random with a teacher: by the teacher's weight and width, by the share kept and by wrong labels; scores beside.
+"""Random with a teacher: by the teacher's weight and width, the kept share and wrong labels; score-based selections.
 
     python benchmarks/distillation_grid.py --runs FILE [--data FOLDER] [--rows 10000] [--seeds 3] [--minutes M]
                                            [--write docs/distillation.md]
 
 A teacher learns all rows; a student learns a random part of them, from the labels and from the teacher's probabilities.
-The grid has five weights, four shares, three widths of the teacher (the student's is in the middle) and labels as they
-are or a fifth of them replaced by another class, which both teacher and student learn. Students of one share take the
-same number of steps, and of one seed the same weights, order and, with or without a teacher, the same rows. Selections
-by scores are trained without a teacher on as many rows: that random with a teacher beats them is the claim of
-Ben-Baruch et al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.07854).
+The grid has five weights, four shares, three widths of the teacher (the student's is in the middle), and clean labels
+or a fifth of them replaced by another class, for both teacher and student. Students of one share take the same number
+of steps; those of one seed share weights, order and, with or without a teacher, rows. Score-based selections train
+without a teacher on as many rows: Ben-Baruch et al. 2024, "Distilling the knowledge in data pruning" (arXiv
+2403.07854), claim that random with a teacher beats them.
 
 FOLDER holds `train.parquet` and `test.parquet` with the columns `image` and `label`, Fashion-MNIST by default. Each
-training adds a line to FILE, and one that is there is not made again; seeds come one after the other, so a part is a
-whole table of fewer seeds. With --minutes no training begins after so many.
+training adds a line to FILE and is not repeated; seeds run one after the other, so an unfinished file still gives a
+complete table of fewer seeds. With --minutes no training starts after that time.
 """
 
 import argparse
@@ -62,7 +62,7 @@ CLEVER: dict[str, Callable[[dict[str, np.ndarray], int, int], np.ndarray]] = {
     "easiest by el2n": lambda scores, budget, seed: top(scores["el2n"], budget, end="low", seed=seed),
 }
 Key = tuple[str, float, float, float, int]
-"""What was trained, share of wrong labels, share kept, weight of the teacher, seed."""
+"""Arm, share of wrong labels, kept share, weight of the teacher, seed."""
 
 
 def config_of(width: int, **length: int) -> TrainingConfig:
@@ -70,7 +70,7 @@ def config_of(width: int, **length: int) -> TrainingConfig:
 
 
 def with_noise(data: Data, share: float, seed: int) -> Data:
-    """Exactly this share of the labels replaced by another class."""
+    """Data with exactly this share of labels replaced by another class."""
     random, classes = np.random.default_rng((seed, 20)), data.task.width
     wrong = np.zeros(len(data), bool)
     wrong[random.permutation(len(data))[: round(share * len(data))]] = True
@@ -79,7 +79,7 @@ def with_noise(data: Data, share: float, seed: int) -> Data:
 
 
 def scores_of(data: Data, seed: int) -> dict[str, np.ndarray]:
-    """Scores of one proxy, the student's network for eight epochs."""
+    """Scores of one proxy, which has the student's network and trains for eight epochs."""
     whole = len(data)
     seen = {"aum": Aum(whole, CPU), "el2n": El2n(whole, CPU, epochs=4), "dual": Dual(whole, CPU, window=4),
             "mean_probability": MeanProbability(whole, CPU)}  # fmt: skip
@@ -88,7 +88,7 @@ def scores_of(data: Data, seed: int) -> dict[str, np.ndarray]:
 
 
 class Cell:
-    """The trainings of one seed and one share of wrong labels, each made when it is asked for."""
+    """The trainings of one seed and one share of wrong labels, each run on demand."""
 
     def __init__(self, data: Data, test: Data, noise: float, seed: int) -> None:
         self.data, self.test, self.seed = with_noise(data, noise, seed), test, seed
@@ -102,7 +102,7 @@ class Cell:
         return self.taught[width]
 
     def accuracy(self, name: str, keep: float, alpha: float) -> float:
-        """Test accuracy of one student, or with `keep` 1.0 of one teacher."""
+        """Test accuracy of one student, or of one teacher if `keep` is 1.0."""
         if keep == 1.0:
             return self.teacher(int(name.removeprefix("teacher ")))[1]
         student, objective = config_of(OWN_WIDTH, steps=STEPS), None
@@ -120,7 +120,7 @@ class Cell:
 
 
 def wanted(seeds: int) -> Iterator[Key]:
-    """All trainings, seed by seed, those that share a teacher together."""
+    """All trainings, seed by seed, grouped by teacher."""
     for seed, noise in product(range(seeds), NOISES):
         yield from (("random", noise, keep, 0.0, seed) for keep in KEEPS)
         yield from ((name, noise, keep, 0.0, seed) for name, keep in product(CLEVER, KEEPS))
@@ -130,7 +130,7 @@ def wanted(seeds: int) -> Iterator[Key]:
 
 
 def read(runs: Path, circumstances: dict[str, int]) -> dict[Key, float]:
-    """Trainings that a file holds; a line that a kill cut short is left out. Those of another length are rejected."""
+    """Trainings in a file, without a line that a kill cut short; exits if their length differs."""
     first, *lines = runs.read_text().splitlines(keepends=True) if runs.exists() else [json.dumps(circumstances)]
     if json.loads(first) != circumstances:
         raise SystemExit(f"{runs} holds trainings of {first.strip()}, not of {json.dumps(circumstances)}: name another")
@@ -143,7 +143,7 @@ def read(runs: Path, circumstances: dict[str, int]) -> dict[Key, float]:
 
 
 def make(runs: Path, data: Data, test: Data, seeds: int, minutes: float) -> dict[Key, float]:
-    """Make what the file lacks, a line each."""
+    """Run the trainings that the file lacks, and append a line for each."""
     circumstances = {"rows": len(data), "steps": STEPS}
     found, until, cells = read(runs, circumstances), time.monotonic() + 60 * minutes, {}
     kept = [circumstances, *([*key, value] for key, value in found.items())]
@@ -163,7 +163,7 @@ def make(runs: Path, data: Data, test: Data, seeds: int, minutes: float) -> dict
 
 
 def shown(found: dict[Key, float], arm: tuple[str, float], noise: float, keep: float, seeds: int) -> str:
-    """The mean with its deviation, for random alone; else the difference to random alone, paired by seed."""
+    """Mean ± half-width for plain random; for other arms the difference from it, paired by seed."""
     plain = [found["random", noise, keep, 0.0, seed] for seed in range(seeds)]
     name, alpha = arm
     own = [found[name, noise, keep, alpha, seed] for seed in range(seeds)]
@@ -185,7 +185,7 @@ def best_of(found: dict[Key, float], noise: float, keep: float, widths: Sequence
 
 
 def tables(found: dict[Key, float], seeds: int) -> str:
-    """One table for each share of wrong labels: rows are arms, columns are shares kept."""
+    """One table for each share of wrong labels, with arms as rows and kept shares as columns."""
     parts = []
     for noise in NOISES:
         teachers = ", ".join(

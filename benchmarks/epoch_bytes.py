@@ -1,9 +1,9 @@
-"""Bytes of the file that keeps the samples of each epoch, per row and epoch, and the time to read one epoch.
+"""Bytes per row and epoch of the file of epochs' samples, and the time to read one epoch.
 
     python benchmarks/epoch_bytes.py [--write docs/replay.md]
 
-RS2 draws a tenth in each epoch. InfoBatch has its defaults; it observes losses of a gamma distribution, drawn anew for
-the shown samples in each epoch.
+RS2 draws a tenth in each epoch. InfoBatch has its defaults; it observes losses from a gamma distribution, redrawn for
+the selected samples in each epoch.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Drawing an epoch of ten million samples, beside the published way of doing it in the same run.
+"""Drawing an epoch of ten million samples, compared with the published implementations in the same run.
 
     python benchmarks/epoch_draw.py [samples]
 
-The published ways are restated from their descriptions: a NumPy permutation made anew and turned into a Python list,
-and for SeTa also scikit-learn's k-means on the losses and a list of ids per cluster, on a tenth of the samples and
-scaled up, since it takes minutes. Ours: `set_epoch` and every id of the epoch as an array. Best of three, wall-clock.
+The published ways are reimplemented from their descriptions: a new NumPy permutation, converted to a Python list, and
+for SeTa also scikit-learn's k-means on the losses and a list of ids per cluster, on a tenth of the samples and scaled
+up, since it takes minutes. Ours: `set_epoch` and all ids of the epoch as an array. Best of three, wall-clock.
 """
 
 import sys
@@ -23,16 +23,16 @@ from secateur.selectors.samplers.seta import Seta
 
 KEEP, EPOCHS = 0.3, 100
 PART = 10
-"""Share of the samples on which the published SeTa is timed: one in ten."""
+"""The published SeTa is timed on one in this many samples."""
 
 
 def published_rs2(samples: int) -> list[int]:
-    """A permutation of everything, of which the head is this epoch's."""
+    """A permutation of all samples, whose head is the epoch."""
     return np.random.permutation(samples)[: int(KEEP * samples)].tolist()
 
 
 def published_info_batch(losses: np.ndarray) -> list[int]:
-    """Well-learned ones drawn without replacement, appended to the rest, as a list, shuffled."""
+    """Well-learned samples, drawn without replacement, appended to the rest, as a list, shuffled."""
     learned = losses < losses.mean()
     easy, kept = np.where(learned)[0], np.where(~learned)[0].tolist()
     weights = np.ones(len(losses))
@@ -44,7 +44,7 @@ def published_info_batch(losses: np.ndarray) -> list[int]:
 
 
 def published_seta(losses: np.ndarray) -> list[int]:
-    """A random part, k-means on its losses, ids listed cluster by cluster, clusters of the window, shuffled."""
+    """K-means on the losses of a random part, ids listed cluster by cluster, clusters of the window, shuffled."""
     part = np.random.permutation(len(losses))[: int(0.9 * len(losses))]
     labels = KMeans(5, random_state=0, n_init=1).fit(losses[part].reshape(-1, 1)).labels_
     clusters: list[list[int]] = [[] for _ in range(5)]
@@ -67,7 +67,7 @@ def best(work: Callable[[], object], times: int = 3) -> float:
 
 
 def draw(sampler: EpochSampler, ids: torch.Tensor, losses: torch.Tensor) -> float:
-    """Seconds of an epoch's draw and of all its ids, with losses observed for every sample before."""
+    """Seconds to draw an epoch and list all its ids, after losses were observed for every sample."""
     epoch = iter(range(1, 4))
 
     def once() -> None:
@@ -82,7 +82,7 @@ def draw(sampler: EpochSampler, ids: torch.Tensor, losses: torch.Tensor) -> floa
 
 
 def streamed_memory(samples: int) -> tuple[float, float]:
-    """Peak MiB, and microseconds per id, of taking RS2's epoch id by id."""
+    """Peak MiB, and microseconds per id, when RS2's epoch is consumed id by id."""
     tracemalloc.start()
     sampler = Rs2(samples, keep=KEEP)
     sampler.set_epoch(7)

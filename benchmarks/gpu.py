@@ -1,18 +1,17 @@
-"""Everything that only a GPU can show, in ten minutes: one command, one table.
+"""All checks that need a GPU, in ten minutes: one command, one table.
 
     python benchmarks/gpu.py [--minutes 10] [--data FOLDER] [--json build/gpu.json] [--tiny]
 
 In this order: the tests that need CUDA; every observer under `torch.cuda.set_sync_debug_mode("error")`, with its scores
-beside the CPU's; the scoring pass, GraNd and VoG, each beside the CPU's numbers and a bare loop; FAISS's neighbours on
-the GPU against the CPU's; training throughput against a bare loop; then ResNet-18 on CIFAR-10 (FOLDER holds
+against the CPU's; the scoring pass, GraNd and VoG, each against the CPU's numbers and a bare loop; FAISS's neighbours
+on the GPU against the CPU's; training throughput against a bare loop; then ResNet-18 on CIFAR-10 (FOLDER holds
 `train.parquet` and `test.parquet`, by default $SECATEUR_DATA/cifar10) trained on everything, and on a tenth by random,
 CCS, RS2 and RS2 with knowledge distillation from the model of everything, one seed, bfloat16, all for as many epochs as
-fit into what is left of --minutes.
+fit into the rest of --minutes.
 
-What a step found goes into the JSON file as it ends, with each training; the same command again runs what is missing
-and what failed, and a training that was killed goes on. The table stands beside, as .md, to be pasted into
-docs/gpu.md. Exit code 1 where something failed. --tiny is the whole script on a CPU in seconds; its numbers mean
-nothing.
+The JSON file receives the results of each step when it ends, and of each training; the same command again runs missing
+and failed steps, and resumes a killed training. The table is beside it, as .md, for docs/gpu.md. The exit code is 1 if
+a step failed. --tiny is the whole script on a CPU in seconds; its numbers mean nothing.
 """
 
 import argparse
@@ -48,7 +47,7 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
 
 
 def ran(name: str, step: Callable[[], list[Row]], state: State) -> None:
-    """Run a step unless it is done, and keep what it found; an error becomes a row, and the next step runs."""
+    """Run a step unless it is done, and store its results; an error becomes a row, and the next step runs."""
     if state.done(name):
         return
     started = time.perf_counter()
@@ -63,7 +62,7 @@ def ran(name: str, step: Callable[[], list[Row]], state: State) -> None:
 
 
 def text_of(state: State) -> str:
-    """The sentence and the table."""
+    """A sentence on the setup, and the table."""
     about = state.about
     memory = f" ({about['device memory']})" if about["device memory"] else ""
     taken = sum(step["seconds"] for step in state.steps.values())

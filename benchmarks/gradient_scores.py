@@ -1,15 +1,15 @@
-"""Gradient scores beside the plain ways to get them, in one run: ratios, and how far the numbers differ.
+"""Gradient scores compared with straightforward implementations, in one run: ratios and numerical differences.
 
     python benchmarks/gradient_scores.py [rounds]
 
-- last-layer GraNd in closed form, its forward pass included, against `torch.func.vmap(grad)` over the same layer;
-- all-layer GraNd against a loop that calls `backward` on one sample at a time, and beside one ordinary training pass of
-  the whole batch: where that alone is not much faster than the loop, norms of all layers are unlikely to be;
-- VoG over five checkpoints against five forward passes with a backward pass to the input each, and the memory that it
-  takes with two and with ten checkpoints, in processes of their own, in batches' activations.
+- last-layer GraNd in closed form, including its forward pass, against `torch.func.vmap(grad)` over the same layer;
+- all-layer GraNd against a loop that calls `backward` on one sample at a time, and against one training pass of the
+  whole batch: if that is hardly faster than the loop, norms of all layers cannot be much faster either;
+- VoG over five checkpoints against five forward passes, each with a backward pass to the input, and its memory with two
+  and with ten checkpoints, in separate processes, in units of a batch's activations.
 
-Rounds alternate between the two sides; the fastest of each counts. Wall-clock seconds, and on a CPU the ratio by
-processor seconds too, on which other work on the machine weighs less. Both sides have the same threads.
+Rounds alternate between the two sides; the fastest of each counts. Times are wall-clock seconds; the ratio is also that
+of processor seconds, which other load on the machine affects less. Both sides have the same threads.
 """
 
 import copy
@@ -35,9 +35,9 @@ CHECKPOINTS = 5
 
 
 def beside(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Fastest seconds of each side, and how many times the processor time of ours theirs takes.
+    """Fastest wall-clock seconds of each side, and the ratio of their processor time to ours.
 
-    They take turns of three, so that both meet the same noise and warm caches.
+    They alternate in runs of three, so that both have the same noise and warm caches.
     """
     fastest, busiest = [float("inf"), float("inf")], [float("inf"), float("inf")]
     for _ in range(rounds):
@@ -57,7 +57,7 @@ def finish() -> None:
 
 
 def vmapped_norms(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Gradient lengths by every parameter of the model, each sample's gradient made."""
+    """Gradient norms over all parameters of the model, from explicit gradients of each sample."""
     parameters = {name: value.detach() for name, value in model.named_parameters()}
 
     def loss(parameters: dict[str, torch.Tensor], row: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,7 @@ def vmapped_norms(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) 
 
 
 def looped_norms(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The same, by one backward pass per sample."""
+    """The same from one backward pass per sample."""
     lengths = []
     for row, label in zip(inputs.split(1), labels.split(1), strict=True):
         model.zero_grad(set_to_none=True)
@@ -81,13 +81,13 @@ def looped_norms(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -
 
 
 def training_pass(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> None:
-    """Forward and backward of the whole batch: one sum of gradients, no sample's own."""
+    """Forward and backward pass of the whole batch, without gradients of single samples."""
     model.zero_grad(set_to_none=True)
     functional.cross_entropy(model(inputs), labels, reduction="sum").backward()
 
 
 def plain_input_passes(models: list[nn.Module], inputs: torch.Tensor, labels: torch.Tensor) -> None:
-    """Forward and backward to the input under each checkpoint, nothing made of it."""
+    """Forward and backward pass to the input under each checkpoint; the gradients are discarded."""
     for model in models:
         leaf = inputs.detach().requires_grad_()
         torch.autograd.grad(model(leaf).gather(1, labels.unsqueeze(1)).sum(), leaf)
@@ -109,7 +109,7 @@ def networks() -> dict[str, tuple[nn.Module, torch.Tensor]]:
 
 
 def checkpoints_of(model: nn.Module, count: int) -> list[nn.Module]:
-    """Copies whose weights differ, with nothing to learn, as a baseline that is as fast as it gets."""
+    """Untrained copies with different weights."""
     found = []
     for seed in range(count):
         generator = torch.Generator().manual_seed(seed)
@@ -129,7 +129,7 @@ def report_memory(count: int) -> None:
     """Peak memory, in bytes, of VoG over `count` checkpoints, or with 1 of one forward and input-backward pass."""
     models, inputs, labels = vog_batch(max(count, 2))
     plain_input_passes(models[:1], inputs[:1], labels[:1])
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak_now()
     if count == 1:
         plain_input_passes(models[:1], inputs, labels)
@@ -139,13 +139,13 @@ def report_memory(count: int) -> None:
 
 
 def peak_now() -> int:
-    """Most bytes that this process has held, as Linux counts."""
+    """Peak memory of this process in bytes, by Linux's count."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def peak_of(count: int) -> int:
-    """The same of a process that hands every freed tensor back at once."""
+    """The same in a process that returns every freed tensor to the system at once."""
     command = [sys.executable, __file__, "memory", str(count)]
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)

@@ -1,8 +1,8 @@
-"""Rows of Parquet in place, beside a copy of the same rows: bytes that are written, and an epoch of each.
+"""Parquet rows in place, compared with a copy of the same rows: bytes written, and the time of an epoch.
 
-For shares kept at random and by a score that the file is sorted by: bytes of the saved view per kept row, bytes of the
-copy per kept row, and processor seconds to go through all kept rows in blocks, beside the copy's. With pylance
-installed also bytes of a score as a column of Lance, per kept row.
+For random kept rows and for rows by a score that sorts the file: bytes of the saved view per kept row, bytes of the
+copy per kept row, and processor seconds to iterate over all kept rows in blocks, divided by the copy's. With pylance
+also the bytes of a score as a column of Lance, per kept row.
 
     python benchmarks/in_place.py --rows 1000000
 """
@@ -23,7 +23,7 @@ SHARES = (0.01, 0.1, 0.3)
 
 
 def seconds(work: Callable[[], int], rounds: int = 3) -> float:
-    """Fewest processor seconds of some rounds."""
+    """Least processor seconds over several rounds."""
     taken = []
     for _ in range(rounds):
         start = time.process_time()
@@ -37,7 +37,7 @@ def size_below(folder: Path) -> int:
 
 
 def lance_bytes(folder: Path, rows: int, kept: np.ndarray, random: np.random.Generator) -> str:
-    """Bytes of a column of float32 for each kept row; empty without pylance."""
+    """Bytes per kept row of a float32 column; `-` without pylance."""
     try:
         import lance
     except ImportError:

@@ -1,4 +1,4 @@
-"""k-center greedy beside as many products of the embeddings with one vector.
+"""k-center greedy compared with as many products of the embeddings with one vector.
 
 Claim: picking 1,000 of 50,000 × 128 costs at most twice as much as 1,000 matrix-vector products of that size.
 

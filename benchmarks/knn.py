@@ -24,7 +24,7 @@ from secateur.scorers.geometry.vectors import Vectors
 
 
 def sgemm(dimensions: int) -> tuple[float, float]:
-    """FLOP per second and per second of a core, of a product of `[4096, d]` by `[d, 4096]`, the best of five."""
+    """FLOP per second and per core-second of a product of `[4096, d]` by `[d, 4096]`, the best of five."""
     left = np.random.default_rng(0).standard_normal((4096, dimensions), dtype=np.float32)
     out = np.empty((4096, 4096), np.float32)
     taken = [timed(lambda: np.matmul(left, left.T, out=out)) for _ in range(5)]
@@ -33,14 +33,14 @@ def sgemm(dimensions: int) -> tuple[float, float]:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of one call, and the seconds that cores spent on it: what other work on the machine cannot lengthen."""
+    """Wall seconds of one call, and its core-seconds, which other load on the machine does not lengthen."""
     start, core = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - start, time.process_time() - core
 
 
 def share_of_sgemm(samples: int, dimensions: int, neighbours: int, repeats: int) -> None:
-    """Print one line; the product is measured before and after each search and the best of all counts."""
+    """Print one line; the product is timed before and after each search, and its best time counts."""
     embeddings = np.random.default_rng(0).standard_normal((samples, dimensions), dtype=np.float32)
     peaks, taken = [sgemm(dimensions)], []
     for _ in range(repeats):
@@ -73,9 +73,9 @@ def ratio_to_rivals(samples: int, dimensions: int, neighbours: int) -> None:
 
 
 def ratio_to_faiss(samples: int, dimensions: int, neighbours: int, repeats: int) -> None:
-    """Print the seconds of the bare search and of faiss.knn, the least of so many runs of each in turn, and the ratio.
+    """Print the seconds of the bare search and of faiss.knn, the least of `repeats` alternating runs, and the ratio.
 
-    Core-seconds stand beside: other work on a shared machine lengthens them little.
+    Core-seconds are printed too: other load on a shared machine lengthens them little.
     """
     embeddings = np.random.default_rng(0).standard_normal((samples, dimensions), dtype=np.float32)
     vectors = Vectors(embeddings, "euclidean")

@@ -1,4 +1,4 @@
-"""Search spaces of the literature, and which of their architectures are the same network.
+"""Search spaces of the literature, and keys that identify isomorphic architectures.
 
 NAS-Bench-201 (Dong and Yang, ICLR 2020, arXiv 2001.00326), NAS-Bench-Macro (Su et al., CVPR 2021, arXiv 2103.11922),
 NAS-Bench-101 (Ying et al., ICML 2019, arXiv 1902.09635) and the chain of MobileNet blocks that GBDT-NAS searches (Luo
@@ -14,7 +14,7 @@ from secateur.scorers.architectures.encoding import ArchitectureSpace, Choices, 
 
 CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 CELL_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""From node, to node, of each edge of a NAS-Bench-201 cell, as its names list them."""
+"""Source and target node of each edge of a NAS-Bench-201 cell, in the order of its names."""
 GRAPH_OPERATIONS = ("absent", "conv1x1", "conv3x3", "maxpool3x3", "output")
 GRAPH_NODES = 7
 MOBILE_BLOCKS = ("MB3_3x3", "MB6_3x3", "MB3_5x5", "MB6_5x5", "MB3_7x7", "MB6_7x7", "skip")
@@ -39,7 +39,7 @@ def mobile_net_like() -> ArchitectureSpace:
 
 
 def nas_bench_101() -> ArchitectureSpace:
-    """Cells of up to 7 nodes as adjacency and operations: 45 features, node by node its edges in, then what it is."""
+    """Cells of up to 7 nodes as adjacency and operations: 45 features; by node its edges in, then its operation."""
     positions = []
     for node in range(1, GRAPH_NODES):
         positions += [Position(f"edge{before}_{node}", ("off", "on"), silent=True) for before in range(node)]
@@ -50,8 +50,8 @@ def nas_bench_101() -> ArchitectureSpace:
 def graph_choices(matrices: Int64[np.ndarray, "n nodes nodes"], operations: list[list[str]]) -> Choices:
     """Choices of NAS-Bench-101 cells from upper-triangular adjacency and operations, input first, output last.
 
-    Cells of fewer than 7 nodes are padded at the end, as the paper does it. Raises ValueError that names the cell for
-    operations that there are not, edges that do not point forward, and cells above 7 nodes.
+    Cells of fewer than 7 nodes are padded at the end, as in the paper. Raises ValueError that names the cell for
+    unknown operations, edges that do not point forward, and cells above 7 nodes.
     """
     choices = np.zeros((len(matrices), GRAPH_NODES * (GRAPH_NODES - 1) // 2 + GRAPH_NODES - 1), dtype=np.int64)
     for cell, (matrix, names) in enumerate(zip(matrices, operations, strict=True)):
@@ -78,10 +78,10 @@ def graph_operation(name: str, cell: int) -> int:
 
 
 def graph_key(choices: Int64[np.ndarray, " positions"]) -> tuple[int, ...]:
-    """The same for two NAS-Bench-101 cells exactly if they are one graph, once nodes off every path are gone.
+    """A key that is equal for two NAS-Bench-101 cells exactly if they are one graph without nodes off every path.
 
-    The least of the descriptions that the orders of the inner nodes give: at most 120 of them. The empty tuple where
-    no path leads from input to output.
+    It is the smallest description over all orders of the inner nodes, at most 120. It is the empty tuple if no path
+    leads from input to output.
     """
     adjacency, labels = np.zeros((GRAPH_NODES, GRAPH_NODES), dtype=np.int64), [-1] * GRAPH_NODES
     place = 0
@@ -102,10 +102,10 @@ def graph_key(choices: Int64[np.ndarray, " positions"]) -> tuple[int, ...]:
 
 
 def cell_keys(choices: Choices) -> list[str]:
-    """A text per NAS-Bench-201 cell, the same for cells that are one network because sums commute and skips copy.
+    """A key per NAS-Bench-201 cell, equal for cells that are one network because sums commute and skips copy.
 
     Each node is the sorted sum of its edges' results; a skip is its source, and `none` is a zero that stays in the sum,
-    as NAS-Bench-201 itself names cells (6,466 of 15,625 are distinct by it).
+    as in NAS-Bench-201's own naming (6,466 of 15,625 cells are distinct by it).
     """
     keys = []
     for cell in choices.tolist():

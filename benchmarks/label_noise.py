@@ -1,14 +1,13 @@
-"""How well each score finds flipped labels: AUROC per score, over seeds.
+"""Detection of flipped labels by each score: AUROC per score, over seeds.
 
     python benchmarks/label_noise.py [--data digits|FOLDER] [--rows 10000] [--seeds 3] [--write docs/label-noise.md]
 
-A fifth of the labels are replaced by another class, drawn uniformly. One proxy is trained on the noisy labels per seed
-(which also draws the flips and the rows); all scores come from it, with their default settings. FOLDER holds
+A fifth of the labels are replaced by another class, drawn uniformly. One proxy trains on the noisy labels per seed
+(which also determines the flips and the rows); all scores come from it, with their default settings. FOLDER holds
 `train.parquet` with the columns `image` and `label`, such as Fashion-MNIST; `digits` is scikit-learn's.
 
-The area is turned so that more is better for the reading that the score declares: scores whose high end is "easier" or
-"denser" enter with their sign changed, all others as they are. With --write the table replaces the one of the same data
-set in the page.
+The AUROC follows the score's declared direction, so that higher is better: scores whose high end is "easier" or
+"denser" are negated, all others unchanged. --write replaces the table of the same data set in the page.
 """
 
 import argparse
@@ -63,7 +62,7 @@ def grey_images(folder: Path) -> Data:
 
 
 def with_noise(data: Data, rows: int, seed: int) -> tuple[Data, np.ndarray]:
-    """Some rows, a fifth of them with another label, and which these are."""
+    """A random sample of rows with a fifth of the labels flipped, and the mask of flips."""
     random = np.random.default_rng((seed, 20))
     part = data.take(np.sort(random.permutation(len(data))[:rows]))
     flipped = np.zeros(len(part), bool)
@@ -74,7 +73,7 @@ def with_noise(data: Data, rows: int, seed: int) -> tuple[Data, np.ndarray]:
 
 
 def all_scores(data: Data, config: TrainingConfig, seed: int) -> dict[str, Scores]:
-    """Every scorer there is, with its default settings, from one proxy run of the seed."""
+    """All scorers, with their default settings, on one proxy run of the seed."""
     every = scorers()
     watchers = {name: one(len(data), CPU) for name, one in every.items() if inspect.isclass(one)}
     with tempfile.TemporaryDirectory() as name:
@@ -120,7 +119,7 @@ def table(areas: dict[str, list[float]]) -> str:
 
 
 def write(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the page's markers of that name."""
+    """Replace the text between the page's markers of that name."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before = page.read_text()
     after = re.sub(

@@ -1,9 +1,9 @@
-"""Join the sentences of a text data set to requests of several intents: data of several labels per row.
+"""Join the sentences of a text data set into requests with several intents: data with several labels per row.
 
 python benchmarks/label_sets.py --data clinc150 --out clinc150_sets  # below SECATEUR_DATA
 
-Every sentence is used once: a seeded permutation of the rows is cut into runs of one, two or three sentences, equally
-likely. A request is the run's sentences in a row, its labels the set of their intents.
+Each sentence occurs once: a seeded permutation of the rows is cut into runs of one, two or three sentences with equal
+probability. A request is the sequence of a run's sentences, its labels the set of their intents.
 """
 
 import argparse
@@ -17,7 +17,7 @@ SIZES = (1, 2, 3)
 
 
 def joined(rows: datasets.Dataset, seed: int) -> datasets.Dataset:
-    """Columns `text` and `intents`, lists of the names of intents in the order of their sentences."""
+    """Columns `text` and `intents`, lists of intent names in the order of the sentences."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(rows))
     ends = np.cumsum(rng.choice(SIZES, len(rows)))

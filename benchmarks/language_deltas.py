@@ -3,11 +3,11 @@
     make language-model
     SECATEUR_DATA=folder python benchmarks/language_deltas.py [--minutes 30] [--seeds 5] [--keep 0.1 --keep 0.01]
 
-The model is fine-tuned in full on phrases of SST-2, which it answers by the likelier of " great" and " terrible" behind
-"<phrase> It was": once plainly, once with AdamR. Every arm is a call of the command; the pruned checkpoint is judged on
-test phrases and deleted. Masks of other seeds and validation phrases choose q. All lies in build/language-deltas, and
-what is there is not made again: stop it when you like. It prints a Markdown table over seeds of the mask; processor
-seconds of each step stand in results.json. The weights of the model went through 4 bits.
+The model is fine-tuned in full on phrases of SST-2, whose answer is the likelier of " great" and " terrible" after
+"<phrase> It was": once plainly, once with AdamR. Every arm is a call of the command; the pruned checkpoint is evaluated
+on test phrases and deleted. Masks of other seeds and validation phrases select q. All results are in
+build/language-deltas and are not repeated, so you may stop it at any time. It prints a Markdown table over seeds of the
+mask; results.json holds the processor seconds of each step. The model's weights were dequantised from 4 bits.
 """
 
 import argparse
@@ -40,9 +40,9 @@ TEMPLATE, WORDS = "{text} It was", (" terrible", " great")
 STEPS, BATCH, RATE, WARM, PULL = 40, 8, 5e-5, 5, 0.2
 TEST, VALIDATION, RECORDED = 300, 64, 32
 EVERY = 10
-"""Steps after which a fine-tuning that is stopped goes on."""
+"""Steps between snapshots from which a stopped fine-tuning resumes."""
 LAYERS = ("--only", "*mlp*", "--only", "*self_attn*")
-"""What the authors prune in decoders: embeddings and norms stay as fine-tuning made them."""
+"""The layers that the authors prune in decoders; embeddings and norms keep their fine-tuned values."""
 ARMS: dict[str, tuple[str, ...]] = {
     "random, divided by the share (DARE)": (),
     "random, q of each layer by the bound, eta 1.01": ("--rescale", "bound", "--eta", "1.01"),
@@ -55,7 +55,7 @@ PULLED = "random, divided by the share, fine-tuned by AdamR"
 
 
 def phrases(part: str, count: int, seed: int) -> Examples:
-    """Some phrases of a part of SST-2, with their labels."""
+    """A random sample of phrases from a split of SST-2, with their labels."""
     data = Path(os.environ.get("SECATEUR_DATA") or Path(__file__).parents[2] / "shared" / "data")
     rows = pl.read_parquet(data / "sst2_glue" / f"{part}.parquet")
     chosen = rows[np.random.default_rng(seed).permutation(len(rows))[:count].tolist()]
@@ -63,33 +63,33 @@ def phrases(part: str, count: int, seed: int) -> Examples:
 
 
 def judge(causal: CausalModel) -> Evaluator:
-    """What reads the answers of a model."""
+    """The evaluator of a model's answers."""
     return Evaluator(causal, prompt_tokens(causal.tokenizer, TEMPLATE), WORDS, batch=32)
 
 
 @cache
 def held_out() -> tuple[Examples, Examples]:
-    """Phrases to choose by and phrases to test on, apart."""
+    """Disjoint validation and test phrases."""
     both = phrases("validation", VALIDATION + TEST, 1)
     first, rest = both.fields[:VALIDATION], both.fields[VALIDATION:]
     return Examples(first, both.labels[:VALIDATION]), Examples(rest, both.labels[VALIDATION:])
 
 
 def accuracy(folder: Path, examples: Examples) -> float:
-    """Share of phrases that a checkpoint answers with their label's word."""
+    """Share of phrases whose label's word a checkpoint prefers."""
     asked = judge(load_causal(str(folder)))
     return float(asked.accuracy(np.ones((1, len(asked.prompt.ids)), dtype=np.bool_), examples)[0])
 
 
 def validated(folder: Path) -> float:
-    """What q is chosen by: minus the mean loss of the label's word on validation phrases, less coarse than accuracy."""
+    """Criterion for q: minus the mean loss of the label's word on validation phrases, finer than accuracy."""
     asked, examples = judge(load_causal(str(folder))), held_out()[0]
     chances = asked.probabilities(np.ones((1, len(asked.prompt.ids)), dtype=np.bool_), examples)[0]
     return float(np.log(chances[np.arange(len(examples)), examples.labels]).mean())
 
 
 def tune(target: Path, pull: float) -> dict[str, float]:
-    """Fine-tune every weight; goes on where it was stopped."""
+    """Fine-tune every weight; resumes from a snapshot."""
     began, stopped = time.process_time(), target.with_suffix(".stopped.pt")
     causal = load_causal(str(BASE))
     model, asked = causal.model, judge(causal)
@@ -128,7 +128,7 @@ def tune(target: Path, pull: float) -> dict[str, float]:
 
 
 def record(target: Path) -> dict[str, float]:
-    """Inputs of the fine-tuned model's layers on training phrases that it was not fine-tuned on."""
+    """Save inputs of the fine-tuned model's layers on training phrases outside of the fine-tuning set."""
     began, causal = time.process_time(), load_causal(str(WORK / "tuned"))
     texts = [TEMPLATE.replace("{text}", one["text"]) for one in phrases("train", STEPS * BATCH + RECORDED, 0).fields]
     batches = (torch.tensor([causal.tokenizer(text).input_ids]) for text in texts[STEPS * BATCH :])
@@ -137,7 +137,7 @@ def record(target: Path) -> dict[str, float]:
 
 
 def pruned(tuned: str, keep: float, options: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """One call of the command, and the accuracy of what it wrote."""
+    """One call of the command, and the accuracy of its output."""
     out, began = WORK / "pruned", os.times()
     if any(name in ("bound", "moments") for name in options):
         options = (*options, "--inputs", str(WORK / "inputs.safetensors"))
@@ -155,14 +155,14 @@ def pruned(tuned: str, keep: float, options: tuple[str, ...], seed: int) -> dict
 
 
 class Results:
-    """What is known already, in results.json."""
+    """Known results, stored in results.json."""
 
     def __init__(self, minutes: float) -> None:
         self.file, self.until = WORK / "results.json", time.monotonic() + 60 * minutes
         self.known: dict[str, Any] = json.loads(self.file.read_text()) if self.file.is_file() else {}
 
     def once(self, name: str, make: Any) -> Any:
-        """The result of that name, made where it is not known and there is time."""
+        """The result of that name, computed if it is missing and time is left."""
         if name not in self.known and time.monotonic() < self.until:
             self.known[name] = make()
             write_bytes(self.file, json.dumps(self.known, indent=1).encode(), overwrite=True)
@@ -171,7 +171,7 @@ class Results:
 
 
 def run(results: Results, keeps: list[float], seeds: int) -> None:
-    """Everything that is not known yet, what matters most first."""
+    """Run everything missing, the most important parts first."""
     results.once("tuned", lambda: tune(WORK / "tuned", 0.0))
     results.once("inputs", lambda: record(WORK / "inputs.safetensors"))
     for name, folder in {"the model before": BASE, "fine-tuned": WORK / "tuned"}.items():
@@ -195,7 +195,7 @@ def run(results: Results, keeps: list[float], seeds: int) -> None:
 
 
 def table(known: dict[str, Any], keeps: list[float], seeds: int) -> str:
-    """Accuracy in % by arm and share kept, beside DARE of the same seeds."""
+    """Accuracy in % by arm and kept share, compared with DARE on the same seeds."""
     lines = ["| what stays | share kept | accuracy, % | mean q | against DARE, points |", "|---|---|---|---|---|"]
     for name, found in known.items():
         if name.startswith("whole: "):

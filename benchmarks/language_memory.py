@@ -1,19 +1,19 @@
-"""Memory of scoring fine-tuning data as the rows grow: beside rows x vocabulary and rows x queries, which nobody holds.
+"""Memory of scoring fine-tuning data by number of rows, compared with rows x vocabulary and rows x queries.
 
     python benchmarks/language_memory.py [--rows 10000 --rows 100000 …] [--pass scores …]
 
-Samples of 16 tokens, 4 to 9 of them learned, lie in a memory-mapped file as a study has them; a Llama of one layer and
-16 numbers scores them over a vocabulary of 2,000 tokens. Each pass is one that a study makes, in a process of its own:
+Samples of 16 tokens, 4 to 9 of them learned, are in a memory-mapped file, as in a study; a Llama with one layer of
+width 16 scores them over a vocabulary of 2,000 tokens. Each pass is one of a study, in a process of its own:
 
-- `scores`: NLL and both IFD, kept in the cache of scores by content, and read back from it;
+- `scores`: NLL and both IFD, written to the score cache by content, and read back;
 - `curves`: losses at three checkpoints in blocks on disk, then S2L;
-- `target`: vectors of RDS+ in blocks on disk, then the order in which 2,000 examples take half of the rows;
-- `gradients`: sketches of the head's gradients in blocks on disk, then the same order. A sketch has 16 KB on disk, so
-  10⁶ rows are left out where `--pass gradients` does not ask for them.
+- `target`: RDS+ vectors in blocks on disk, then the ranking of half of the rows by 2,000 examples;
+- `gradients`: sketches of the head's gradients in blocks on disk, then the same ranking. A sketch takes 16 KB on disk,
+  so 10⁶ rows run only with `--pass gradients`.
 
-Memory is the highest that the process has for itself beyond what it has after its imports; pages of mapped files,
-which the system takes back, do not count. Bytes per row are its growth from one size to the next. Without arguments:
-10⁴, 10⁵ and 10⁶ rows.
+Memory is the peak of the process's private memory above the level after imports; pages of mapped files, which the
+system may reclaim, do not count. Bytes per row are the growth from one size to the next. Without arguments: 10⁴, 10⁵
+and 10⁶ rows.
 """
 
 import argparse
@@ -54,7 +54,7 @@ CPU = torch.device("cpu")
 
 
 def private() -> int:
-    """Bytes that the process has for itself: resident ones less those of files."""
+    """Private memory of the process in bytes: resident pages without those of files."""
     _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
     return (int(resident) - int(shared)) * 4096
 
@@ -72,7 +72,7 @@ def write_samples(path: Path, rows: int) -> None:
 
 
 def data_in(path: Path) -> Data:
-    """The samples as a study takes them, mapped."""
+    """The samples as a study's data, memory-mapped."""
     inputs = np.load(path, mmap_mode="r")
     return Data(inputs, np.zeros(len(inputs), np.int64), Sft(1), LEARNED)
 
@@ -83,7 +83,7 @@ def network(data: Data, seed: int) -> Any:
 
 
 def scores(data: Data, queries: Data, folder: Path) -> None:
-    """NLL and both IFD through the cache that a study keeps them in."""
+    """Compute NLL and both IFD through a study's score cache."""
     wanted: dict[str, Any] = {name: (scorers()[name], {}) for name in ("checkpoint_loss", "ifd_loss", "ifd_ppl")}
     runs, hashes = [[network(data, 0)]], pl.Series([f"{row:032x}" for row in range(len(data))])
 
@@ -96,7 +96,7 @@ def scores(data: Data, queries: Data, folder: Path) -> None:
 
 
 def curves(data: Data, queries: Data, folder: Path) -> None:
-    """Losses at checkpoints, then S2L, which keeps half."""
+    """Compute losses at checkpoints, then select half by S2L."""
     ages, loss = [network(data, seed) for seed in range(CHECKPOINTS)], {"loss": (scorers()["checkpoint_loss"], {})}
 
     def blocks(first: int) -> Iterator[np.ndarray]:
@@ -110,7 +110,7 @@ def curves(data: Data, queries: Data, folder: Path) -> None:
 
 
 def target(data: Data, queries: Data, folder: Path) -> None:
-    """Vectors of data and examples, then the order in which the examples take half."""
+    """Compute vectors of data and examples, then rank half of the rows by the examples."""
     model, settings = network(data, 0), EmbeddingSettings()
 
     def blocks(first: int) -> Iterator[np.ndarray]:
@@ -122,7 +122,7 @@ def target(data: Data, queries: Data, folder: Path) -> None:
 
 
 def sketches(data: Data, queries: Data, folder: Path) -> None:
-    """Sketches of both by two checkpoints, as the asset makes them, then the same order."""
+    """Compute sketches of both by two checkpoints, as in the asset, then rank likewise."""
     told: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
     checkpoints = [network(data, seed) for seed in range(2)]
     cosines = gradients.by_sketches(checkpoints, data, queries, folder / "sketches", "sketches", told)
@@ -131,7 +131,7 @@ def sketches(data: Data, queries: Data, folder: Path) -> None:
 
 
 def in_order(cosines: Cosines) -> None:
-    """The first half of the places."""
+    """Compute the first half of the ranking."""
     places = target_places(cosines, depth=int(SHARE * cosines.rows))
     assert len(places) == cosines.rows
 

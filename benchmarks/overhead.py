@@ -1,18 +1,17 @@
-"""What a study costs beside its trainings: `secateur run digits` in a fresh home, by part, in one run.
+"""Overhead of a study beside its trainings: `secateur run digits` in a fresh home, by part, in one run.
 
     python benchmarks/overhead.py [study]
 
-The command runs in a process of its own, with one thread of torch. Everything that process spends is counted once, as
-processor seconds (user and system, of all its threads, as the system accounts them to the process when it ends) and as
-wall-clock seconds, which waiting for the disk and for other work on the machine adds to. A function that stands in
-`PARTS` gives the time until it returns to its part, less the time of such functions that it calls; so does each import
-and each step of the study. What a step spends outside of all of these is that step's. What Dagster spends between
-steps is Dagster's, and so are its records of what a step tells it. What remains is named at the end: Python's own
-start and end, and the command around the study.
+The command runs in a process of its own, with one thread of torch. Each second of that process counts once, as
+processor time (user and system, of all its threads, as the system accounts them when it ends) and as wall time, which
+also includes waits for the disk and for other processes. A function in `PARTS` adds its time to its part, without the
+time of such functions that it calls; so does each import and each step of the study. Other time within a step counts
+for that step. Time between steps counts for Dagster, and so do its records of a step's messages. The rest is named at
+the end: Python's own start and end, and the command around the study.
 
 Trainings are all calls of `secateur.trainers.loop.train.train`, of the proxy, of tuning and of the trials, from the
-fresh model to the trained one, without what they import and without writing curves of TensorBoard. The share of
-overhead is everything else, by what trainings took and by the whole.
+fresh model to the trained one, without their imports and without writing TensorBoard curves. The overhead is
+everything else, given as a share of the trainings and of the whole.
 """
 
 import functools
@@ -47,13 +46,13 @@ PARTS = {
     "secateur.pipelines.data.sources": {"read": "reading", "revision_of": "reading"},
     "dagster._core.execution.context.asset_execution_context": {"AssetExecutionContext.add_asset_metadata": DAGSTER},
 }
-"""Functions and methods by module, each with the part that it belongs to."""
+"""Functions and methods by module, each with its part."""
 ASKED = "SECATEUR_OVERHEAD"
-"""Environment variable with the file that the child writes its seconds to."""
+"""Environment variable with the file for the child's seconds."""
 
 
 class Clock:
-    """Processor and wall-clock seconds by part; a part stands still while another one runs within it."""
+    """Processor and wall-clock seconds by part; a part stops while another one runs within it."""
 
     def __init__(self) -> None:
         self.spent, self.calls = defaultdict[str, list[float]](lambda: [0.0, 0.0]), defaultdict[str, int](int)
@@ -65,14 +64,14 @@ class Clock:
         return time.process_time(), time.perf_counter()
 
     def turn(self) -> None:
-        """Give the time since the last turn to the innermost part."""
+        """Add the time since the last turn to the innermost part."""
         now = self.now()
         part = self.spent[self.open[-1]]
         part[0], part[1], self.last = part[0] + now[0] - self.last[0], part[1] + now[1] - self.last[1], now
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Give what the block takes to a part."""
+        """Add the time of the block to a part."""
         self.turn()
         self.open.append(name)
         try:
@@ -83,7 +82,7 @@ class Clock:
             self.calls[name] += 1
 
     def counted(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        """The function, whose time is that of a part; of a generator the time of each of its steps."""
+        """The function, timed as a part; a generator is timed step by step."""
         if not inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
@@ -108,13 +107,13 @@ class Clock:
 
 
 class Counting(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Counts imports, and puts counted functions in place before another module can take the plain ones."""
+    """Times imports, and replaces functions by timed ones before another module can import them."""
 
     def __init__(self, clock: Clock, parts: Mapping[str, Mapping[str, str]]) -> None:
         self.clock, self.parts, self.asked = clock, parts, set[str]()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> Any:
-        """The module's spec with this loader around its own."""
+        """The module's spec with a loader that wraps its own."""
         if name in self.asked:
             return None
         self.asked.add(name)
@@ -136,12 +135,12 @@ class Counting(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
         try:
             spec.loader.exec_module = execute  # type: ignore[union-attr, method-assign]
-        except AttributeError:  # of a loader that all built-in modules share
+        except AttributeError:  # the loader of built-in modules is shared
             return spec
         return spec
 
     def put(self, module: Any) -> None:
-        """Count the functions of a module that belong to parts, and the steps of studies by their name."""
+        """Time the functions of a module that belong to parts, and the steps of studies by name."""
         for place, name in self.parts.get(module.__name__, {}).items():
             *owners, function = place.split(".")
             owner = functools.reduce(getattr, owners, module)
@@ -165,7 +164,7 @@ def run_counted(clock: Clock, parts: Mapping[str, Mapping[str, str]], arguments:
 
 
 def child(arguments: Sequence[str]) -> None:
-    """Run the command, then write what was counted."""
+    """Run the command, then write the measurements."""
     started, clock = time.process_time(), Clock()
     try:
         run_counted(clock, PARTS, arguments)

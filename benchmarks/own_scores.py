@@ -1,12 +1,12 @@
-"""From a file with scores of one's own to manifests, beside polars that reads, filters and writes the same rows.
+"""From a file of own scores to manifests, compared with polars that reads, filters and writes the same rows.
 
     python benchmarks/own_scores.py [rows]
 
 Without an argument 10⁶ rows of 500 bytes of text in Parquet, with a score, an id and an episode of about ten rows. The
-study chooses a tenth by `band` and by `top`, whole episodes and exact budgets, and as much at random beside each: four
+study selects a tenth by `band` and by `top`, by whole episodes and exact budgets, each with a random baseline: four
 manifests, through the same assets as `secateur select`. polars reads the file once, and filters and writes the rows of
-those four manifests by id. Each runs in a process of its own, after imports, and what is printed is processor and wall
-seconds, their ratios, and the peak of memory above that of the interpreter with its imports. The ratio may be 3.
+those four manifests by id. Each runs in a process of its own, after imports. The output is processor and wall seconds,
+their ratios, and peak memory above that of the interpreter with its imports. The accepted ratio is 3.
 """
 
 import json
@@ -62,7 +62,7 @@ def write_data(folder: Path, rows: int) -> None:
 
 
 def choose(folder: Path) -> None:
-    """As `secateur select` does."""
+    """Select as `secateur select` does."""
     from secateur.pipelines.materialise import run_study
     from secateur.pipelines.studies.files import StudyFile, load_study
 
@@ -80,7 +80,7 @@ def by_polars(folder: Path) -> None:
 
 
 def alone(folder: Path, how: str) -> None:
-    """One measurement, printed as JSON; imports are done on a small table first."""
+    """One measurement, printed as JSON; a small table comes first, for the imports."""
     work = choose if how == "secateur" else by_polars
     if how == "secateur":
         small = folder.with_name("small")

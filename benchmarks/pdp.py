@@ -1,4 +1,4 @@
-"""Choice of τ on held-out training digits, and ten more seeds of the study `digits_pdp`.
+"""Tuning of τ on held-out training digits, and ten more seeds of the study `digits_pdp`.
 
     python benchmarks/pdp.py [temperature] [seeds] [--write docs/prune-pdp.md]
 
@@ -29,14 +29,14 @@ ARMS = ("one_shot", "gradual", "pdp", "pdp_tuned")
 
 
 def shipped() -> PruningStudy:
-    """The study that ships."""
+    """The shipped study."""
     study = find_study("digits_pdp").study
     assert isinstance(study, PruningStudy)
     return study
 
 
 def prepared(seeds: Sequence[int], folder: Path, **settings: object) -> dict[int, Path]:
-    """The dense network of each seed, in a folder of its own."""
+    """The dense network of each seed, in a separate folder."""
     found = {}
     for seed in seeds:
         found[seed] = folder / str(seed)
@@ -53,7 +53,7 @@ def metrics_of(arm: str, keep: float, networks: dict[int, Path], **settings: obj
 
 
 def means(outcomes: Sequence[Sequence[dict[str, float]]], metric: str) -> str:
-    """Means of a metric at each budget, for a cell."""
+    """Means of a metric at each budget, for one cell."""
     return ", ".join(f"{np.mean([each[metric] for each in some]):.1f}" for some in outcomes)
 
 

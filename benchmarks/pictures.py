@@ -1,4 +1,4 @@
-"""Pictures of the documentation, each in light and in dark: docs/images/NAME_light.svg and NAME_dark.svg.
+"""Pictures of the documentation, in light and dark colours: docs/images/NAME_light.svg and NAME_dark.svg.
 
     python benchmarks/pictures.py crossover      # scikit-learn's digits; minutes of one core
     python benchmarks/pictures.py wrong_labels   # Fashion-MNIST of SECATEUR_DATA; a minute
@@ -6,11 +6,11 @@
     python benchmarks/pictures.py report         # the report of digits, as PNG; minutes of one core, needs chromium
     python benchmarks/pictures.py audit          # the page of an audit, as PNG; seconds, needs chromium
 
-`crossover` runs the study of the tutorial at seven budgets, five seeds each, the hardest rows beside random ones of the
-same number, all for as many steps as everything. `wrong_labels` audits all 60,000 training pictures and shows the
-first twelve of its list as they come. `selections` draws the figures that the page has. `report` runs the study digits,
-or takes the stored results of SECATEUR_HOME, and shows the top of its report and its samples to look at. `audit` audits
-the made-up tickets of docs/audit.md.
+`crossover` runs the study of the tutorial at seven budgets, five seeds each, the hardest rows against as many random
+ones, all for as many steps as everything. `wrong_labels` audits all 60,000 training pictures and shows the first twelve
+of its list, unselected. `selections` draws the figures on the page. `report` runs the study digits, or takes the stored
+results of SECATEUR_HOME, and shows the top of its report and its samples to inspect. `audit` audits the made-up
+tickets of docs/audit.md.
 """
 
 import argparse
@@ -46,13 +46,13 @@ STUDY = {
 }
 SHOWN, ACROSS = 12, 4
 GALLERY, MARKED = 12, 2
-"""Samples of the report's gallery that its picture shows, and pairs of the audit that are marked in its picture."""
+"""Samples in the picture of the report's gallery, and marked pairs in the picture of the audit."""
 Area = dict[str, float]
 LINE = re.compile(r"^\| (\S.*?) \| ([\d.]+) ± ([\d.]+) \|[^|]*\| ([\d.]+) ± ([\d.]+) \|", re.MULTILINE)
 
 
 def save(name: str, draw: Callable[[Any], None], width: float, height: float) -> None:
-    """Write the picture in both colours of ink."""
+    """Write the picture in both colour schemes."""
     for scheme, ink in INKS.items():
         path = IMAGES / f"{name}_{scheme}.svg"
         path.write_bytes(picture(draw, width=width, height=height, ink=ink))
@@ -73,7 +73,7 @@ def crossover() -> None:
 
 
 def study_of_pictures(folder: Path) -> dict[str, Any]:
-    """What the study's report says, with the pictures of the tutorial."""
+    """Content of the study's report, on the pictures of the tutorial."""
     import yaml
 
     import secateur as sc
@@ -89,7 +89,7 @@ def study_of_pictures(folder: Path) -> dict[str, Any]:
 
 
 def draw_crossover(found: dict[str, list[tuple[float, float, float]]], rows: int, full: float) -> None:
-    """Means with 95% intervals over a logarithmic axis of the rows that stay."""
+    """Means with 95% intervals over a logarithmic axis of kept rows."""
 
     def draw(axes: Any) -> None:
         for name, colour, marker in (("random", RANDOM_COLOUR, "s"), ("hardest", COLOURS[1], "o")):
@@ -106,7 +106,7 @@ def draw_crossover(found: dict[str, list[tuple[float, float, float]]], rows: int
 
 
 def wrong_labels() -> None:
-    """Audit real pictures and draw the first of the list."""
+    """Audit real pictures and draw the first ones of the list."""
     import io
 
     import polars as pl
@@ -171,8 +171,8 @@ def secateur(folder: Path, *words: str, **variables: str) -> None:
 
 
 def shoot(file: Path, width: int, parts: dict[str, Callable[[Any], Area]]) -> None:
-    """Save parts of a page as PNG in both colours: NAME_light.png and NAME_dark.png. Each part is a function that
-    gets the page, may click on it, and returns the area to save."""
+    """Save parts of a page as PNG in both colour schemes: NAME_light.png and NAME_dark.png. Each part is a function of
+    the page, which may click on it and returns the area to save."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -191,7 +191,7 @@ def shoot(file: Path, width: int, parts: dict[str, Callable[[Any], Area]]) -> No
 
 
 def report() -> None:
-    """Shoot the top of the page, down to the end of its first picture, and the first samples to look at."""
+    """Save the top of the page, down to the end of its first picture, and the first samples to inspect."""
     home = Path(os.environ.get("SECATEUR_HOME", ROOT / ".secateur")).absolute()
     secateur(ROOT, "run", "digits", SECATEUR_HOME=str(home))
 
@@ -208,7 +208,7 @@ def report() -> None:
 
 
 def audit() -> None:
-    """Audit the files of the page Audit data, mark the first test rows that training nearly has, and shoot them."""
+    """Audit the files of the page Audit data, mark the first near copies among test rows, and save their picture."""
     sys.path.append(str(ROOT / "tests" / "support"))
     from planted import topics
 
@@ -217,7 +217,7 @@ def audit() -> None:
         asked = part.locator("fieldset")
         for place in range(MARKED):
             asked.nth(place).locator("input[value=yes]").check()
-        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")  # a click scrolls, and areas are of the page
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")  # a click scrolls, but areas refer to the page
         first, last = part.bounding_box(), asked.nth(MARKED).bounding_box()
         return {"x": 0, "y": first["y"], "width": 1000, "height": last["y"] + last["height"] + 16 - first["y"]}
 

@@ -1,8 +1,8 @@
-"""Tables of made-up architectures whose accuracies have long tails of poor ones, failures and noise.
+"""Tables of made-up architectures whose accuracies have long lower tails, failures and noise.
 
-What a network is worth adds up from its choices and from pairs of them; accuracy falls off from the best by an
-exponential of it, so that few networks are far below the rest. Some pairs of choices make trainings fail, at about
-chance. Noise is part of a table, as a seed is of a real one: which network is best is partly luck.
+The worth of a network is a sum over its choices and over pairs of them; its accuracy falls exponentially below the
+best, so that few networks are far below the rest. Some pairs of choices make trainings fail, at about chance level.
+Noise is part of a table, as seeds are of real ones: the best network is partly luck.
 """
 
 from dataclasses import astuple, dataclass
@@ -16,8 +16,8 @@ BEST, CHANCE = 90.0, 10.0
 
 @dataclass(frozen=True)
 class Planted:
-    """How a table is made: `tail` 0 is none, `failing` is the share of pairs of choices that make a training fail,
-    `noise` is in percentage points, `pairs` the share of what a network is worth that pairs of choices decide."""
+    """Parameters of a table: `tail` 0 means none, `failing` is the share of pairs of choices that make a training fail,
+    `noise` is in percentage points, `pairs` is the share of a network's worth that depends on pairs of choices."""
 
     positions: int = 6
     choices: int = 5
@@ -65,5 +65,5 @@ def planted(how: Planted, seed: int) -> tuple[ArchitectureSpace, np.ndarray]:
 
 
 def standard(values: np.ndarray) -> np.ndarray:
-    """Values less their mean, divided by their deviation."""
+    """Values, standardised to mean 0 and deviation 1."""
     return np.asarray((values - values.mean()) / values.std())

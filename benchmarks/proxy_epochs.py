@@ -1,13 +1,13 @@
-"""How well a proxy's scores find flipped labels, by how long it learns and by what the neighbours are of.
+"""Detection of flipped labels by a proxy's scores, by number of epochs and by the space of the neighbours.
 
     SECATEUR_DATA=… python benchmarks/proxy_epochs.py [--sets banking77,digits] [--rows 10000] [--seeds 2] [--folds 5]
 
 A fifth of the labels of both splits are replaced by another class, drawn uniformly by the seed, which also draws the
-rows and trains the proxy. For each number of epochs a proxy of its own is trained, for its rate falls to the end of its
-run. A line holds the share of the training samples that it gets right in its last epoch, of the test samples after it
-(labels as noisy as the others), and the areas under the ROC curve for the flipped rows: of `loss`, `aum` and
-`checkpoint_loss`, of `neighbour_agreement` by the proxy's own features and by embeddings that did not learn the labels,
-and with --folds of `checkpoint_loss` by proxies that did not see the sample.
+rows and trains the proxy. Each number of epochs has a proxy of its own, because its learning rate decays to the end of
+its run. A line holds the proxy's accuracy on training samples in its last epoch and on test samples after it (with
+labels as noisy), and the AUROC for the flipped rows: of `loss`, `aum` and `checkpoint_loss`, of `neighbour_agreement`
+by the proxy's own features and by embeddings that did not learn the labels, and with --folds of `checkpoint_loss` by
+proxies that did not see the sample.
 """
 
 import argparse
@@ -50,11 +50,11 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "adult": ("adult", {"missing": ["?"]}, {"model": "tabular_mlp", "learning_rate": 2e-3}),
     "fashion_mnist": ("fashion_mnist", {}, {"model": "cnn", "model_settings": {"width": 16}, "learning_rate": 2e-3}),
 }
-"""Shipped study whose data are read, its encoding, and the proxy that `secateur init` would choose."""
+"""Shipped study with the data, its encoding, and the proxy that `secateur init` would choose."""
 
 
 def arrays_of(name: str) -> tuple[Data, Data, list[str] | None]:
-    """Both splits as arrays, and the texts of the training rows where there are any."""
+    """Both splits as arrays, and the texts of the training rows if there are any."""
     study = load_file(SHIPPED / f"{SETS[name][0]}.yaml").study
     assert study
     loaded = load(study.read_source, study.read_columns, SHIPPED)
@@ -69,7 +69,7 @@ def arrays_of(name: str) -> tuple[Data, Data, list[str] | None]:
 
 
 def with_noise(data: Data, rows: int, seed: int) -> tuple[Data, np.ndarray, np.ndarray]:
-    """Some rows, a fifth of them with another label; which these are, and which rows."""
+    """A random sample of rows with a fifth of the labels flipped; the mask of flips, and the rows."""
     random = np.random.default_rng((seed, 20))
     chosen = np.sort(random.permutation(len(data))[:rows])
     part = data.take(chosen)
@@ -96,12 +96,12 @@ def cross_fitted(data: Data, config: TrainingConfig, folds: int, seed: int) -> n
 
 
 def line_of(data: Data, test: Data, config: TrainingConfig, seed: int, folds: int) -> tuple[list[float], list[Any]]:
-    """Shares that the proxy gets right, and scores whose high end means likelier flipped."""
+    """The proxy's accuracies, and scores whose high end means likelier flipped."""
     whole = len(data)
     last = Correctness(whole, CPU)
 
     class Last:
-        """Forgets all epochs but the last."""
+        """Discards all epochs but the last."""
 
         def __call__(self, model: Any, done: int, total: int) -> None:
             if done < total:

@@ -1,15 +1,15 @@
-"""Memory and time of preparing a table: bytes per row as it grows, and processor seconds beside what polars needs.
+"""Memory and time of preparing a table: bytes per row as it grows, and processor seconds relative to polars.
 
     python benchmarks/reading.py [rows …]
 
 Without arguments: tables of 10⁵, 10⁶ and 4·10⁶ rows of 20 numbers and a class in Parquet. Each is prepared in a
-process of its own, with a test split that is drawn (`test_fraction`) and with a file of test rows: read, hashed,
-checked, encoded to standardised float32 in an `.npy` file. Memory is the peak above that of the interpreter with its
-imports, and bytes per row are the growth of the peak from one table to the next by the growth of the rows. A
-preparation may hold 500 MB.
+process of its own, with a random test split (`test_fraction`) and with a file of test rows: read, hashed, checked,
+encoded to standardised float32 in an `.npy` file. Memory is the peak above that of the interpreter with its imports;
+bytes per row are the growth of the peak from one table to the next, divided by the growth of the rows. The limit of
+a preparation is 500 MB.
 
-The ratio is of processor seconds (user and system, all threads) and of wall-clock seconds, after imports, to what
-polars takes to read the Parquet file, hash its rows and write the standardised numbers as float32. It may be 5.
+The ratio is of processor seconds (user and system, all threads) and of wall-clock seconds, after imports, to those of
+polars for reading the Parquet file, hashing its rows and writing standardised float32. The accepted ratio is 5.
 """
 
 import json
@@ -31,7 +31,7 @@ SIZES = (100_000, 1_000_000, 4_000_000)
 NAMES = [f"x{number}" for number in range(20)]
 TIMES = ("processor", "wall")
 GROUP = 1 << 18
-"""Rows of a row group."""
+"""Rows per row group."""
 
 
 def write_table(path: Path, rows: int) -> None:
@@ -48,7 +48,7 @@ def write_table(path: Path, rows: int) -> None:
 
 
 def prepare(folder: Path, rows: int, held_out: bool) -> None:
-    """As a study does."""
+    """Prepare the table as a study does."""
     from secateur.pipelines.data.check import check_data
     from secateur.pipelines.data.preparation import write_inputs, write_samples
     from secateur.pipelines.data.source_kinds.parquet import Parquet
@@ -68,7 +68,7 @@ def prepare(folder: Path, rows: int, held_out: bool) -> None:
 
 
 def by_polars(folder: Path, rows: int) -> None:
-    """Read, hash, write standardised."""
+    """Read, hash and write standardised numbers."""
     table = pl.read_parquet(folder / f"{rows}.parquet")
     table.hash_rows()
     standard = [((pl.col(name) - pl.col(name).mean()) / pl.col(name).std()).cast(pl.Float32) for name in NAMES]
@@ -77,7 +77,7 @@ def by_polars(folder: Path, rows: int) -> None:
 
 
 def measured(work: Callable[[], None]) -> dict[str, float]:
-    """Wall-clock and processor seconds, and bytes of the peak above the one before."""
+    """Wall-clock and processor seconds, and bytes of the peak above the previous one."""
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     work()
     after = resource.getrusage(resource.RUSAGE_SELF)
@@ -89,7 +89,7 @@ def measured(work: Callable[[], None]) -> dict[str, float]:
 
 
 def alone(folder: Path, rows: int, how: str) -> None:
-    """One measurement, printed as JSON; imports are done on a small table first."""
+    """One measurement, printed as JSON; a small table comes first, for the imports."""
     if how == "polars":
         by_polars(folder, 1000)
         print(json.dumps(measured(lambda: by_polars(folder, rows))))
@@ -99,7 +99,7 @@ def alone(folder: Path, rows: int, how: str) -> None:
 
 
 def ran(folder: Path, rows: int, how: str) -> dict[str, float]:
-    """The same in a process of its own."""
+    """The same measurement in a separate process."""
     command = [sys.executable, __file__, "alone", str(folder), str(rows), how]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout))

@@ -1,11 +1,11 @@
-"""What recording every dynamics score adds to a training step, observers and step timed in the same run.
+"""Cost of recording every dynamics score in a training step, with observers and step timed in the same run.
 
     python benchmarks/recording.py [rounds]
 
 The step is that of a ResNet-18 for 32 x 32 images (3 x 3 stem, no pooling after it), batch 128, 10 classes, SGD; for
-comparison also that of the small `cnn` that proxies are trained with. Observers record 50,000 samples, settings as they
-come. A step is far longer than the recording and as noisy, so the two are timed apart, turn by turn, fastest of each;
-the recording includes making the `TrainingBatch` and everything that observers share. On a GPU the recording runs under
+comparison also that of the proxies' small `cnn`. Observers record 50,000 samples, with default settings. A step takes
+far longer than the recording and is as noisy, so the two are timed separately, in turns, fastest of each; the recording
+includes the construction of the `TrainingBatch` and all work that observers share. On a GPU the recording runs under
 `torch.cuda.set_sync_debug_mode("error")`, and its time is that of the device.
 """
 
@@ -38,7 +38,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def step_of(model: nn.Module) -> Callable[[], None]:
-    """One update of the model, per-sample losses included, as the training loop does it."""
+    """One update of the model, including per-sample losses, as in the training loop."""
     model.to(DEVICE).train()
     optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
     inputs, labels = torch.randn(BATCH, 3, 32, 32, device=DEVICE), torch.arange(BATCH, device=DEVICE) % CLASSES
@@ -53,7 +53,7 @@ def step_of(model: nn.Module) -> Callable[[], None]:
 
 
 def recording_of(watchers: list[Observer]) -> Callable[[], None]:
-    """One batch told to every observer."""
+    """A function that feeds one batch to every observer."""
     logits, labels = torch.randn(BATCH, CLASSES, device=DEVICE), torch.arange(BATCH, device=DEVICE) % CLASSES
     losses = functional.cross_entropy(logits, labels, reduction="none")
     order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(0)).to(DEVICE)

@@ -1,11 +1,11 @@
-"""What scoring costs after 1% of rows were added, beside scoring everything, both through the score store.
+"""Cost of scoring after 1% of rows were added, relative to scoring everything, both through the score store.
 
     python benchmarks/rescoring.py [rows]
 
-Five scores of a `cnn` over images of 28 x 28 pixels, random ones: their content plays no part. The full pass starts
-with an empty store; then 1% of rows are appended and the whole data set is asked for again. Everything counts but the
-hashing of rows, which reading a data set pays either way: looking up what is known, scoring what is not, writing it,
-putting all scores in order. Processor time, so that other work on the machine weighs less.
+Five scores of a `cnn` on random images of 28 x 28 pixels; their content does not matter. The full pass starts with an
+empty store; then 1% of rows are appended and the whole data set is scored again. The time includes all work but the
+hashing of rows, which reading a data set needs in any case: lookup of known scores, computation of missing ones,
+writing and reordering. It is processor time, which other load on the machine affects less.
 """
 
 import sys

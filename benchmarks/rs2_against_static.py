@@ -1,13 +1,13 @@
-"""A fresh random tenth of the data in every epoch (RS2) against one random tenth for good, at equal optimiser steps.
+"""A fresh random tenth of the data in every epoch (RS2) against one static random tenth, at equal optimiser steps.
 
     python benchmarks/rs2_against_static.py [--data FOLDER] [--keep 0.1] [--epochs 40] [--seeds 5] [--model mlp]
                                             [--rows ROWS] [--write docs/training.md] [--json FILE]
 
 FOLDER holds `train.parquet` and `test.parquet` with a column of images and one of labels; Fashion-MNIST by default.
-Both train for as many steps as `--epochs` epochs of the subset have, with one schedule, and the last epoch's test
-accuracy is reported. Beside them stand everything at the same number of steps (fewer epochs of more samples) and
-everything for `--epochs` epochs (many times the steps), from which follows the share of the static subset's shortfall
-that RS2 makes up. With --write the table replaces the one between the page's markers.
+Both train for as many steps as `--epochs` epochs of the subset have, with one schedule; the table reports the last
+epoch's test accuracy. Their references are everything at the same number of steps (fewer epochs of more samples) and
+everything for `--epochs` epochs (many times the steps), which give the share of the static subset's shortfall that RS2
+recovers. --write replaces the table between the page's markers.
 """
 
 import argparse
@@ -39,7 +39,7 @@ PUBLISHED = {"RS2": 91.7, "static random": 78.4, "everything": 95.5}
 
 
 def run(name: str, data: Data, config: TrainingConfig, *, keep: float, epochs: int, seed: int) -> Trained:
-    """One training of this name; the config's steps are those of the subset."""
+    """One training of this arm; the config's steps are those of the subset."""
     samples = len(data)
     if name == STATIC:
         budget = resolve_keep(keep, samples)
@@ -52,7 +52,7 @@ def run(name: str, data: Data, config: TrainingConfig, *, keep: float, epochs: i
 
 
 def table(runs: dict[str, list[dict[str, float]]]) -> str:
-    """Accuracy, steps and time of each, then the gap and how much of the shortfall it is."""
+    """Accuracy, steps and time of each arm, then the gap and its share of the shortfall."""
     lines = [
         "| trained on | accuracy % | steps | epochs | samples seen | s |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

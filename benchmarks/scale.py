@@ -1,4 +1,4 @@
-"""What a whole study costs as its data grow, by stage, beside a script that does the same by hand.
+"""Cost of a whole study by size of its data, by stage, compared with a script that does the same by hand.
 
     python benchmarks/scale.py [tables | texts | pictures] [rows …] [--steps N] [--json FILE] [--work FOLDER]
         [--write] [--tiny]
@@ -6,16 +6,16 @@
 
 Without rows: tables of 20 numbers with 10⁴ to 10⁷ rows, texts of 100 words with 10⁴ to 10⁶, PNGs of 28 by 28 pixels
 with 10⁴ and 6·10⁴; five classes, a tenth of the labels wrong, seed 0. `secateur run` reads them, holds out a tenth,
-trains a proxy for one epoch (batches of 4,096) that gives `loss` and `aum`, keeps a half by `top`, `coverage_centric`
-and `uniform_random` beside stratified random, trains on everything and on each half for 2,000 steps of 1,024 rows (a
-network of two layers of 256), evaluates, and writes manifests and the report. `at_scale/by_hand.py` does the least of
-that: no checks, no hashes, no records, and trains on everything, on `top` and on random rows.
+trains a proxy for one epoch (batches of 4,096) with `loss` and `aum`, selects half by `top`, `coverage_centric` and
+`uniform_random`, besides stratified random, trains on everything and on each half for 2,000 steps of 1,024 rows (a
+network of two layers of 256), evaluates, and writes manifests and the report. `at_scale/by_hand.py` does the minimum:
+no checks, no hashes, no records, and trainings on everything, on `top` and on random rows.
 
-Each runs in a process of its own. Printed of each stage are processor and wall seconds, the peak of anonymous memory,
-bytes left on disk, each per row, and how the seconds and the memory grow from one size to the next: an exponent of 1 is
-as the rows. What ran goes into the JSON file, and the same command again runs what is missing. --write puts the table
-and the picture into docs/big-data.md and docs/images. --tiny is all of it in seconds; its numbers mean nothing. A busy
-machine makes wall seconds longer, processor seconds less so.
+Each runs in a process of its own. It prints for each stage processor and wall seconds, peak anonymous memory, bytes
+left on disk, each per row, and the growth of seconds and memory from one size to the next: an exponent of 1 means
+proportional to the rows. The JSON file holds completed runs, and the same command again adds missing ones. --write puts
+table and picture into docs/big-data.md and docs/images. --tiny is all of it in seconds; its numbers mean nothing. A
+busy machine lengthens wall seconds, and processor seconds less.
 
 `data` measures the data stage alone, after imports: see `at_scale/data_stage.py`.
 """
@@ -41,7 +41,7 @@ SIZES = {
 }
 SECATEUR, BY_HAND = "secateur", "by hand"
 BY_HAND_TO = {"tables": 10_000_000, "texts": 100_000, "pictures": 60_000}
-"""Rows that the script takes on: scikit-learn needs a quarter of an hour for 10⁶ texts, and 14 GB."""
+"""Most rows for the script: scikit-learn needs a quarter of an hour and 14 GB for 10⁶ texts."""
 FOLDER = Path(__file__).parent / "at_scale"
 
 
@@ -55,7 +55,7 @@ def run_ours(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def run_by_hand(folder: Path, kind: str) -> dict[str, Any]:
-    """The script."""
+    """Run the script of the same work."""
     notes = folder / "by-hand.json"
     command = [sys.executable, str(FOLDER / "by_hand.py"), str(folder), kind, str(notes)]
     found = watched(command, folder, os.environ, notes)
@@ -64,12 +64,12 @@ def run_by_hand(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def python_path() -> str:
-    """Where the child finds what this process finds: this folder, and what the environment names."""
+    """PYTHONPATH of the child: this folder, and the path in the environment."""
     return os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH", "")])])
 
 
 def circumstances(steps: int, *, tiny: bool) -> dict[str, Any]:
-    """What makes a run the same run."""
+    """Facts that identify equal runs."""
     versions = {name: metadata.version(name) for name in ("secateur", "torch", "polars", "numpy")}
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -81,7 +81,7 @@ def circumstances(steps: int, *, tiny: bool) -> dict[str, Any]:
 
 
 def held(file: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What ran before, by kind, rows and who; stops where that was under other circumstances."""
+    """Earlier runs by kind, rows and program; exits if they were made under other circumstances."""
     if not file.exists():
         return {}
     known = json.loads(file.read_text())
@@ -91,7 +91,7 @@ def held(file: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(file: Path, about: dict[str, Any], runs: dict[str, Any]) -> None:
-    """Write what ran, whole or not at all."""
+    """Write the runs atomically."""
     partial = file.with_name(f"{file.name}.partial")
     partial.write_text(json.dumps({"about": about, "runs": runs}, indent=1) + "\n")
     partial.replace(file)

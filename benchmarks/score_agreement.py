@@ -1,12 +1,12 @@
-"""Our scores beside the same formulas written out in plain NumPy: Spearman's rank correlation and the largest gap.
+"""Our scores compared with the same formulas in plain NumPy: Spearman's rank correlation and the largest gap.
 
     python benchmarks/score_agreement.py FOLDER [--rows 60000] [--epochs 12] [--write docs/label-noise.md]
 
 One proxy, a network with one hidden layer, learns FOLDER/train.parquet (columns `image` and `label`, such as
-Fashion-MNIST) with all observers watching, while the logits of every batch are recorded as they are, float32
-`[epochs, n, classes]`. The observers' scores are then computed again from the record alone, in float64. For the scores
-of checkpoints the record is their logits, hidden activations and weights, from which gradients follow by hand; the
-neighbour graph is scikit-learn's brute force. Nothing of the library's scorers takes part in the second computation.
+Fashion-MNIST) with all observers, while a recorder stores the logits of every batch, float32 `[epochs, n, classes]`.
+The script then recomputes the observers' scores from the record alone, in float64. For scores of checkpoints the record
+holds logits, hidden activations and weights, from which gradients follow by hand; the neighbour graph is scikit-learn's
+brute force. The recomputation uses none of the library's scorers.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from secateur.trainers.passes.scoring import score_rows
 
 
 class Recorder(Observer):
-    """Keeps every logit: what no score may afford, and what an independent computation starts from."""
+    """Stores every logit, too much for a score, as the basis of the recomputation."""
 
     def __init__(self, samples: int, epochs: int, classes: int) -> None:
         super().__init__(samples, CPU)
@@ -65,7 +65,7 @@ def of_the_run(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     window = 10
 
     def windows(values: np.ndarray) -> list[np.ndarray]:
-        """Windows in order, the only one shorter if the run is shorter."""
+        """Windows in order; a shorter run has a single, shorter one."""
         size = min(window, len(values))
         return [values[start : start + size] for start in range(len(values) - size + 1)]
 
@@ -137,7 +137,7 @@ def of_checkpoints(run: list[torch.nn.Module], data: Data) -> dict[str, np.ndarr
 
 
 def of_neighbours(embeddings: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of the neighbour graph that scikit-learn finds by brute force."""
+    """Scores of the neighbour graph from scikit-learn's brute force."""
     from sklearn.neighbors import NearestNeighbors
 
     found = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(embeddings.astype(np.float32))
@@ -152,7 +152,7 @@ def of_neighbours(embeddings: np.ndarray, labels: np.ndarray) -> dict[str, np.nd
 def ours_of(
     data: Data, config: TrainingConfig
 ) -> tuple[dict[str, np.ndarray], Recorder, list[torch.nn.Module], np.ndarray]:
-    """The library's scores, and what the other computation starts from."""
+    """The library's scores, and the inputs of the recomputation."""
     import copy
 
     every = scorers()

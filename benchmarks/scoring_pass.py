@@ -1,10 +1,10 @@
-"""A scoring pass that yields five scores, beside a bare forward loop over the same batches.
+"""A scoring pass with five scores, compared with a bare forward loop over the same batches.
 
     python benchmarks/scoring_pass.py [rounds]
 
 The pass is `score_rows` with loss, EL2N, margin, entropy and last-layer GraNd of one checkpoint. The bare loop reads
-the same rows, moves them to the device and calls the network under `inference_mode`. The two take turns; the fastest of
-each counts, in wall-clock time and, on a CPU, in processor time too, on which other work on the machine weighs less.
+the same rows, moves them to the device and calls the network under `inference_mode`. The two alternate; the fastest of
+each counts, in wall-clock time and, on a CPU, also in processor time, which other load on the machine affects less.
 Networks: a ResNet-18 and the proxies `cnn` and `mlp`.
 """
 
@@ -26,7 +26,7 @@ from secateur.trainers.passes.scoring import score_rows
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NAMES = ("checkpoint_loss", "checkpoint_el2n", "checkpoint_margin", "checkpoint_entropy", "last_layer_grand")
 BATCH = 512
-"""What `score_rows` takes where it is not told."""
+"""Default batch size of `score_rows`."""
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:

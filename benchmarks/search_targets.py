@@ -1,15 +1,14 @@
-"""What the predictor of a guided search is best fitted to, and how large its leaves must be, on tables with and
-without long tails of poor networks.
+"""Best target and leaf size of a guided search's predictor, on tables with and without long tails of poor networks.
 
 Claim: with the defaults, accuracies clipped at the pool's median and leaves of a tenth of the pool (3 to 10), a search
-is far better than before where a table has failures or a long tail, and level on the others. Ranks are better still on
-the made-up table that has failures and a long tail.
+is far better than before on tables with failures or a long tail, and equal on the others. Ranks are even better on the
+made-up table with both failures and a long tail.
 
     python benchmarks/search_targets.py --data ../shared/data/nas --seeds 20
     python benchmarks/search_targets.py --graphs NAS-Bench-Graph/nas-bench-graph/light  # its tables, too
 
-No search sees more of a table than what it has evaluated. Made-up tables are those of `planted_spaces`; those of
-NAS-Bench-Graph (Qin et al. 2022, arXiv 2206.09166) are pickles of numbers, and nothing else is loaded from them.
+Every search sees only its own evaluations of a table. Made-up tables are those of `planted_spaces`; those of
+NAS-Bench-Graph (Qin et al. 2022, arXiv 2206.09166) are pickles of numbers, and the loader accepts nothing else.
 """
 
 import argparse
@@ -41,7 +40,7 @@ SHARED: dict[str, dict[str, Any]] = {
 
 
 class RankedSearch(GbdtSearch):
-    """Fits the predictor to ranks of accuracies."""
+    """Fits the predictor to the ranks of accuracies."""
 
     def _next_round(self) -> None:
         accuracies = self.fitness
@@ -54,7 +53,7 @@ class ThirdOfHundredth(PredictorSettings):
     """Leaves of a 300th of the pool, within 3 … 20."""
 
     def parameters(self, pool: int, seed: int, threads: int) -> dict[str, Any]:
-        """As before."""
+        """The parent's parameters with this leaf size."""
         return super().parameters(pool, seed, threads) | {"min_data_in_leaf": min(20, max(3, pool // 300))}
 
 
@@ -68,10 +67,10 @@ CANDIDATES: dict[str, tuple[type[GbdtSearch], PredictorSettings]] = {
 
 
 class OfNumbers(pickle.Unpickler):
-    """Loads pickles of numbers and of numpy's scalars."""
+    """Loads only pickles of numbers and numpy scalars."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Nothing but numpy's scalars and their types; raises ValueError for anything else."""
+        """Numpy's scalars and their types; raises ValueError for any other class."""
         if module.partition(".")[0] != "numpy" or name not in ("scalar", "dtype"):
             raise ValueError(f"{module}.{name} is no number")
         return super().find_class(module, name)
@@ -88,7 +87,7 @@ def graph_table(path: Path) -> tuple[ArchitectureSpace, np.ndarray]:
 
 
 def tables(data: Path, graphs: Path | None, draws: int) -> Iterator[Table]:
-    """Every table that is there: name, space, accuracies."""
+    """Every available table: name, space, accuracies."""
     for name, (file, known, column, key, _) in TABLES.items():
         if (data / file).exists():
             yield name, *table_of(data, file, known, column, key)

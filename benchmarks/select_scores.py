@@ -1,10 +1,10 @@
-"""Top-k and coverage-centric selection over many scores, beside one `numpy.partition` and one `numpy.argsort`.
+"""Top-k and coverage-centric selection over many scores, relative to one `numpy.partition` and one `numpy.argsort`.
 
 Claims at 10⁸ float32 scores: both take at most twice as long as the partition, are at least five times as fast as the
-argsort, and never need more than three times the memory of the scores (the scores themselves included).
-Cases take turns and the fastest round counts. Ours use all cores and NumPy's
-one: where others use the machine too, processor seconds over cores bound what an idle one would take from below;
-"by processor" is that beside the partition's, so it says 0.5 of the partition itself on two cores.
+argsort, and never need more than three times the memory of the scores (including the scores themselves).
+Cases alternate and the fastest round counts. Ours use all cores and NumPy's use one: on a shared machine, processor
+seconds divided by cores are a lower bound for the time on an idle one. "By processor" is that bound relative to the
+partition's time, so for the partition itself it is 0.5 on two cores.
 
     python benchmarks/select_scores.py --samples 100000000
 """
@@ -24,12 +24,12 @@ from secateur.selectors.static.coverage_centric import coverage_centric
 from secateur.selectors.static.top import top
 
 SORT = "numpy.argsort"
-"""Run once: it takes longer than all the others."""
+"""Runs once, because it takes longer than all others."""
 
 
 class PeakMemory:
-    """Highest memory of the process during a block of code, beyond what it began with, in bytes: the resident one, or
-    what `of` gives."""
+    """Peak memory of the process during a block, above its level at the start, in bytes: resident memory, or the result
+    of `of`."""
 
     def __init__(self, of: "Callable[[], int] | None" = None) -> None:
         self.of = of or resident
@@ -59,9 +59,9 @@ def resident() -> int:
 
 
 def measure(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float, int]]:
-    """Fastest seconds, fewest processor seconds and highest added bytes of each case; they take turns.
+    """Least seconds, least processor seconds and largest added bytes of each case; cases alternate.
 
-    Memory is watched in a last round apart, as the watcher takes turns with the threads of what it watches.
+    Memory is measured in a separate last round, because its thread competes with the threads of the case.
     """
     found = dict.fromkeys(cases, (math.inf, math.inf, 0))
     for turn in range(rounds + 1):

@@ -1,19 +1,18 @@
-"""Wrong targets that the scores find, and selections on permuted targets, for regression and for several labels.
+"""Detection of wrong targets by scores, and selections on permuted targets, for regression and for several labels.
 
     SECATEUR_DATA=… python benchmarks/tasks.py [--studies diabetes,adult_hours] [--seeds 3] [--write docs/tasks.md]
 
 Each shipped study runs with its own proxy and training configs; only its targets change, drawn anew for each seed:
 
-- *Planted*: of a fifth of the training rows the number moves by three standard deviations, up or down, or the set of
-  labels gains, swaps or loses one label. A uniformly drawn flip of one of 150 labels is nearly always a gain. One proxy
-  gives every score that the task can give, with default settings; printed is the area under the ROC curve for the
-  planted rows, of the reading that the score declares: scores whose high end is "easier" or "denser" enter with their
-  sign changed.
-- *Permuted*: in both splits the targets change places, so the inputs tell nothing of them. The study runs whole, and
-  printed is what its report says of each selection beside random.
+- *Planted*: in a fifth of the training rows the number moves by three standard deviations, up or down, or the set of
+  labels gains, swaps or loses one label. A uniform flip of one of 150 labels is nearly always a gain. One proxy
+  gives every score that the task supports, with default settings. The table reports the AUROC for the planted rows, in
+  the score's declared direction: scores whose high end is "easier" or "denser" are negated.
+- *Permuted*: the targets of both splits are permuted, so the inputs carry no information on them. The study runs
+  completely, and the table reports its comparison of each selection with random.
 
-SECATEUR_DATA names the folder of `adult/{train,test}.parquet` and `clinc150/{train,test}.parquet`; requests of several
-intents are joined here as `benchmarks/label_sets.py` joins them. With --write the tables replace those of the page.
+SECATEUR_DATA names the folder of `adult/{train,test}.parquet` and `clinc150/{train,test}.parquet`; this script joins
+requests of several intents as `benchmarks/label_sets.py` does. --write replaces the tables of the page.
 """
 
 import argparse
@@ -65,29 +64,29 @@ def shipped(name: str) -> Any:
 
 
 def shifted(targets: pl.Series, random: np.random.Generator) -> list[float]:
-    """All numbers, each three standard deviations higher or lower."""
+    """All numbers, each moved by three standard deviations up or down."""
     numbers = targets.to_numpy().astype(np.float64)
     return list(numbers + DEVIATIONS * numbers.std() * random.choice([-1, 1], len(numbers)))
 
 
 def gained(targets: pl.Series, random: np.random.Generator) -> list[list[str]]:
-    """All sets, each with one label more."""
+    """All sets, each with one additional label."""
     names = np.array(sorted(set(targets.explode())))
     return [[*labels, str(random.choice(np.setdiff1d(names, labels)))] for labels in targets.to_list()]
 
 
 def lost(targets: pl.Series, random: np.random.Generator) -> list[list[str]]:
-    """All sets, each with one label less."""
+    """All sets, each without one of its labels."""
     return [list(random.permutation(labels)[1:]) for labels in targets.to_list()]
 
 
 def swapped(targets: pl.Series, random: np.random.Generator) -> list[list[str]]:
-    """All sets, each with another label in the place of one of its own."""
+    """All sets, each with one label replaced by another."""
     return [labels[1:] for labels in gained(pl.Series([list(random.permutation(one)) for one in targets]), random)]
 
 
 def study_of(name: str, folder: Path, tables: Tables, **changes: Any) -> StudyFile:
-    """A shipped study, some keys changed, of other tables, which are written to the folder."""
+    """A shipped study with some keys changed, on other tables, which it writes into the folder."""
     for split, table in tables.items():
         table.write_parquet(folder / f"{split}.parquet")
     content = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text())
@@ -97,7 +96,7 @@ def study_of(name: str, folder: Path, tables: Tables, **changes: Any) -> StudyFi
 
 
 def ran(file: StudyFile, part: Part = "everything") -> Store:
-    """What the study, or a part of it, makes."""
+    """The store after a run of the study, or of a part of it."""
     root = file.path.parent / "assets"
     with dg.DagsterInstance.ephemeral() as instance:
         run_study(file, root, instance, part=part)
@@ -105,7 +104,7 @@ def ran(file: StudyFile, part: Part = "everything") -> Store:
 
 
 def areas(name: str, tables: Tables, wrong: Wrong, seed: int) -> dict[str, float]:
-    """Area under the ROC curve of every score that the study's task can give, for the planted rows."""
+    """AUROC for the planted rows, of every score that the study's task supports."""
     study, random = shipped(name), np.random.default_rng((seed, 21))
     targets = tables["train"][study.columns.label]
     planted = np.zeros(len(targets), bool)
@@ -127,7 +126,7 @@ def areas(name: str, tables: Tables, wrong: Wrong, seed: int) -> dict[str, float
 
 
 def rows_of(name: str, tables: Tables, seed: int) -> list[dict[str, Any]]:
-    """The report's rows of the study where the targets of each split have changed places."""
+    """The report's rows of the study on permuted targets in each split."""
     column, random = shipped(name).columns.label, np.random.default_rng((seed, 22))
     permuted = {
         split: table.with_columns(table[column].gather(random.permutation(len(table))))
@@ -140,7 +139,7 @@ def rows_of(name: str, tables: Tables, seed: int) -> list[dict[str, Any]]:
 
 
 def planted_table(found: dict[str, dict[str, list[float]]]) -> str:
-    """Mean and lowest area over seeds; scores with the largest mean first."""
+    """Mean and lowest AUROC over seeds; scores with the largest mean first."""
     names = sorted({score for column in found.values() for score in column}, key=lambda score: -best(found, score))
     lines = [f"| score | {' | '.join(found)} |", f"| --- |{' ---: |' * len(found)}"]
     for score in names:
@@ -155,7 +154,7 @@ def best(found: dict[str, dict[str, list[float]]], score: str) -> float:
 
 
 def permuted_table(name: str, seeds: list[list[dict[str, Any]]]) -> list[str]:
-    """One line per selection and budget: the deciding metric beside random's, and how often each verdict was given."""
+    """One line per selection and budget: the deciding metric against random's, and counts of verdicts."""
     metric = shipped(name).metrics[0]
     scale, lines = 100 if metric.percent else 1, []
     for rows in zip(*seeds, strict=True):
@@ -170,7 +169,7 @@ def permuted_table(name: str, seeds: list[list[dict[str, Any]]]) -> list[str]:
 
 
 def main() -> None:
-    """Print both tables, and write them into the page if asked to."""
+    """Print both tables, and write them into the page with --write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", default=",".join(STUDIES))
     parser.add_argument("--seeds", type=int, default=3)

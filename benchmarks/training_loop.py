@@ -1,11 +1,11 @@
-"""The training loop against a bare loop of torch in the same run: what observers, sampling and bookkeeping cost.
+"""The training loop against a bare loop of torch in the same run: cost of observers, sampling and bookkeeping.
 
     python benchmarks/training_loop.py            # on the GPU where there is one; --small for seconds
 
-The bare loop is the one of a tutorial: a shuffled DataLoader over a TensorDataset (`DataLoader`), or tensors that are
-indexed with a permutation (`indexed`), cross-entropy, AdamW (fused as ours), a cosine per step; it knows no ids and
-keeps no scores. Ours trains plainly, with two observers, and under InfoBatch with all samples kept. Runs alternate;
-medians of seconds per step, and the ratio to `indexed`, below 1 where ours is faster.
+The bare loop is that of a tutorial: a shuffled DataLoader over a TensorDataset (`DataLoader`), or tensors indexed with
+a permutation (`indexed`), cross-entropy, AdamW (fused, like ours), a cosine step per batch; it has no ids and no
+scores. Ours trains plainly, with two observers, and under InfoBatch with all samples kept. Runs alternate; the output
+is medians of seconds per step, and the ratio to `indexed`, below 1 if ours is faster.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def bare(data: Data, config: TrainingConfig, device: torch.device, *, loader: bo
 
 
 def turns(data: Data, config: TrainingConfig, device: torch.device, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way to train, by turns; the first turn warms up and does not count."""
+    """Seconds of each way to train, in turns; the first turn is a warm-up."""
     count, epochs = len(data), config.epochs or 1
     ways: dict[str, Callable[[], object]] = {
         "bare, indexed": lambda: bare(data, config, device, loader=False),

@@ -1,12 +1,11 @@
-"""How many wrong labels an audit counts, beside how many were planted and what confident learning counts, and how well
-both rank them.
+"""An audit's count of wrong labels, against the planted number and confident learning's count, and both rankings.
 
     python benchmarks/wrong_labels.py [--data digits|FOLDER …] [--shares 0 0.05 0.1 0.2 0.3] [--noise uniform next]
                                       [--seeds 3] [--rows 20000] [--write docs/audit-labels.md]
 
 FOLDER holds `train.parquet` of `text` and `label`, of `image` and `label`, or of columns and `label`; `digits` is
-scikit-learn's. Of the rows so many are drawn by the seed. Uniform noise puts any other class in the place of the label,
-next noise the following class. Probabilities are those of `cross_fitted`, for both.
+scikit-learn's. The seed draws `--rows` of the rows. Uniform noise replaces the label by any other class, next noise by
+the following class. Both methods use the probabilities of `cross_fitted`.
 """
 
 import argparse
@@ -34,7 +33,7 @@ HEAD = (
 
 
 def drawn(data: str, rows: int, seed: int) -> tuple[Any, np.ndarray, Kind, list[int]]:
-    """What the model reads, labels, the kind of input, and columns of codes."""
+    """Inputs of the model, labels, the kind of input, and columns of codes."""
     if data == "digits":
         pixels, labels = load_digits(return_X_y=True)
         pictures = (pixels.reshape(-1, 8, 8, 1) * 15.9).astype(np.uint8)
@@ -54,7 +53,7 @@ def drawn(data: str, rows: int, seed: int) -> tuple[Any, np.ndarray, Kind, list[
 
 
 def planted(labels: np.ndarray, share: float, noise: str, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels with so large a share of wrong ones, and which these are."""
+    """Labels with this share of wrong ones, and the mask of these."""
     random = np.random.default_rng((seed, 7))
     wrong = np.zeros(len(labels), bool)
     wrong[random.permutation(len(labels))[: round(share * len(labels))]] = True
@@ -63,7 +62,7 @@ def planted(labels: np.ndarray, share: float, noise: str, classes: int, seed: in
 
 
 def line(name: str, read: tuple[Any, np.ndarray, Kind, list[int]], share: float, noise: str, seed: int) -> list[Any]:
-    """Numbers of one run."""
+    """Numbers of one run for the table."""
     values, labels, kind, codes = read
     classes = int(labels.max()) + 1
     given, wrong = planted(labels, share, noise, classes, seed)
@@ -81,7 +80,7 @@ def line(name: str, read: tuple[Any, np.ndarray, Kind, list[int]], share: float,
 
 
 def off_by(found: float, count: float) -> str:
-    """How far a count is off, in percent."""
+    """Relative error of a count, in percent."""
     return f"{round(100 * (found / count - 1)):+d}".replace("+0", "0")
 
 

@@ -1,10 +1,10 @@
-"""How many wrong numbers an audit counts, beside how many were planted.
+"""An audit's count of wrong numbers, against the planted number.
 
     python benchmarks/wrong_numbers.py [--rows 1000] [--seeds 2] [--noise gaussian heteroscedastic]
                                        [--planted none swapped far] [--shares 0.01 0.05 0.2]
 
-Five columns, of which four make a curved sum; noise of a seventh of its deviation, or of a size that differs by column.
-Planted numbers are another row's (swapped), or off by 16 deviations (far). Predictions are those of `cross_fitted`.
+Four of five columns make a curved sum; the noise is a seventh of its deviation, or its size differs by column. Planted
+numbers are another row's (swapped), or off by 16 deviations (far). Predictions are those of `cross_fitted`.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from secateur.trainers.judging.wrong_labels import wrong_numbers
 
 
 def made(rows: int, noise: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
-    """Columns, numbers, and the generator for what is planted."""
+    """Columns, numbers, and the generator for the planted errors."""
     random = np.random.default_rng((seed, 1))
     columns = random.normal(size=(rows, 5))
     mean = 3 * columns[:, 0] + 2 * np.sin(2 * columns[:, 1]) + columns[:, 2] * columns[:, 3]
@@ -27,7 +27,7 @@ def made(rows: int, noise: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.r
 
 
 def planted(numbers: np.ndarray, share: float, how: str, random: np.random.Generator) -> np.ndarray:
-    """Numbers with so large a share of wrong ones."""
+    """Numbers with this share of wrong ones."""
     wrong = random.permutation(len(numbers))[: round(share * len(numbers))]
     given = numbers.copy()
     if how == "swapped":

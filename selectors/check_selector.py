@@ -1,4 +1,4 @@
-"""Laws that every selector keeps, as one check that people can run on theirs."""
+"""Laws for all selectors, as one check that users can run on their own."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def check_selector(
     signals: Callable[[Selector[...], int, np.random.Generator], Signals] = example_signals,
     samples: int = 48,
 ) -> None:
-    """Hold a selector to all laws; raises AssertionError that says which one it breaks.
+    """Check a selector against all laws; raises AssertionError that names the law that it breaks.
 
-    `settings` are those to check it under; ones without a default that are `tunable` get their first candidate.
-    `signals` makes the arrays that it reads, for selectors that read what `example_signals` does not know.
+    `settings` are those for the check; `tunable` ones without a default get their first candidate. `signals` makes the
+    arrays that it reads, for selectors with signals that `example_signals` does not know.
     """
     given = {name: values[0] for name, values in chosen.tunable.items()} | dict(settings or {})
     missing = [name for name, info in chosen.settings.model_fields.items() if info.is_required() and name not in given]
@@ -71,7 +71,7 @@ def check_selector(
 
 @dataclass
 class Case:
-    """A selector under fixed settings, and what its laws have in common."""
+    """A selector under fixed settings, with the common parts of its laws."""
 
     chosen: Selector[...]
     settings: Mapping[str, Any]
@@ -85,7 +85,7 @@ class Case:
         self.ids = self.signals.get("ids", np.random.default_rng(1).permutation(10 * self.samples)[: self.samples])
 
     def fresh(self, count: int) -> Signals:
-        """Signals of some samples that nobody may write to."""
+        """Read-only signals of some samples."""
         made = self.make(self.chosen, count, np.random.default_rng(0))
         for values in made.values():
             values.setflags(write=False)
@@ -101,7 +101,7 @@ class Case:
         chosen: Selector[...] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Keep:
-        """What the selector keeps, checked for type, shape and budget."""
+        """The selector's mask, checked for type, shape and budget."""
         chosen = chosen or self.chosen
         accepted = inspect.signature(chosen.choose).parameters
         offered = {"seed": seed, "ids": ids}
@@ -122,7 +122,7 @@ class Case:
             raise AssertionError(f"{self.chosen.name}: {text}")
 
     def refused(self, text: str, budget: int, **changes: Any) -> str:
-        """The message of the ValueError that a call must end in."""
+        """The message of the ValueError that a call must raise."""
         try:
             self.keep(budget, **changes)
         except ValueError as error:
@@ -149,7 +149,7 @@ def budget_is_exact(case: Case) -> None:
 
 
 def seeds_decide(case: Case) -> None:
-    """Same seed, same rows; other seeds, other rows exactly where the selector says that it draws."""
+    """Same seed, same rows; other seeds, other rows exactly where the selector declares draws."""
     before = (str(np.random.get_state()), torch.get_rng_state().tolist())
     budget = max(case.most() // 3, 1)
     draws = [case.keep(budget, seed=seed).tobytes() for seed in SEEDS]
@@ -164,7 +164,7 @@ def seeds_decide(case: Case) -> None:
 
 
 def order_is_irrelevant(case: Case) -> None:
-    """Rows that move, with their ids, keep what they were told: whole shards or single rows, tied or not."""
+    """The decision about a row stays where the row moves with its id: whole shards or single rows, tied or not."""
     shards = np.array_split(np.arange(case.samples), 4)
     orders = [np.random.default_rng(2).permutation(case.samples), np.concatenate([shards[s] for s in (2, 0, 3, 1)])]
     for kind, signals in variants(case):

@@ -1,4 +1,4 @@
-"""How classes share a budget: any selector, run inside each class with the quota of that class."""
+"""Policies by which classes share a budget: any selector runs inside each class with the quota of that class."""
 
 import inspect
 from dataclasses import replace
@@ -16,18 +16,18 @@ Policy = Literal["none", "proportional", "balanced"]
 
 
 def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) -> Selector[...]:
-    """The same selector under a class policy; it reads `strata` besides what it read.
+    """The same selector under a class policy; it reads `strata` besides its own signals.
 
-    Strata are classes; of numbers, quantiles; of samples with several labels, the rarest label of each, so that a
+    Strata are classes; for numbers, quantiles; for samples with several labels, the rarest label of each, so that a
     budget goes to labels.
 
-    - `none`: classes get what the selector gives them, except that each keeps at least `floor`;
+    - `none`: the selector alone decides, except that each class keeps at least `floor`;
     - `proportional`: each class its share, by largest remainder;
     - `balanced`: all classes as equal as their sizes allow.
 
-    `floor` samples stay of each class, or all that a smaller one has. Within a class the selector sees the class alone:
-    fractions such as a cutoff are fractions of the class. The call raises ValueError where floors, or what
-    the settings leave of each class, make the budget impossible.
+    `floor` samples of each class stay, or all of a smaller one. Within a class the selector sees the class alone:
+    fractions such as a cutoff are fractions of the class. The call raises ValueError where floors, or the samples that
+    the settings leave in each class, make the budget impossible.
     """
     if floor < 0:
         raise ValueError(f"floor is a count of samples per class, got {floor}")
@@ -61,7 +61,7 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
         return stitched(chosen, arguments, classes, quotas)
 
     choose.__signature__ = signature  # type: ignore[attr-defined]
-    # What belongs to the selector itself it asks of each class.
+    # The selector applies its own room, candidates and memory in each class.
     return replace(
         chosen,
         choose=choose,
@@ -75,7 +75,7 @@ def with_class_policy(chosen: Selector[...], policy: Policy, *, floor: int = 0) 
 
 
 def stitched(chosen: Selector[...], arguments: dict[str, Any], classes: Strata, quotas: Counts) -> Keep:
-    """What the selector keeps inside each class, as one mask."""
+    """The selector's masks inside each class, as one mask."""
     keep = np.zeros(len(classes), dtype=np.bool_)
     order = np.argsort(classes, kind="stable")
     members = np.split(order, np.searchsorted(classes[order], np.arange(1, len(quotas))))
@@ -87,7 +87,7 @@ def stitched(chosen: Selector[...], arguments: dict[str, Any], classes: Strata, 
 
 
 def with_strata(signature: inspect.Signature) -> inspect.Signature:
-    """The signature with `strata` among what is read, before the budget."""
+    """The signature with `strata` among the signals, before the budget."""
     parameters = list(signature.parameters.values())
     if "strata" in signature.parameters:
         return signature

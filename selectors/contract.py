@@ -3,8 +3,8 @@
 A selector is a decorated pure function. Positional parameters name the signals that it reads: `scores` (the
 score that a study picks), any other score by its name, `strata` (the class of a sample, or its substitute),
 `memberships` (strata, or all labels of a sample), `embeddings`, and `budget`. Keyword-only parameters
-are its settings, except `seed` and `ids`, which callers supply: all randomness and every tie is decided by a hash of
-`(seed, id)`, so a choice does not depend on row order, sharding or the machine.
+are its settings, except `seed` and `ids`, which callers supply: a hash of `(seed, id)` decides all randomness and every
+tie, so a choice does not depend on row order, sharding or the machine.
 """
 
 import inspect
@@ -25,7 +25,7 @@ from secateur.selectors.draws.ranks import Keep, Ordered
 from secateur.selectors.sizes import Memory, Sizes
 
 Cut = Annotated[float, Field(ge=0, lt=1)]
-"""A share of all samples that is cut."""
+"""Share of all samples to cut."""
 
 P = ParamSpec("P")
 M = TypeVar("M")
@@ -43,19 +43,19 @@ class Selector(Generic[P]):
     reads: tuple[str, ...]
     settings: type[BaseModel]
     tunable: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Settings that are picked on a validation split where a study leaves them out, with their candidates."""
+    """Settings with the candidates that tuning tries on a validation split where a study leaves them out."""
     draws: bool = False
     """Whether choices depend on the seed even where nothing is tied."""
     monotone: bool = False
     """Whether, all else equal, a larger budget keeps everything that a smaller one keeps."""
     room: Callable[..., int] | None = None
-    """Most samples that can be kept, of how many there are and the settings that it names; all where it is None."""
+    """Most samples that can be kept, from their number and the settings that it names; None: all."""
     candidates: Callable[..., Keep] | None = None
-    """Samples that can be kept at all, of the signals and settings that it names; all where it is None."""
+    """Mask of samples that can be kept, from the signals and settings that it names; None: all."""
     by_id: bool = False
-    """Whether rows are put in the order of their ids first: where sums over rows, or a library, would see the order."""
+    """Whether rows are first sorted by their ids: where sums over rows, or a library, depend on the order."""
     memory: Memory | None = None
-    """What it holds beside its arguments, where that is more than a few numbers per sample."""
+    """Bytes that it holds beside its arguments, where these are more than a few numbers per sample."""
 
     def __post_init__(self) -> None:
         look_like(self, self.choose)
@@ -115,7 +115,7 @@ class Selector(Generic[P]):
         return keep
 
     def refuse_large(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Raise DoesNotFit where choosing of these signals needs more memory than there is."""
+        """Raise DoesNotFit where a choice by these signals needs more memory than there is."""
         if self.memory is None:
             return
         samples = max(map(len, arrays.values()))
@@ -127,7 +127,7 @@ class Selector(Generic[P]):
             raise DoesNotFit(f"selector {self.name!r}: {fault}")
 
     def memory_fault(self, sizes: Sizes, free: int) -> str:
-        """Why choosing among so many samples does not fit into so many bytes, and what to do; empty where it does."""
+        """The reason why a choice among so many samples exceeds `free` bytes, with the remedy; empty where it fits."""
         needed = 0 if self.memory is None else self.memory(sizes)
         if needed <= free:
             return ""
@@ -151,8 +151,8 @@ class Selector(Generic[P]):
         return None if self.candidates is None else self.candidates(**self.named(self.candidates, arguments))
 
     def as_read(self, name: str, scores: Num[np.ndarray, " n"]) -> Num[np.ndarray, " n"]:
-        """Scores of any type as this selector reads a signal: as they are where their order alone counts, so that none
-        is rounded, else float32."""
+        """Scores of any type in the form that this selector reads as signal `name`: unchanged where their order alone
+        counts, so that none is rounded, else float32."""
         ordered = inspect.signature(self.choose).parameters[name].annotation is Ordered
         return scores if ordered else scores.astype(np.float32)
 
@@ -186,7 +186,7 @@ def selector(
     by_id: bool = False,
     memory: Memory | None = None,
 ) -> Callable[[Callable[P, Keep]], Selector[P]]:
-    """Declare a selector. `version` changes whenever its choices would; the rest as in `Selector`."""
+    """Declare a selector. `version` changes whenever its choices do; the rest as in `Selector`."""
 
     def declare(choose: Callable[P, Keep]) -> Selector[P]:
         return Selector(
@@ -209,8 +209,8 @@ def selector(
 class MaskSelector(Generic[P, M]):
     """A function that selects units other than samples, still callable: masks by group (layer, tensor), or one mask.
 
-    Positional parameters are `scores` or `shapes` by group, as the experiment has them, and `keep`, the share of all
-    units that stays; `seed` and settings are keyword-only, as of a `Selector`.
+    Positional parameters are `scores` or `shapes` by group, from the experiment, and `keep`, the share of all units
+    that stays; `seed` and settings are keyword-only, as in a `Selector`.
     """
 
     choose: Callable[P, M]
@@ -221,7 +221,7 @@ class MaskSelector(Generic[P, M]):
     reads: tuple[str, ...]
     settings: type[BaseModel]
     units: tuple[Unit, ...]
-    """Units that it is for; any that come in groups where it names none."""
+    """Its units; without any, all units that come in groups."""
     draws: bool = False
     """Whether choices depend on the seed even where nothing is tied."""
     exact: bool = True
@@ -248,7 +248,7 @@ class MaskSelector(Generic[P, M]):
 def mask_selector(
     *units: Unit, paper: str = "", version: str = "1", draws: bool = False, exact: bool = True
 ) -> Callable[[Callable[P, M]], MaskSelector[P, M]]:
-    """Declare a selector of these units; `version` changes whenever its choices would, the rest is `MaskSelector`'s."""
+    """Declare a selector of these units; `version` changes whenever its choices do, the rest is `MaskSelector`'s."""
 
     def declare(choose: Callable[P, M]) -> MaskSelector[P, M]:
         return MaskSelector(
@@ -265,7 +265,7 @@ def mask_selector(
 
 @cache
 def declared() -> Mapping[str, Selector[...] | MaskSelector[..., Any]]:
-    """The selectors of all units by name, which no two share."""
+    """The selectors of all units by name; no two share one."""
     import secateur.selectors
 
     return discover(secateur.selectors, Selector, MaskSelector)
@@ -287,7 +287,7 @@ def of_other_units() -> dict[str, str]:
 
 @cache
 def mask_selectors(unit: Unit) -> Mapping[str, MaskSelector[..., Any]]:
-    """Every selector that is for another unit than samples by name."""
+    """Every selector of a unit other than samples, by name."""
     import secateur.selectors
 
     return discover(secateur.selectors, MaskSelector, holds=lambda one: unit in (one.units or (unit,)))
@@ -298,7 +298,7 @@ def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None
     if not np.issubdtype(values.dtype, np.floating):
         return
     if values.ndim == 1:
-        # The extremes of a block tell of NaN and infinity, at half the cost of a look at each number.
+        # The extremes of a block reveal NaN and infinity, at half the cost of a check of each number.
         ends = over_blocks(len(values), lambda rows: (values[rows].min(), values[rows].max()))
         if not np.isfinite(ends).all():
             finite(values, name)
@@ -311,8 +311,7 @@ def refuse_not_finite(values: Shaped[np.ndarray, " n *more"], name: str) -> None
 
 
 def resolve_keep(keep: int | float, count: int) -> int:
-    """Budget in samples: an int is a count, a float a fraction in (0, 1] of which the nearest whole number counts, half
-    up.
+    """Budget in samples: an int is a count, a float a fraction in (0, 1], rounded to the nearest count, half up.
 
     Raises ValueError for 0, negatives, fractions above 1, fractions of less than half a sample, counts above `count`,
     and booleans.
@@ -339,8 +338,8 @@ def nearest(share: float, count: int) -> int:
 
 
 def resolve_amount(keep: int | float | Mapping[str, int | float], count: int, whole: float) -> int | float:
-    """The largest size of the kept rows: `resolve_keep`, or an amount of a column of which all rows have `whole`, or a
-    share of that in (0, 1]; raises ValueError for what is neither.
+    """The largest size of the kept rows: `resolve_keep`, or an amount of a column whose total is `whole`, or a share of
+    this total in (0, 1]; raises ValueError for anything else.
     """
     if not isinstance(keep, Mapping):
         return resolve_keep(keep, count)

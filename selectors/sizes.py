@@ -1,4 +1,4 @@
-"""How large the task of a selector is: what the memory that it needs follows from."""
+"""Sizes of a selector's task, which decide the memory that it needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,4 +14,4 @@ class Sizes:
 
 
 Memory = Callable[[Sizes], int]
-"""Bytes that a selector holds beside what it is given."""
+"""From sizes to the bytes that a selector holds beside its arguments."""

@@ -1,4 +1,4 @@
-"""Quotas of a column over whole groups and budgets of a column: how much of the total each value of it gets."""
+"""Quotas by a column for whole groups and budgets of a column: the part of the total for each value."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from secateur.selectors.whole_units import Costs, Units, choose_units
 
 Share = Literal["proportional", "balanced"]
 STEPS = 10**9
-"""Parts that a total is shared out in."""
+"""Number of parts of a total to share out."""
 
 
 def choose_by_quota(
@@ -29,10 +29,10 @@ def choose_by_quota(
     seed: int,
     ids: Ids,
 ) -> Keep:
-    """`choose_units` in each stratum apart, with its part of the total.
+    """`choose_units` in each stratum by itself, with its part of the total.
 
-    `strata` int64 `[n]` are numbers of the values of a column; a group belongs where most of its samples do, and what
-    cannot be kept counts for nothing. `share` is `proportional` to what the stratum's samples cost, `balanced` (as
+    `strata` int64 `[n]` are numbers of the values of a column; a group belongs where most of its samples do, and units
+    that cannot be kept do not count. `share` is `proportional` to the cost of the stratum's samples, `balanced` (as
     equal as the strata allow), or a share of the total by stratum. Raises ValueError where shares are negative or add
     up to more than 1, and as `choose_units`.
     """
@@ -57,7 +57,7 @@ def choose_by_quota(
 def quotas_of(
     sizes: Costs, occurring: Int64[np.ndarray, " strata"], total: float, share: Share | Mapping[int, float]
 ) -> Costs:
-    """Part of the total of each stratum, float64, at most what its samples cost; whole numbers of whole numbers."""
+    """Part of the total for each stratum, float64, at most the cost of its samples; whole numbers if costs are."""
     if isinstance(share, Mapping):
         shares = np.array([share.get(int(stratum), 0.0) for stratum in occurring])
         if (shares < 0).any() or sum(share.values()) > 1 + 1e-9:

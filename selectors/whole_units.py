@@ -1,9 +1,9 @@
-"""Budgets of a column and samples that stay together: any selector, over whole groups and what each costs.
+"""Budgets of a column and samples that stay together: any selector, over whole groups and their costs.
 
 A group (an episode, a document, a customer) is kept or dropped whole, and a budget may count tokens, bytes or seconds
-in place of samples. A selector sees one sample for each group. Groups are taken in the selection's own order as long as
-they fit what is left of the budget; one that does not is skipped, so that the total never exceeds the budget, and no
-group that would still fit is left out.
+in place of samples. A selector sees one sample for each group. Groups enter in the selection's own order if they fit
+into the rest of the budget; the others are skipped. So the total never exceeds the budget, and no group that would
+still fit is left out.
 """
 
 import inspect
@@ -21,15 +21,15 @@ from secateur.selectors.draws.strata import codes_of
 
 Costs = Float64[np.ndarray, " units"]
 TWIN = 1 << 32
-"""Of a seed, the bit that is turned for the random rows beside a selection: with its own they would be drawn in the
-same order, and half of them would be the selection's."""
+"""The bit of a seed to flip for the random rows beside a selection: the same seed would draw them in the same order,
+and half of them would be the selection's."""
 ROUNDING = 1e-12
-"""Share of a budget of real numbers that is left alone, so that no order of adding up exceeds it."""
+"""Share of a budget of real numbers that stays unused, so that no order of summation exceeds the budget."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """What is kept or dropped whole, and what it costs.
+    """Units that are kept or dropped whole, and their costs.
 
     `of` is the unit of each sample, int64 `[n]`, counted from 0; `costs` float64 `[units]` are sums over the samples.
     """
@@ -43,7 +43,7 @@ class Units:
     ) -> "Units":
         """Units of `count` samples: equal `groups` stay together; a sample costs 1 where no `costs` are given.
 
-        Raises ValueError for a cost that is negative, NaN or infinite, by its row.
+        Raises ValueError that names the row of a cost that is negative, NaN or infinite.
         """
         spent = np.ones(count) if costs is None else costs.astype(np.float64)
         if len(bad := np.flatnonzero(~(np.isfinite(spent) & (spent >= 0)))):
@@ -64,8 +64,8 @@ class Units:
         return np.bincount(self.of, minlength=len(self.costs))
 
     def signals(self, signals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One value per unit: the mean of numbers, the commonest stratum (of equally common ones the lowest), the
-        smallest id, and every label that one of its samples has.
+        """One value per unit: the mean of numbers, the commonest stratum (the lowest of ties), the smallest id, and
+        every label that one of its samples has.
         """
         if self.single:
             inverse = np.empty(len(self.of), np.int64)
@@ -111,10 +111,10 @@ def choose_units(
 ) -> Keep:
     """Mask of samples, bool `[n]`, whose units cost at most `total` together, in the order of a selector.
 
-    `signals` are what the selector reads, by name, of `n` samples. Its order is that in which units enter as its budget
-    grows; of a selector whose larger budgets drop what smaller ones keep, the largest budget that fits is taken, and
-    filled up with what still larger ones add. Raises ValueError where not one unit fits, where the budget exceeds what
-    all that can be kept costs, and as the selector does.
+    `signals` are those that the selector reads, by name, of `n` samples. Its order is that in which units enter as its
+    budget grows. If its larger budgets drop units of smaller ones, the result is the largest budget that fits, filled
+    up with units that still larger ones add. Raises ValueError where no unit fits, where the budget exceeds the cost of
+    all units that can be kept, and as the selector does.
     """
     own_ids = units.ids(ids)
     arguments = units.signals({name: values for name, values in signals.items() if name != "ids"})
@@ -145,17 +145,17 @@ def choose_units(
 
 
 def choose_at_random(units: Units, total: float, *, seed: int, ids: Ids) -> Keep:
-    """Units that cost at most `total` together, drawn apart from what a selection of the same seed draws."""
+    """Random units that cost at most `total` together, drawn independently of a selection with the same seed."""
     return choose_units(selectors()["uniform_random"], {}, units, total, settings={}, seed=seed ^ TWIN, ids=ids)
 
 
 def filled(
     kept_at: Callable[[int], Keep], most: int, costs: Costs, total: float, keys: Shaped[np.ndarray, " units"]
 ) -> Keep:
-    """Mask of the units that are taken in their order, each if it still fits what is left of the total.
+    """Mask of the units that enter in their order, each if it fits into the rest of the total.
 
-    `kept_at(b)` is the mask of the first `b` units, up to `most`; units that enter together go by `keys`. A stretch of
-    the order is looked into only if some of it fits and not all of it does.
+    `kept_at(b)` is the mask of the first `b` units, up to `most`; `keys` order units that enter together. It searches a
+    stretch of the order only if a part of it fits, but not all.
     """
     taken, left = np.zeros(len(costs), np.bool_), total
 
@@ -180,7 +180,7 @@ def filled(
             visit(between, middle, high, through)
 
     reached, kept, mean = 0, np.zeros(len(costs), np.bool_), max(float(costs.mean()), 1e-300)
-    # From about as many units as the total buys, so that selectors that take long for large budgets are spared them.
+    # It begins with about as many units as the total buys, since some selectors take long for large budgets.
     while reached < most and (~taken & (costs <= left)).any():
         further = min(most, reached + max(1, int(min(most, left / mean)), reached // 2))
         more = kept_at(further)

@@ -2,8 +2,8 @@
 
 Crops of a padded image and mirror images are the standard augmentation of CIFAR (He et al. 2016, "Deep residual
 learning for image recognition", section 4.2); cutout is of DeVries and Taylor 2017 ("Improved regularization of
-convolutional neural networks with cutout", section 3). All randomness comes out of one private generator, drawn
-apart from the pixels: the same state of it gives the same views wherever the pixels lie and whoever gathered them.
+convolutional neural networks with cutout", section 3). One private generator draws all random numbers, apart from the
+pixels: the same generator state gives the same views on any device and with any loader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from secateur.scorers.settings import Settings
 
 
 class Augmentation(Settings):
-    """How training images are varied; the settings left out do nothing."""
+    """Random augmentation of training images; the defaults change nothing."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class Augmentation(Settings):
     ] = (0.0,)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError where inputs of this shape, of one sample, are no images or too small to be varied so."""
+        """Raise ValueError if one sample of this shape is no image, or is too small for these settings."""
         if len(shape) != 3:
             raise ValueError(
                 f"augmentation wants images, [height, width, channels], the inputs have shape {shape}: leave it out"
@@ -52,9 +52,9 @@ class Augmentation(Settings):
 
 @dataclass(frozen=True)
 class Views:
-    """The draws for each image of a batch, int64 `[b]` each; None where the setting is off.
+    """The random draws for each image of a batch, int64 `[b]` each; None where the setting is off.
 
-    `shift_y` and `shift_x` are -padding … padding, `mirrored` 0 or 1, `centre_y` and `centre_x` a pixel.
+    `shift_y` and `shift_x` lie in -padding … padding, `mirrored` is 0 or 1, `centre_y` and `centre_x` are pixels.
     """
 
     shift_y: torch.Tensor | None
@@ -64,14 +64,14 @@ class Views:
     centre_x: torch.Tensor | None
 
     def take(self, rows: slice) -> Views:
-        """The views of some images of the batch: several processes share one draw."""
+        """The views of some images of the batch; each process takes its part of one draw."""
         return Views(*(None if values is None else values[rows] for values in vars(self).values()))
 
 
 def draw_views(count: int, shape: tuple[int, ...], augmentation: Augmentation, generator: torch.Generator) -> Views:
     """Views of `count` images of `shape` `[height, width, channels]`, on the generator's device.
 
-    Always the same draws in the same order, so that later draws of the generator depend on the settings alone.
+    The order and number of draws depend on the settings alone, and so does the generator's state afterwards.
     """
 
     def draw(low: int, high: int) -> torch.Tensor:
@@ -90,8 +90,8 @@ def draw_views(count: int, shape: tuple[int, ...], augmentation: Augmentation, g
 def augment(inputs: torch.Tensor, augmentation: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """A random view of each image: uint8 or float `[b, h, w, c]` to the same shape, dtype and device.
 
-    Each image is cropped out of its padded self, then mirrored, then painted over. Draws on the generator's device and
-    waits for no other. Raises ValueError where the inputs are no such images.
+    Crops each padded image, then mirrors it, then cuts out a square. Draws on the generator's device and synchronises
+    with no other. Raises ValueError as `Augmentation.check`.
     """
     augmentation.check(tuple(inputs.shape[1:]))
     views = draw_views(len(inputs), tuple(inputs.shape[1:]), augmentation, generator)
@@ -99,7 +99,7 @@ def augment(inputs: torch.Tensor, augmentation: Augmentation, generator: torch.G
 
 
 def apply_views(inputs: torch.Tensor, augmentation: Augmentation, views: Views) -> torch.Tensor:
-    """The images as `views` has them, one for each image; `[b, h, w, c]` to the same shape, dtype and device."""
+    """Apply one view to each image, `[b, h, w, c]` to the same shape, dtype and device."""
     drawn = {
         name: None if values is None else values.to(inputs.device, non_blocking=True)
         for name, values in vars(views).items()
@@ -120,7 +120,7 @@ def apply_views(inputs: torch.Tensor, augmentation: Augmentation, views: Views) 
 
 
 def gathered(images: torch.Tensor, down: torch.Tensor, across: torch.Tensor, padding: str) -> torch.Tensor:
-    """Pixels at rows `down` `[b, h]` and columns `across` `[b, w]` of each image, those outside as `padding` says."""
+    """Pixels at rows `down` `[b, h]` and columns `across` `[b, w]` of each image; `padding` fills those outside."""
     count, height, width, channels = images.shape
     inside_y, inside_x = within(down, height, padding), within(across, width, padding)
     rows = torch.arange(count, device=images.device)[:, None] * height + inside_y
@@ -133,7 +133,7 @@ def gathered(images: torch.Tensor, down: torch.Tensor, across: torch.Tensor, pad
 
 
 def within(places: torch.Tensor, size: int, padding: str) -> torch.Tensor:
-    """Places brought inside of 0 … size-1: the nearest for zeros, the mirror image about the edge pixel else."""
+    """Map places into 0 … size-1: to the nearest with zero padding, else mirrored about the edge pixel."""
     if padding == "zero":
         return places.clamp(0, size - 1)
     return (size - 1) - ((size - 1) - places.abs()).abs()
@@ -142,7 +142,7 @@ def within(places: torch.Tensor, size: int, padding: str) -> torch.Tensor:
 def painted_over(
     images: torch.Tensor, centre_y: torch.Tensor, centre_x: torch.Tensor, augmentation: Augmentation
 ) -> torch.Tensor:
-    """A square of `cutout` pixels about each centre takes the fill; at the border only its part inside the picture."""
+    """Fill a square of side `cutout` about each centre; at the border only its part inside the picture."""
     side = augmentation.cutout
 
     def covered(centres: torch.Tensor, size: int) -> torch.Tensor:

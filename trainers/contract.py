@@ -1,4 +1,4 @@
-"""Data that trainers learn from and the config that they follow."""
+"""The training data and the training config."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.own import OwnTask, Rows, Split
 
 InputKind = Literal["numbers", "tokens", "sequences", "codes"]
-"""Kinds of inputs: numbers throughout; token ids; token ids with the role of each; numbers with codes of categories in
-some of the columns."""
+"""Kinds of inputs: numbers; token ids; token ids with the role of each; numbers with category codes in some columns."""
 
 UNKNOWN = 0
-"""Code of a category that training did not have: its embedding is zero and stays so."""
+"""Code of a category that is not in the training samples: its embedding is zero and stays zero."""
 
 Factory = TypeVar("Factory", bound="Callable[..., nn.Module]")
 
 
 def reads(kind: InputKind) -> Callable[[Factory], Factory]:
-    """Declare the kind of inputs that the networks of a factory take; a factory that says nothing takes any."""
+    """Declare the kind of inputs that the networks of a factory take; a factory without it takes any."""
 
     def declare(factory: Factory) -> Factory:
         factory.reads = kind  # type: ignore[attr-defined]
@@ -41,7 +40,7 @@ def reads(kind: InputKind) -> Callable[[Factory], Factory]:
 
 
 def kind_read_by(factory: Callable[..., nn.Module]) -> InputKind | None:
-    """What `reads` declared, None where it did not."""
+    """The kind that `reads` declared, None without a declaration."""
     return getattr(factory, "reads", None)
 
 
@@ -51,15 +50,14 @@ class Data:
 
     `inputs` `[n, …]` may be memory-mapped: uint8 `[n, height, width, channels]` for images, int32 `[n, length]` for
     token ids and `[n, 2, length]` for ids with their roles (`tasks/token_roles.py`), float32 `[n, columns]` for the
-    rest, or `SparseRows` of such, which networks get dense, batch by batch. `targets` are int64 `[n]`, 0 … classes-1,
-    of classification, float64 `[n, k]` of regression, bool `[n, labels]` of several labels. `task` is the learning
-    problem, of which a number is short for classification into so many classes; one that has not seen targets is fitted
-    to these, so give test samples the `task` of the training samples. `model_settings` is what the encoding tells
-    networks of the inputs, as JSON-able values: `kind` (numbers, tokens, sequences or codes; numbers if absent) and
-    whatever a model's factory asks for by a parameter of that name (`vocabulary`, `padding_id`, `categories`). Raises
-    ValueError for what is no array.
+    rest. `SparseRows` hold the last kind sparsely, and networks get dense batches of them. `targets` are int64 `[n]`,
+    0 … classes-1, for classification, float64 `[n, k]` for regression, bool `[n, labels]` for several labels. `task` is
+    the learning problem; a number means classification into so many classes. A task without a fitted state is fitted
+    to these targets, so give test samples the `task` of the training samples. `model_settings` are JSON-able facts of
+    the encoding: `kind` (an `InputKind`; numbers if absent) and the arguments that a model's factory takes under the
+    same name (`vocabulary`, `padding_id`, `categories`). Raises ValueError if inputs or targets are no array.
 
-    A task of the user's own has `Rows` as inputs and no targets beside them but strata, int64 `[n]`, see `Data.of` and
+    A user's own task has `Rows` as inputs, and strata, int64 `[n]`, in place of targets: see `Data.of` and
     `trainers/tasks/own.py`.
     """
 
@@ -88,17 +86,17 @@ class Data:
 
     @classmethod
     def of(cls, task: OwnTask, split: Split) -> Data:
-        """The samples of a task of the user's own; none is read yet."""
+        """The samples of a user's own task; reads none of them yet."""
         samples = task.samples(split)
         return cls(Rows(samples, task.collate), task.strata_of(split, len(samples)), task)
 
     def take(self, rows: Shaped[np.ndarray, " m"]) -> Data:
-        """The same data at a keep mask or at row numbers."""
+        """The samples of a keep mask or of row numbers, as data of the same task."""
         some = self.inputs.take(rows) if isinstance(self.inputs, SparseRows) else self.inputs[rows]
         return replace(self, inputs=some, targets=self.targets[rows])
 
     def network_inputs(self, device: torch.device | None = None) -> Any:
-        """The inputs of all these samples as a network is called with them, on the device."""
+        """The argument of a network's call for all these samples, on the device."""
         if isinstance(self.inputs, Rows):
             batch = self.inputs.batch()
             return batch if device is None else moved(batch, device)
@@ -106,7 +104,7 @@ class Data:
         return inputs if device is None else inputs.to(device)
 
     def blocks(self, size: int = 4096, *, rows: Int64[np.ndarray, " m"] | None = None) -> Iterator[Data]:
-        """The data, or these rows of it, in blocks, for passes that must not hold it all."""
+        """The data, or these rows of it, in blocks of `size`, for passes that hold one block at a time."""
         for start in range(0, len(self) if rows is None else len(rows), size):
             yield self.take(
                 np.arange(start, min(start + size, len(self))) if rows is None else rows[start : start + size]
@@ -114,7 +112,7 @@ class Data:
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """A batch of tensors, however nested, on a device, without waiting for it where its memory is pinned."""
+    """Copy a batch of tensors, however nested, to a device; copies from pinned memory do not synchronise."""
     if isinstance(batch, torch.Tensor):
         return batch.to(device, non_blocking=True)
     from accelerate.utils import send_to_device
@@ -129,17 +127,17 @@ class GradientBatch(TrainingBatch):
 
 
 Objective = Callable[[TrainingBatch, "torch.Tensor"], "torch.Tensor"]
-"""Loss of a step: (a `GradientBatch`, its inputs `[b, …]` as the network got them) to one loss per sample, float
-`[b]`, with gradient. `batch.losses` are the task's plain ones. One with an attribute `lesson`, (ids, inputs) to what
-the network gets beside its inputs, finds a column more in `batch.outputs`: `distillation/token_teacher.py`."""
+"""Loss of a step: (a `GradientBatch`, the network's inputs `[b, …]`) to one loss per sample, float `[b]`, with
+gradient. `batch.losses` are the task's plain losses. An objective may have an attribute `lesson`, (ids, inputs) to a
+further argument of the network; `batch.outputs` then has one more column: `distillation/token_teacher.py`."""
 
 Progress = Callable[[int, int], None]
-"""Gets (done, in all): steps, samples, rows or tensors, as the function that calls it says."""
+"""Called with (done, total); the caller's docstring names the unit: steps, samples, rows or tensors."""
 
 AfterStep = Callable[["nn.Module", int, int], None]
-"""Told (model, steps done, steps in all) after each optimiser step, in every process; it may change the weights. In all
-is an estimate where a sampler decides how long epochs are. Its attribute `made_of`, a mapping, tells it from others in
-snapshots; it keeps no state of its own between steps, for snapshots do not save any."""
+"""Called with (model, steps done, total steps) after each optimiser step, in every process; it may change the weights.
+The total is an estimate if a sampler sets the length of epochs. Its attribute `made_of`, a mapping, identifies it in
+snapshots. It must keep no state between steps, because snapshots save none."""
 
 
 PACKED = (
@@ -149,7 +147,7 @@ PACKED = (
 
 
 class TrainingConfig(Settings):
-    """How a model is trained; the length is given in epochs or in optimiser steps."""
+    """The settings of a training run; either epochs or optimiser steps set its length."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -158,27 +156,25 @@ class TrainingConfig(Settings):
         default_factory=dict, description="keyword arguments of the model"
     )
     epochs: Annotated[
-        int | None, Field(ge=0, le=10**6, description="passes over the kept samples; of a proxy 0: as it comes")
+        int | None, Field(ge=0, le=10**6, description="passes over the kept samples; 0: a proxy stays untrained")
     ] = None
-    steps: Annotated[
-        int | None, Field(ge=1, le=10**9, description="optimiser steps, whatever the number of samples")
-    ] = None
+    steps: Annotated[int | None, Field(ge=1, le=10**9, description="optimiser steps, for any number of samples")] = None
     batch_size: Annotated[int, Field(ge=1, le=10**7, description="samples per optimiser step")] = 64
     optimiser: Annotated[Literal["adamw", "sgd"], Field(description="the optimiser")] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, le=1000, description="peak of the schedule")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, le=1000, description="pull of the weights towards zero")] = 1e-4
     pull: Annotated[
         float,
-        Field(ge=0, le=10**6, description="of the weights towards those that training starts with, by adamw: AdamR"),
+        Field(ge=0, le=10**6, description="AdamR: decay of the weights towards their initial values; adamw only"),
     ] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="of sgd, Nesterov's above 0")] = 0.9
     betas: Annotated[
         tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
-        Field(description="of adamw: memory of the mean and of the square"),
+        Field(description="of adamw: decay rates of the mean and of the mean square of gradients"),
     ] = (0.9, 0.999)
     schedule: Annotated[
         Literal["cosine", "constant", "step"],
-        Field(description="of the rate after the warmup; step: a tenth from half of the run on, a hundredth from 3/4"),
+        Field(description="learning rate after the warmup; step: a tenth from half of the run, a hundredth from 3/4"),
     ] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1, description="share of the run over which the rate rises")] = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1, description="share of the target given to all classes")] = 0.0
@@ -186,24 +182,22 @@ class TrainingConfig(Settings):
         Literal["float32", "bfloat16", "float16"],
         Field(description="of the network's passes; weights, losses and scores stay float32"),
     ] = "float32"
-    accumulate: Annotated[int, Field(ge=1, description="parts that each batch is computed in, one by one")] = 1
+    accumulate: Annotated[int, Field(ge=1, description="micro-batches per batch, computed one by one")] = 1
     length_buckets: Annotated[
         int,
         Field(
             ge=0,
             le=10**6,
-            description="of task sft: batches whose samples are put in the order of their lengths before they are cut, "
-            "so that less is padded; 0: none",
+            description="of task sft: number of batches whose samples are sorted together by length, which saves "
+            "padding; 0: no sorting",
         ),
     ] = 0
-    channels_last: Annotated[bool, Field(description="lay out weights of networks for images as convolutions like")] = (
-        False
-    )
-    compile: Annotated[bool, Field(description="torch.compile the network: minutes that long runs earn back")] = False
-    augmentation: Annotated[Augmentation | None, Field(description="how training images are varied")] = None
+    channels_last: Annotated[bool, Field(description="channels-last memory layout of networks for images")] = False
+    compile: Annotated[bool, Field(description="torch.compile the network; its minutes pay off in long runs")] = False
+    augmentation: Annotated[Augmentation | None, Field(description="random augmentation of training images")] = None
     loading: Annotated[
         Literal["auto", "memory", "workers"],
-        Field(description="inputs put on the device once, or read by workers; auto: by whether they fit"),
+        Field(description="copy inputs to the device once, or read them by workers; auto: memory if they fit"),
     ] = "auto"
     workers: Annotated[int, Field(ge=1, le=1024, description="processes that read inputs which do not fit")] = 4
 
@@ -226,7 +220,7 @@ class TrainingConfig(Settings):
 
     @property
     def length(self) -> Literal["epochs", "steps"]:
-        """The common length of runs by this config: epochs or optimiser steps."""
+        """The unit in which the config gives the length of a run."""
         return "steps" if self.steps is not None else "epochs"
 
     def total_steps(self, samples: int) -> int:

@@ -1,8 +1,8 @@
 """Several processes that train one model: each takes its share of every batch.
 
-`accelerate launch --multi_gpu` starts them for GPUs, `torchrun --nproc-per-node=2` on a CPU; accelerate finds out. A
-batch is the same as in one process, and so are its gradient, up to rounding, and what observers and samplers are told.
-Where a process shares nothing with others, none of this is imported.
+`accelerate launch --multi_gpu` starts them for GPUs, `torchrun --nproc-per-node=2` on a CPU; accelerate detects which.
+Batches, the arguments of observers and samplers, and, up to rounding, gradients are the same as in one process. A
+single process does not import accelerate.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from secateur.scorers.lazy import distributed, nn, torch
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Places in an epoch's ids that one forward pass takes; what does not count is there to keep processes in step."""
+    """Places in an epoch's ids that one forward pass takes; one that does not count only keeps processes in step."""
 
     places: slice
     counts: bool = True
 
 
 def divided(whole: slice, parts: int) -> list[slice]:
-    """A run of places in so many runs, the earlier ones longer by one where it does not divide.
+    """Split a run of places into `parts` runs; the earlier ones are longer by one where it does not divide.
 
     >>> divided(slice(10, 15), 2)
     [slice(10, 13, None), slice(13, 15, None)]
@@ -38,22 +38,22 @@ def divided(whole: slice, parts: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all that train the model; the first one writes."""
+    """This process among all that train the model; rank 0 writes."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether files, bars and trackers are this process's."""
+        """Whether this process writes files, progress bars and trackers."""
         return self.rank == 0
 
     def parts(self, step: slice, accumulate: int) -> list[MicroBatch]:
         """Forward passes of this process for a step, equally many in each process.
 
-        Parts have two samples at least where the batch has, for batch norm cannot measure one. A process that has
-        nothing left of a small batch repeats its first sample and counts it for nothing: all processes must take part
-        in exchanging gradients.
+        A part has at least two samples if the share allows it, because batch norm cannot measure one. A process that
+        has no sample left of a small batch repeats the first one without counting it: all processes must take part in
+        exchanging gradients.
         """
         longest = -(-(step.stop - step.start) // self.world)
         mine = divided(divided(step, self.world)[self.rank], min(accumulate, max(1, longest // 2)))
@@ -62,9 +62,9 @@ class Processes:
 
     @contextmanager
     def sharing(self, model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-        """The model as it is called in training, exchanging gradients; after it all processes hold the same buffers.
+        """The model to call in training, which exchanges gradients; afterwards all processes hold the same buffers.
 
-        Batch norm measures the whole batch on GPUs; on the CPU torch cannot, and each process measures its share.
+        On GPUs, batch norm measures the whole batch; on the CPU torch cannot, and each process measures its share.
         """
         if self.world == 1:
             yield model
@@ -78,16 +78,16 @@ class Processes:
             shared = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
             yield nn.parallel.DistributedDataParallel(shared, device_ids=[device])
             for name, each in plain.items():
-                model.set_submodule(name, each)  # which shares its parameters and buffers with its stand-in
+                model.set_submodule(name, each)  # It shares parameters and buffers with its SyncBatchNorm.
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
     def quiet(self, network: nn.Module, last: bool) -> AbstractContextManager[Any]:
-        """Keeps gradients to this process in all but the last of a step's backward passes."""
+        """Keep gradients in this process in all but the last of a step's backward passes."""
         return nullcontext() if last or self.world == 1 else network.no_sync()  # type: ignore[operator]
 
     def gather(self, mine: torch.Tensor, step: slice) -> torch.Tensor:
-        """Rows of all processes, `[b, …]` in the order of the batch, from this one's; waits for no device."""
+        """Rows of all processes, `[b, …]` in the order of the batch; does not synchronise with the device."""
         if self.world == 1:
             return mine
         lengths = [share.stop - share.start for share in divided(step, self.world)]
@@ -98,7 +98,7 @@ class Processes:
         return torch.cat([rows[:length] for rows, length in zip(found, lengths, strict=True)])
 
     def agree(self, mine: bool, device: torch.device) -> bool:
-        """What the process that writes says; a collective call that waits."""
+        """The value of rank 0; a collective call that synchronises."""
         if self.world == 1:
             return mine
         said = torch.tensor([mine], dtype=torch.uint8, device=device)
@@ -106,7 +106,7 @@ class Processes:
         return bool(said.item())
 
     def collect(self, mine: torch.Tensor, device: torch.device) -> list[torch.Tensor]:
-        """A tensor of each process, of one shape, on the CPU in the order of ranks; a collective call that waits."""
+        """The tensors of all processes, of equal shape, on the CPU in rank order; a collective call, synchronises."""
         if self.world == 1:
             return [mine]
         sent = mine.to(device)
@@ -116,9 +116,9 @@ class Processes:
 
 
 def processes_here(device: torch.device | None) -> tuple[Processes, torch.device]:
-    """This process among those that were launched together, and the device it trains on.
+    """This process among those of one launch, and the device it trains on.
 
-    Without `device`, its own GPU where there is one. Raises ValueError for launches that shard the model.
+    Without `device` it trains on its own GPU, or on the CPU. Raises ValueError for launches that shard the model.
     """
     together = distributed.is_available() and distributed.is_initialized()
     if not together and int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -136,13 +136,13 @@ def processes_here(device: torch.device | None) -> tuple[Processes, torch.device
 
 
 def device_of_choice() -> torch.device:
-    """The GPU where there is one."""
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
 def private_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the generators that layers draw from, and give them back as they were."""
+    """Seed the generators that layers draw from; restores their states at the end."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # torch.manual_seed would also seed every other GPU.
         torch.default_generator.manual_seed(seed)

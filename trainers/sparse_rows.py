@@ -1,6 +1,6 @@
-"""Rows of which most numbers are zero: stored, mapped and taken as such, dense by the batch where a network reads them.
+"""Sparse rows in files and memory maps; networks get dense batches of them.
 
-The file is a `.npz` as `scipy.sparse.save_npz` writes it without compression, whose arrays are read in place.
+The file is an uncompressed `.npz` of `scipy.sparse.save_npz`; its arrays are memory-mapped.
 """
 
 import io
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 ENDING = ".npz"
 HEAD = struct.Struct("<26xHH")
-"""Of an entry of a zip file: 26 bytes, the lengths of its name and of what follows it."""
+"""Header of a zip entry: 26 bytes, then the lengths of its name and of its extra field."""
 BLOCK = 1 << 14
-"""Rows that are looked at at once."""
+"""Rows per block of `moments`."""
 
 
 @dataclass(frozen=True, eq=False)
 class SparseRows:
-    """A matrix float32 `[n, width]` in compressed rows: those numbers of row i that are stored, and their columns, lie
-    from `starts[i]` to `starts[i + 1]`.
+    """A float32 matrix `[n, width]` in compressed sparse rows: the stored values of row i and their columns lie from
+    `starts[i]` to `starts[i + 1]`.
 
-    Indexed with row numbers, a slice or a mask it gives these rows as a dense array; `take` leaves them sparse.
+    Row numbers, a slice or a mask as index give a dense array; `take` gives sparse rows.
 
     >>> rows = SparseRows.of([0, 1, 3], [2, 0, 1], [5, 1, 2], width=3)
     >>> rows.shape, rows[[1, 0]].tolist()
@@ -42,19 +42,19 @@ class SparseRows:
     values: Float32[np.ndarray, " k"]
     width: int
     path: Path | None = field(default=None)
-    """The file whose rows these are, all of them; None of others."""
+    """The file that holds exactly these rows, None if there is none."""
 
     ndim = 2
     dtype = np.dtype(np.float32)
 
     @classmethod
     def of(cls, starts: Any, columns: Any, values: Any, width: int) -> "SparseRows":
-        """Rows of arrays of other types."""
+        """Rows from arrays of any dtype, or from lists."""
         return cls(np.asarray(starts, np.int64), np.asarray(columns, np.int32), np.asarray(values, np.float32), width)
 
     @classmethod
     def joined(cls, parts: "Iterable[SparseRows]", width: int) -> "SparseRows":
-        """Rows one part behind the other, in memory; each part's `starts` begin at 0."""
+        """Concatenate parts in memory; each part's `starts` begin at 0."""
         starts: list[np.ndarray] = [np.zeros(1, np.int64)]
         columns: list[np.ndarray] = [np.zeros(0, np.int32)]
         values: list[np.ndarray] = [np.zeros(0, np.float32)]
@@ -68,7 +68,7 @@ class SparseRows:
 
     @classmethod
     def open(cls, path: Path) -> "SparseRows":
-        """The rows in a file, memory-mapped; raises ValueError where it holds none."""
+        """The rows in a file, memory-mapped; raises ValueError if it holds no sparse matrix."""
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             arrays = {entry.filename.removesuffix(".npy"): mapped(file, entry) for entry in archive.infolist()}
         if not arrays.keys() >= {"indptr", "indices", "data", "shape"}:
@@ -82,7 +82,7 @@ class SparseRows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows as they are stored."""
+        """Bytes of the three arrays."""
         return self.starts.nbytes + self.columns.nbytes + self.values.nbytes
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class SparseRows:
         return self.dense().astype(dtype or np.float32, copy=False)
 
     def take(self, rows: Any) -> "SparseRows":
-        """Some rows, by numbers, a slice or a mask, as they are stored."""
+        """Some rows, by numbers, a slice or a mask, as sparse rows."""
         if isinstance(rows, slice):
             first, last, step = rows.indices(len(self))
             if step == 1:
@@ -125,13 +125,13 @@ class SparseRows:
         return found
 
     def csr(self) -> "csr_matrix":
-        """The rows as scipy's matrix, of the same memory."""
+        """The rows as a scipy matrix that shares their memory."""
         from scipy.sparse import csr_matrix
 
         return csr_matrix((self.values, self.columns, self.starts), shape=self.shape, copy=False)
 
     def moments(self, rows: Int64[np.ndarray, " m"] | None = None) -> tuple[Float64[np.ndarray, " width"], ...]:
-        """Mean and variance of each column over all rows, or over these, float64: of squares of deviations."""
+        """Mean and variance of each column over all rows, or over these, float64; in two passes."""
         count = len(self) if rows is None else len(rows)
 
         def summed(of: Any) -> Float64[np.ndarray, " width"]:
@@ -152,7 +152,7 @@ Inputs = np.ndarray | SparseRows
 
 
 def mapped(file: Any, entry: zipfile.ZipInfo) -> np.ndarray:
-    """An array of an open zip file, in a memory map; raises ValueError for one that is compressed or of objects."""
+    """Memory-map an array of an open zip file; one of objects gives zeros. Raises ValueError if it is compressed."""
     if entry.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{file.name}: {entry.filename} is compressed: write it without compression")
     file.seek(entry.header_offset)
@@ -171,13 +171,13 @@ def open_inputs(path: Path) -> Inputs:
 
 
 def inputs_at(path: Path) -> Path:
-    """The file that there is of inputs, by its name with either ending; the name itself where there is none."""
+    """The existing inputs file under the given name with either ending; the name itself if neither exists."""
     other = path.with_suffix(ENDING)
     return other if other.exists() and not path.exists() else path
 
 
 def write_rows(path: Path, parts: Sequence[io.BufferedIOBase], counts: Sequence[int], width: int) -> None:
-    """Join files of starts, columns and values, of so many numbers each, into the file of a matrix; equal parts give
+    """Join files of starts, columns and values, of `counts` numbers each, into the file of a matrix; equal parts give
     equal bytes."""
     kinds = (("indptr", np.int64), ("indices", np.int32), ("data", np.float32))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -193,8 +193,8 @@ def write_rows(path: Path, parts: Sequence[io.BufferedIOBase], counts: Sequence[
 
 
 def opened(archive: zipfile.ZipFile, name: str) -> Any:
-    """A member to write, whose array begins at a multiple of 64 bytes: 30 of its head, its name, 20 of its size, and
-    what fills up."""
+    """Open a member for writing whose array begins at a multiple of 64 bytes, after 30 bytes of header, the name, 20
+    bytes of sizes and padding."""
     entry = zipfile.ZipInfo(f"{name}.npy")
     at = (archive.fp.tell() if archive.fp else 0) + 30 + len(entry.filename) + 20 + 4
     fill = -at % 64

@@ -1,11 +1,11 @@
-"""What the study of `data.py` does, written by hand with polars, scikit-learn, Pillow and torch.
+"""The same work as the study of `data.py`, written by hand with polars, scikit-learn, Pillow and torch.
 
     python benchmarks/at_scale/by_hand.py FOLDER tables|texts|pictures NOTES
 
-Reads the rows, holds out a tenth, makes inputs of them, trains a network for one epoch and keeps the loss of each row,
-keeps the half with the highest loss and a random half, trains a network on everything and on each half, measures all
-three, writes the kept rows as Parquet and the accuracies as JSON. It checks no data, hashes no rows, records nothing of
-what it did and cannot go on once it was killed. What it leaves is in FOLDER/by-hand, the notes are those of `ours.py`.
+Reads the rows, holds out a tenth, encodes them, trains a network for one epoch and keeps the loss of each row; selects
+the half with the highest loss and a random half, trains a network on everything and on each half, evaluates all three,
+writes the kept rows as Parquet and the accuracies as JSON. It checks no data, hashes no rows, keeps no records and
+cannot resume. Its output is in FOLDER/by-hand, its notes have the format of `ours.py`.
 """
 
 import io
@@ -41,7 +41,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def inputs_of(frame: pl.DataFrame, kind: str, train: np.ndarray) -> Take:
-    """Inputs of rows, float32, of all that the frame holds; what is learned is learned of the training rows."""
+    """Inputs of all rows of the frame, float32; the encoding is fitted to the training rows."""
     if kind == "tables":
         numbers = frame.drop("label").to_numpy()
         known = numbers[train]
@@ -60,7 +60,7 @@ def inputs_of(frame: pl.DataFrame, kind: str, train: np.ndarray) -> Take:
 
 
 def trained(take: Take, labels: torch.Tensor, rows: np.ndarray, asked: dict[str, Any]) -> tuple[nn.Module, np.ndarray]:
-    """A network trained on rows for so many epochs or steps, and the latest loss of each row."""
+    """A network trained on `rows` for the configured epochs or steps, and the last loss of each row."""
     torch.manual_seed(0)
     width, classes = int(take(rows[:1])[0].numel()), int(labels.max()) + 1
     widths = [width, *asked["model_settings"]["hidden"]]

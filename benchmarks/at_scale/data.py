@@ -1,4 +1,4 @@
-"""Data of a kind and size, and the study of them, that `benchmarks/scale.py` runs."""
+"""Data of a given kind and size, with a study, for `benchmarks/scale.py`."""
 
 import io
 from collections.abc import Callable
@@ -11,13 +11,13 @@ import yaml
 from PIL import Image
 
 GROUP = {"tables": 250_000, "texts": 20_000, "pictures": 20_000}
-"""Rows of a file."""
+"""Rows per file."""
 WORDS, VOCABULARY, SIDE, DRAWN = 100, 30_000, 28, 1_000
 CLASSES, WRONG, TEST = 5, 0.1, 0.1
-"""Classes, the share of labels that are drawn anew, and the share of rows that is held out for testing."""
+"""Classes, share of randomly redrawn labels, and share of test rows."""
 NAMES = [f"x{number}" for number in range(20)]
 COLUMNS = {"tables": {"features": NAMES}, "texts": {"text": "text"}, "pictures": {"image": "image"}}
-"""What a study of each kind reads."""
+"""Columns in a study of each kind."""
 NETWORK = {"hidden": [256, 256]}
 RATE = 0.001
 STEPS, BATCH, PROXY_BATCH = 2_000, 1_024, 4_096
@@ -38,7 +38,7 @@ def write_parts(path: Path, rows: int, kind: str) -> None:
 
 
 def with_wrong(random: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-    """Labels of which a share is drawn anew."""
+    """Labels, a share of which is redrawn at random."""
     return np.where(random.random(len(labels)) < WRONG, random.integers(0, CLASSES, len(labels)), labels)
 
 
@@ -51,7 +51,7 @@ def table(random: np.random.Generator, count: int) -> dict[str, Any]:
 
 
 def texts(random: np.random.Generator, count: int) -> dict[str, Any]:
-    """Words by the law of Zipf; the class is the last digit of the commonest one below a hundred, by five."""
+    """Words by Zipf's law; the class is the most common value modulo five among words below a hundred."""
     every = np.array([f"{'abcdefghij'[number % 10]}w{number}" for number in range(VOCABULARY)])
     share = 1 / np.arange(1, VOCABULARY + 1)
     drawn = random.choice(VOCABULARY, (count, WORDS), p=share / share.sum())
@@ -60,7 +60,7 @@ def texts(random: np.random.Generator, count: int) -> dict[str, Any]:
 
 
 def pictures(random: np.random.Generator, count: int) -> dict[str, Any]:
-    """Smooth grey pictures, `DRAWN` of them over and over with another corner each; the class is how bright one is."""
+    """Smooth grey pictures, `DRAWN` distinct ones with a random corner each; the class is the brightness."""
     files, ramp = [], np.add.outer(np.arange(SIDE), np.arange(SIDE)) * 4
     levels = random.integers(0, DRAWN, count)
     for level in levels:
@@ -80,7 +80,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
 
 
 def study_of(kind: str, steps: int, *, tiny: bool = False) -> dict[str, Any]:
-    """The study: scores of a proxy of one epoch, three selections of half, trainings of so many steps, one seed."""
+    """The study: scores of a proxy of one epoch, three selections of half, trainings of `steps` steps, one seed."""
     network = {"model": "mlp", "model_settings": NETWORK, "learning_rate": RATE}
     return {
         "name": "scale",
@@ -96,7 +96,7 @@ def study_of(kind: str, steps: int, *, tiny: bool = False) -> dict[str, Any]:
 
 
 def write_data(folder: Path, kind: str, rows: int, steps: int = STEPS, *, tiny: bool = False) -> dict[str, Any]:
-    """Data of a kind in a new folder, and the study of them, which is returned."""
+    """Write data of a kind and its study into a new folder; returns the study."""
     folder.mkdir(parents=True)
     write_parts(folder / "train", rows, kind)
     study = study_of(kind, steps, tiny=tiny)

@@ -1,16 +1,16 @@
-"""The data stage of a study alone as the data grow, beside a script that does the same by hand.
+"""The data stage of a study alone for growing data, beside a script that does the same by hand.
 
     python benchmarks/scale.py data [tables | texts | pictures] [rows …]
 
-Without rows: 10⁴, 10⁵ and 10⁶ rows of tables, 10⁴ and 10⁵ texts, 10⁴ and 6·10⁴ pictures. Each is prepared by the
-function that a study's asset calls (`assets/data.prepared`): read, typed, hashed, divided by `test_fraction`, checked,
-encoded and written. By hand: polars reads the table, hashes its rows and writes standardised float32; scikit-learn
-reads the texts and fits and writes TF-IDF of the same terms (`TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True,
-max_features=2048)`); Pillow decodes each picture once into an array.
+Without rows: 10⁴, 10⁵ and 10⁶ rows of tables, 10⁴ and 10⁵ texts, 10⁴ and 6·10⁴ pictures. The function of a study's
+asset (`assets/data.prepared`) reads, types, hashes, splits by `test_fraction`, checks, encodes and writes them. By
+hand: polars reads the table, hashes its rows and writes standardised float32; scikit-learn reads the texts and fits
+and writes TF-IDF of the same terms (`TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=2048)`);
+Pillow decodes each picture once into an array.
 
-Each measurement is of a process of its own, after imports and a small run: processor and wall seconds, the peak of
-memory above that before, bytes left on disk, and ratios. The exponent is that of growth from one size to the next of
-processor seconds, and of memory: 1 is as the rows.
+Each measurement runs in a process of its own, after imports and a small run: processor and wall seconds, peak memory
+above the level before, bytes left on disk, and ratios. The exponent is that of growth of processor seconds and of
+memory from one size to the next: 1 means proportional to the rows.
 """
 
 import io
@@ -33,7 +33,7 @@ SMALL = 1_000
 
 
 def by_us(folder: Path, kind: str) -> None:
-    """As the asset of a study does."""
+    """Prepare the data as the asset of a study does."""
     from secateur.pipelines.assets.data import prepared
     from secateur.pipelines.studies.files import load_study
 
@@ -43,7 +43,7 @@ def by_us(folder: Path, kind: str) -> None:
 
 
 def by_hand(folder: Path, kind: str) -> None:
-    """As a script would."""
+    """Prepare the data as a script would."""
     frame, out = pl.read_parquet(folder / "train" / "*.parquet"), folder / "by-hand"
     if kind == "tables":
         frame.hash_rows()
@@ -63,20 +63,20 @@ def by_hand(folder: Path, kind: str) -> None:
 
 
 def alone(folder: Path, kind: str, how: str) -> None:
-    """One measurement, printed as JSON; imports are done on a small data set first."""
+    """One measurement, printed as JSON; a small data set comes first, for the imports."""
     work = by_us if how == "secateur" else by_hand
     small = folder.with_name(f"{folder.name}-small-{how}")
     write_data(small, kind, SMALL)
     work(small, kind)
     found = measured(lambda: work(folder, kind))
     made = [path for name in ("made", "cache") for path in (folder / name).rglob("*") if path.is_file()]
-    # One file may stand under two names.
+    # Two names may link to one file.
     found["disk"] = sum({path.stat().st_ino: path.stat().st_size for path in made}.values())
     print(json.dumps(found))
 
 
 def ran(folder: Path, kind: str, how: str) -> dict[str, float]:
-    """The same in a process of its own."""
+    """The same measurement in a separate process."""
     command = [sys.executable, __file__, str(folder), kind, how]
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH", "")])])
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"PYTHONPATH": path})
@@ -84,7 +84,7 @@ def ran(folder: Path, kind: str, how: str) -> dict[str, float]:
 
 
 def exponent(before: tuple[int, float] | None, now: tuple[int, float]) -> str:
-    """How one number grows with the rows from one size to the next."""
+    """Exponent of a number's growth with the rows from one size to the next."""
     if before is None or before[1] <= 0 or now[1] <= 0:
         return ""
     return f" (exponent {math.log(now[1] / before[1]) / math.log(now[0] / before[0]):.2f})"

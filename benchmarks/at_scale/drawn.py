@@ -1,4 +1,4 @@
-"""Tables and pictures of what `benchmarks/scale.py` measured."""
+"""Tables and pictures of the measurements of `benchmarks/scale.py`."""
 
 import math
 import re
@@ -25,13 +25,13 @@ STAGES = {
     "manifests": "manifests",
     "report": "report",
 }
-"""Stages in their order, with their titles; what else there is, is the rest."""
+"""Stages in their order, with their titles; all other stages count as the rest."""
 REST, TRAININGS = "the rest", ("proxy training", "training")
 Runs = Mapping[str, Mapping[str, Any]]
 
 
 def grouped(run: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Stages of a run by title, those without a place of their own together."""
+    """Stages of a run by title, with the unnamed ones combined."""
     found: dict[str, dict[str, float]] = {}
     for name, stage in run["stages"].items():
         mine = found.setdefault(STAGES.get(name, REST), {"wall": 0.0, "processor": 0.0, "peak": 0.0})
@@ -41,7 +41,7 @@ def grouped(run: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def outside(run: Mapping[str, Any], what: str = "processor") -> tuple[float, float]:
-    """Seconds within trainings, that of the proxy included, and outside of them."""
+    """Seconds within trainings, including the proxy's, and outside of them."""
     inside = sum(stage[what] for name, stage in run["stages"].items() if name in TRAININGS)
     return inside, run[what] - inside
 
@@ -52,7 +52,7 @@ def peak_of(run: Mapping[str, Any]) -> float:
 
 
 def exponent(points: Sequence[tuple[int, float]]) -> str:
-    """How a number grows with the rows between the last two sizes; empty where that is not known."""
+    """Exponent of a number's growth with the rows between the last two sizes; empty if it is unknown."""
     known = [(rows, value) for rows, value in points if value > 0]
     if len(known) < 2:
         return ""
@@ -61,14 +61,14 @@ def exponent(points: Sequence[tuple[int, float]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Seconds or megabytes in three figures; empty of what is not known, and of a stage too short to be looked at."""
+    """Seconds or megabytes with three digits; empty for unknown values, and for stages too short to be sampled."""
     if not value:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def line_of(key: str, run: Mapping[str, Any]) -> str:
-    """One run in a line."""
+    """Summary of a run on one line."""
     inside, rest = outside(run)
     parts = ", ".join(f"{name} {stage['processor']:.1f}" for name, stage in grouped(run).items())
     return (
@@ -84,7 +84,7 @@ def of_kind(runs: Runs, kind: str, who: str) -> dict[int, Mapping[str, Any]]:
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Markdown, all columns but the first to the right."""
+    """A Markdown table, right-aligned but for the first column."""
     rule = ["---", *["---:" for _ in head[1:]]]
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
 
@@ -115,7 +115,7 @@ def of_time(runs: Runs, kind: str) -> str:
 
 
 def of_memory(runs: Runs, kind: str) -> str:
-    """Peaks of memory by stage and rows, and what stays on disk."""
+    """Peak memory by stage and rows, and bytes left on disk."""
     ours, theirs = of_kind(runs, kind, "secateur"), of_kind(runs, kind, "by hand")
     most, both = max(ours), max(theirs, default=0)
     head = [
@@ -134,7 +134,7 @@ def of_memory(runs: Runs, kind: str) -> str:
 
 
 def tables(runs: Runs) -> str:
-    """All of it as Markdown, by kind."""
+    """All tables as Markdown, by kind."""
     parts = []
     for kind in KINDS:
         if not (ours := of_kind(runs, kind, "secateur")):
@@ -154,7 +154,7 @@ def tables(runs: Runs) -> str:
 
 
 def draw(runs: Runs) -> None:
-    """Seconds by stage and peaks of memory over rows, of tables."""
+    """Draw seconds by stage and peak memory over rows, for tables."""
     ours, theirs = of_kind(runs, "tables", "secateur"), of_kind(runs, "tables", "by hand")
     lines = {"data": COLOURS[0], "scores": COLOURS[3], "selection": COLOURS[4], "manifests": COLOURS[5],
              "evaluation": COLOURS[2], "report": COLOURS[6]}  # fmt: skip
@@ -185,7 +185,7 @@ def draw(runs: Runs) -> None:
 
 
 def write(runs: Runs) -> None:
-    """Table and pictures into the documentation; stops where the page has no place for them."""
+    """Write tables and pictures into the documentation; exits if the page lacks the marks."""
     before, mark, rest = PAGE.read_text().partition(MARKS[0])
     old, end, after = rest.partition(MARKS[1])
     if not mark or not end or re.search(r"<!--", old):

@@ -1,4 +1,4 @@
-"""`secateur run` in this process, which notes the stages that it goes through: see `watched.py`."""
+"""`secateur run` in this process, with notes of its stages: see `watched.py`."""
 
 import json
 import os
@@ -28,9 +28,9 @@ STEPS = {
     "evaluation": "evaluation",
     "report": "report",
 }
-"""The stage that a step of the study is, by the step's name."""
+"""The stage of each step of the study, by the step's name."""
 TRAINED = {"scores": "proxy training", "records of trainings": "training"}
-"""What a training within a stage is."""
+"""The stage of a training within another stage."""
 
 
 class Stages(Clock):
@@ -43,13 +43,13 @@ class Stages(Clock):
 
     @staticmethod
     def now() -> tuple[float, float]:
-        """Processor seconds of this process and of those that it waited for, and the clock that processes share."""
+        """Processor seconds of this process and of finished children, and the clock that all processes share."""
         below = resource.getrusage(resource.RUSAGE_CHILDREN)
         return time.process_time() + below.ru_utime + below.ru_stime, time.monotonic()
 
     @property
     def stage(self) -> str:
-        """The stage at hand."""
+        """The current stage."""
         steps = [name.removeprefix("step ") for name in self.open if name.startswith("step ")]
         if not steps:
             return self.open[-1] if self.open[-1] in (IMPORTS, DAGSTER) else "the command"
@@ -65,7 +65,7 @@ class Stages(Clock):
         self.note()
 
     def note(self) -> None:
-        """Note the stage that begins, where it is another one."""
+        """Note the current stage if it differs from the last one."""
         processor, moment = self.last
         if not self.events or self.events[-1][2] != self.stage:
             self.events.append((moment, processor, self.stage))
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> None:
 
 
 def sizes_in(home: Path) -> dict[str, int]:
-    """Bytes of the files below a study's home by what they are of; one file may stand under two names."""
+    """Bytes of the files below a study's home by stage; two names may link to one file."""
     found: dict[str, int] = {}
     seen: set[int] = set()
     assets = home / "assets" / "scale"

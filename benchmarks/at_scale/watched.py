@@ -1,8 +1,8 @@
-"""A process by stages: what each took of processor and clock, and the memory that it held at its peak.
+"""Measurement of a process by stages: seconds of processor and clock, and peak memory.
 
-The child notes when it enters a stage; this process looks at the child's memory meanwhile, and puts both together.
-Memory is anonymous memory (`RssAnon` of Linux): pages of files that are mapped are the system's to take back. Where the
-child has children of its own, pages that they share count once (`Pss_Anon`). `whole` counts mapped files too (`VmHWM`).
+The child notes when it enters a stage; this process samples the child's memory meanwhile, and combines both. Memory is
+anonymous memory (`RssAnon` of Linux): the system may reclaim pages of mapped files. If the child has children of its
+own, shared pages count once (`Pss_Anon`). `whole` includes mapped files (`VmHWM`).
 """
 
 import itertools
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 EVERY = 0.1
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 
 
 def memory_of(process: int, file: str = "status") -> dict[str, int]:
-    """Bytes of a process by the system's names for them; empty where it has ended."""
+    """Memory of a process in bytes, by the system's names; empty if it has ended."""
     try:
         text = Path(f"/proc/{process}/{file}").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -29,7 +29,7 @@ def memory_of(process: int, file: str = "status") -> dict[str, int]:
 
 
 def family(process: int) -> list[int]:
-    """A process and all below it."""
+    """A process and all its descendants."""
     try:
         tasks = Path(f"/proc/{process}/task").iterdir()
         children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
@@ -39,7 +39,7 @@ def family(process: int) -> list[int]:
 
 
 def watched(command: Sequence[str], folder: Path, environment: Mapping[str, str], notes: Path) -> dict[str, Any]:
-    """Run a command that leaves its notes in a file: seconds and peak by stage and of the whole; stops where it fails.
+    """Run a command that writes its notes into a file: seconds and peak by stage and in total; exits if it fails.
 
     Notes are JSON, `[[moment, processor seconds until then, the stage that begins], …]`, the last stage empty; moments
     are of the clock that all processes share.
@@ -70,7 +70,7 @@ def watched(command: Sequence[str], folder: Path, environment: Mapping[str, str]
 def by_stage(
     events: Sequence[tuple[float, float, str]], looks: Sequence[tuple[float, int]]
 ) -> dict[str, dict[str, float]]:
-    """Wall and processor seconds and the peak of memory, in bytes, of each stage, which may come several times."""
+    """Wall and processor seconds and peak memory, in bytes, of each stage, which may occur several times."""
     found: dict[str, dict[str, float]] = defaultdict(lambda: {"wall": 0.0, "processor": 0.0, "peak": 0.0})
     place = 0
     for (begun, spent, name), (ended, later, _) in itertools.pairwise(events):

@@ -1,4 +1,4 @@
-"""Steps that check: the CUDA tests, observers that never wait for the device, and the scoring pass."""
+"""Steps with checks: the CUDA tests, observers without device synchronisation, and the scoring pass."""
 
 import argparse
 import inspect
@@ -32,13 +32,13 @@ from secateur.trainers.processes import device_of_choice
 ROOT = Path(__file__).parents[2]
 MARK = "mark.gpu"
 TOLERANCE = 1e-3
-"""Largest gap from the CPU's numbers, as a share of the largest: sums in float32 in another order."""
+"""Largest gap from the CPU's numbers, as a share of the largest: float32 sums in another order."""
 CPU = torch.device("cpu")
 
 
 @contextmanager
 def no_waiting(device: torch.device) -> Iterator[None]:
-    """CUDA raises at whatever waits for it; nothing of the kind on a CPU."""
+    """Make CUDA raise on any synchronisation; does nothing on a CPU."""
     if device.type != "cuda":
         yield
         return
@@ -52,13 +52,13 @@ def no_waiting(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Convolutions in float32 and not in TF32, which rounds numbers to ten bits; products of matrices are anyway."""
+    """Compute convolutions in float32 instead of TF32, which rounds to ten bits; matrix products already do."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 
 def cuda_tests(asked: argparse.Namespace) -> list[Row]:
-    """The tests that are marked `gpu`, in a process of their own."""
+    """Run the tests marked `gpu` in a separate process."""
     what = "tests that need CUDA (`pytest -m gpu`)"
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if MARK in path.read_text(encoding="utf-8")]
     if not files or find_spec("pytest") is None:
@@ -79,7 +79,7 @@ def cuda_tests(asked: argparse.Namespace) -> list[Row]:
 
 
 def observers(asked: argparse.Namespace) -> list[Row]:
-    """Every observer is told batches on the device, where nothing may wait, and on the CPU; scores side by side."""
+    """Feed batches to every observer on the device, without synchronisation, and on the CPU; compare the scores."""
     device, samples, batch, epochs = device_of_choice(), 64 if asked.tiny else 1024, 32, 12
     kinds = {name: one for name, one in scorers().items() if inspect.isclass(one) and issubclass(one, Observer)}
     there = {name: one(samples, device) for name, one in kinds.items()}
@@ -110,13 +110,13 @@ def observers(asked: argparse.Namespace) -> list[Row]:
 
 
 def tell(watchers: object, batch: TrainingBatch) -> None:
-    """A batch for all of some observers."""
+    """Feed a batch to several observers."""
     for watcher in watchers:  # type: ignore[attr-defined]
         watcher.observe(batch)
 
 
 def scoring(asked: argparse.Namespace) -> list[Row]:
-    """Five scores of one forward pass beside a bare forward loop, and beside the CPU's."""
+    """Compute five scores in one forward pass, against a bare forward loop and the CPU's scores."""
     device, random = device_of_choice(), np.random.default_rng(0)
     side, rows = (8, 64) if asked.tiny else (32, 10_000)
     data = Data(random.integers(0, 256, (rows, side, side, 3)).astype(np.uint8), random.integers(0, 10, rows), 10)

@@ -1,4 +1,4 @@
-"""Steps that score: GraNd and VoG by gradients, and neighbours by FAISS's GPU, beside the CPU's numbers."""
+"""Steps with scores: GraNd and VoG by gradients, and neighbours by FAISS on the GPU, against the CPU's numbers."""
 
 import argparse
 import copy
@@ -21,11 +21,11 @@ from secateur.trainers.processes import device_of_choice
 
 NEIGHBOURS = 10
 DISTANCES = 1e-4
-"""Largest gap of distances, which both sides compute from the same float32 rows."""
+"""Largest gap of distances; both sides compute them from the same float32 rows."""
 
 
 def gradients(asked: argparse.Namespace) -> list[Row]:
-    """GraNd by all layers and VoG over five checkpoints of a small convolutional network, each beside plain passes."""
+    """GraNd by all layers and VoG over five checkpoints of a small convolutional network, each against plain passes."""
     device, rounds = device_of_choice(), 1 if asked.tiny else 10
     name = "cnn width 32, 1 x 8 x 8, batch 128" if asked.tiny else "cnn width 32, 1 x 28 x 28, batch 128"
     model, inputs = gradient_scores.networks()[name]
@@ -54,26 +54,26 @@ def gradients(asked: argparse.Namespace) -> list[Row]:
 
 
 def timed(embeddings: np.ndarray) -> tuple[Neighbours, float]:
-    """The graph of nearest neighbours, by whatever FAISS has, and the seconds that it took."""
+    """The neighbour graph by the FAISS build at hand, and the seconds of the search."""
     started = time.perf_counter()
     found = nearest_neighbours(embeddings, NEIGHBOURS, engine="exact", audit=64)
     return found, time.perf_counter() - started
 
 
 def without(count: int) -> bool:
-    """In the place of `on_gpu`: no."""
+    """Replaces `on_gpu`: always False."""
     return False
 
 
 def graph(asked: argparse.Namespace) -> list[Row]:
-    """The exact graph by FAISS's GPU against that of the CPU; without a GPU in FAISS the CPU's is found twice."""
+    """The exact graph by FAISS on the GPU against the CPU; without a GPU in FAISS both sides use the CPU."""
     samples, dimensions = (300, 16) if asked.tiny else (50_000, 128)
     embeddings = np.random.default_rng(0).standard_normal((samples, dimensions), dtype=np.float32)
     what = f"exact neighbours, {samples:,} x {dimensions}, {NEIGHBOURS} each"
     if faiss.get_num_gpus() == 0 and not asked.tiny:
         remedy = "this faiss has no GPU: pip uninstall faiss-cpu, then pip install 'faiss-gpu>=1.15'"
         return [row(what, remedy, NOT_RUN)]
-    timed(embeddings[: max(NEIGHBOURS + 2, samples // 10)])  # makes FAISS's buffers
+    timed(embeddings[: max(NEIGHBOURS + 2, samples // 10)])  # allocates FAISS's buffers
     there, seconds = timed(embeddings)
     with patch.object(neighbours, "on_gpu", without), patch.object(exact_search, "on_gpu", without):
         here, on_cpu = timed(embeddings)

@@ -1,4 +1,4 @@
-"""What `benchmarks/gpu.py` knows so far, in a JSON file that is written after each step and each training."""
+"""State of `benchmarks/gpu.py` in a JSON file, written after each step and each training."""
 
 import json
 import platform
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 PASSED, FAILED, NOT_RUN, MEASURED = "passed", "**failed**", "not run", ""
-"""What a row came to; of a row that holds a measurement alone nothing."""
+"""Results of a row; empty for a mere measurement."""
 
 Row = dict[str, str]
 
@@ -23,13 +23,13 @@ def row(what: str, measured: str, result: str = MEASURED) -> Row:
 
 
 def near(what: str, gap: float, tolerance: float, told: str = "") -> Row:
-    """A row of a comparison with the CPU: the largest gap as a share of the largest number, and whether it is small."""
+    """A row of a comparison with the CPU: the largest gap as a share of the largest number, checked for tolerance."""
     said = f"largest gap {gap:.1e} of the largest number{told}, at most {tolerance:g}"
     return row(what, said, PASSED if gap <= tolerance else FAILED)
 
 
 def gap_of(ours: Any, theirs: Any) -> float:
-    """The largest difference of two arrays as a share of the largest of theirs; infinite where one is no number."""
+    """The largest difference of two arrays as a share of the largest of theirs; infinite if one is not finite."""
     first, second = (torch.as_tensor(each).detach().double().cpu() for each in (ours, theirs))
     if not (torch.isfinite(first).all() and torch.isfinite(second).all()):
         return float("inf")
@@ -37,7 +37,7 @@ def gap_of(ours: Any, theirs: Any) -> float:
 
 
 def circumstances(*, tiny: bool, data: Path) -> dict[str, Any]:
-    """What a reader must know of the numbers, and what makes a run the same run."""
+    """Facts about the numbers for readers, which also identify equal runs."""
     on_gpu = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {platform.machine()}",
@@ -61,7 +61,7 @@ def installed(package: str) -> bool:
 
 @dataclass
 class State:
-    """Rows by step with the seconds of each, and what the trainings of ResNet-18 came to."""
+    """Rows by step with the seconds of each, and the results of the ResNet-18 trainings."""
 
     file: Path
     about: dict[str, Any]
@@ -70,7 +70,7 @@ class State:
 
     @classmethod
     def of(cls, file: Path, about: dict[str, Any]) -> "State":
-        """What a file holds; stops where it is of other circumstances."""
+        """State in a file; exits if it was made under other circumstances."""
         if not file.exists():
             return cls(file, about)
         held = json.loads(file.read_text())
@@ -79,14 +79,14 @@ class State:
         return cls(file, about, held["steps"], held["trainings"])
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         partial = self.file.with_name(self.file.name + ".partial")
         held = {"about": self.about, "steps": self.steps, "trainings": self.trainings}
         partial.write_text(json.dumps(held, indent=1) + "\n")
         partial.replace(self.file)
 
     def done(self, name: str) -> bool:
-        """Whether a step ended without a row that failed or was not run: such steps are run again."""
+        """Whether a step ended without failed or skipped rows; other steps run again."""
         rows = self.steps.get(name, {}).get("rows", [])
         return bool(rows) and all(each["result"] in (PASSED, MEASURED) for each in rows)
 
@@ -97,7 +97,7 @@ class State:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Markdown."""
+    """The rows as a Markdown table."""
     cells = [("what", "measured", "result"), ("---", "---", "---")]
     cells += [(each["what"], each["measured"], each["result"]) for each in rows]
     return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in cells)

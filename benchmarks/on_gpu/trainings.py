@@ -1,4 +1,4 @@
-"""Steps that train: the loop beside a bare one, and ResNet-18 on CIFAR-10 at a tenth, for as many epochs as fit."""
+"""Steps with trainings: the loop against a bare one, and ResNet-18 on a tenth of CIFAR-10, for the epochs that fit."""
 
 import argparse
 import shutil
@@ -28,22 +28,22 @@ from secateur.trainers.processes import device_of_choice
 KEEP, MOST_EPOCHS, MOST_PROXY_EPOCHS = 0.1, 200, 10
 FULL, TAUGHT = "everything", "RS2 + KD"
 ARMS = {FULL: "everything", "random": "random", "CCS": "coverage_centric", "RS2": "rs2", TAUGHT: "rs2"}
-"""What is trained, with the name of the selection."""
+"""Arms, each with the name of its selection."""
 TURN = 2.0
-"""Seconds of a turn of the training loop."""
+"""Seconds of one turn of the training loop."""
 TEACHING = 0.4
-"""What a teacher's forward pass adds to a student's step, as a share of it."""
+"""Cost of a teacher's forward pass, as a share of a student's step."""
 
 
 def throughput(asked: argparse.Namespace) -> list[Row]:
-    """Images per second of ours and of a bare loop, by the medians of turns."""
+    """Images per second of our loop and of a bare one, by the medians of turns."""
     random, device = np.random.default_rng(0), device_of_choice()
     side, images = (8, 64) if asked.tiny else (32, 3840)
     data = Data(random.integers(0, 256, (images, side, side, 3), dtype=np.uint8), random.integers(0, 10, images), 10)
     width = 16 if asked.tiny else 64
     settings = {"width": width, "stem": "cifar"}
     config = TrainingConfig(model="resnet18", model_settings=settings, epochs=1, batch_size=32 if asked.tiny else 128)
-    if not asked.tiny:  # turns of two seconds, so that making a network is little of each
+    if not asked.tiny:  # turns of two seconds, in which the construction of a network takes little
         started = time.perf_counter()
         training_loop.bare(data, config, device, loader=False)
         epochs = round(TURN / (time.perf_counter() - started))
@@ -60,7 +60,7 @@ def throughput(asked: argparse.Namespace) -> list[Row]:
 
 
 def epochs_that_fit(seconds: float, rate: float, samples: int) -> tuple[int, int]:
-    """Epochs of each training and of the proxy that CCS asks, at `rate` images per second; (0, 0) where none fit."""
+    """Epochs of each training and of CCS's proxy, at `rate` images per second; (0, 0) if none fit."""
     for epochs in range(MOST_EPOCHS, 0, -1):
         proxy = min(MOST_PROXY_EPOCHS, max(1, epochs // 3))
         seen = samples * (epochs + proxy + KEEP * epochs * (len(ARMS) - 1 + TEACHING))
@@ -70,7 +70,7 @@ def epochs_that_fit(seconds: float, rate: float, samples: int) -> tuple[int, int
 
 
 def made_up() -> tuple[Data, Data]:
-    """Small pictures whose brightness tells their class."""
+    """Small pictures whose brightness determines their class."""
     random = np.random.default_rng(0)
 
     def pictures(count: int) -> Data:
@@ -82,14 +82,14 @@ def made_up() -> tuple[Data, Data]:
 
 
 def rate_of(data: Data, asked: argparse.Namespace) -> float:
-    """Images per second of a training, the first steps left out."""
+    """Images per second of a training, without its first steps."""
     train(data, cifar10.config_of(asked, 20), seed=0)
     trained = train(data, cifar10.config_of(asked, 60), seed=0)
     return trained.samples_seen / trained.seconds
 
 
 def resnet(asked: argparse.Namespace, state: State, left: float) -> list[Row]:
-    """Train each arm once, those that the state has excepted, in what is left of the time, seconds."""
+    """Train each arm that the state lacks once, within the remaining time in seconds."""
     if not asked.tiny and not asked.data.is_dir():
         remedy = f"no data at {asked.data}: name a folder with --data, or set SECATEUR_DATA"
         return [row("ResNet-18 on CIFAR-10", remedy, NOT_RUN)]
@@ -117,7 +117,7 @@ def resnet(asked: argparse.Namespace, state: State, left: float) -> list[Row]:
 
 
 def one(name: str, data: Data, test: Data, asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One training; what it cost and its accuracy in the end. One that was killed goes on from its snapshot."""
+    """One training, resumed from its snapshot if it was killed; returns its cost and final accuracy."""
     budget, scoring = resolve_keep(1.0 if name == FULL else KEEP, len(data)), 0.0
     config = cifar10.config_of(asked, cifar10.steps_of(budget, asked))
     given: dict[str, Any] = {}
@@ -141,7 +141,7 @@ def one(name: str, data: Data, test: Data, asked: argparse.Namespace, folder: Pa
 
 
 def keep_teacher(trained: Trained, config: TrainingConfig, data: Data, folder: Path) -> None:
-    """Save the model of everything, which teaches later, whole or not at all."""
+    """Save the model of everything, the later teacher, atomically."""
     partial = folder.with_name("teacher.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -162,5 +162,5 @@ def told(name: str, run: dict[str, Any], asked: argparse.Namespace, data: Data, 
 
 
 def precision() -> str:
-    """What networks of this step train in."""
+    """Number format of this step's networks."""
     return "bfloat16, channels last" if torch.cuda.is_available() else "float32"

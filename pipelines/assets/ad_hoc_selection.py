@@ -1,7 +1,7 @@
 """The job `<study>_ad_hoc_selection`: a selection from the launchpad that the study's YAML does not name.
 
-It reads what the study has made, chooses, writes a manifest and shows the page of the subset, a random one of its size
-beside it. Nothing is trained, and nothing of the study is changed.
+It loads the study's assets, selects, writes a manifest and shows the page of the subset beside a random one of its
+size. It trains nothing and changes nothing in the study.
 """
 
 import hashlib
@@ -49,12 +49,12 @@ BASELINE = "uniform_random"
 
 
 def folder_key(study: Study) -> dg.AssetKey:
-    """Below it stand the manifests, by name; it is an asset in the UI, which only this job makes."""
+    """Asset key of the folder that holds the manifests by name; only this job materialises it."""
     return key_of(study, "ad_hoc_selection")
 
 
 def ad_hoc_spec(study: Study) -> dg.AssetSpec:
-    """What the graph shows of ad-hoc selections."""
+    """The spec of ad-hoc selections in the asset graph."""
     return dg.AssetSpec(
         folder_key(study),
         deps=[key_of(study, "scores", name) for name in study.scores],
@@ -65,20 +65,20 @@ def ad_hoc_spec(study: Study) -> dg.AssetSpec:
 
 
 def missing(study: Study, name: str) -> set[str]:
-    """Signals that a selector reads and the study does not make; `scores` where it reads one of any name."""
+    """Signals that a selector reads and the study lacks; `scores` if it reads any score and the study has none."""
     lacking = set(selectors()[name].reads) - of_origin("call", "samples") - study.signals - set(study.scores)
     return lacking | (set() if study.scores else {"scores"} & set(selectors()[name].reads))
 
 
 def score_field(study: Study) -> tuple[Any, Any]:
-    """The form's choice of a score, of a study that has some."""
+    """Type and field of the form's `score`, for a study with scores."""
     scores = [f"{name} (high means {card_of(name, score).high_means})" for name, score in study.scores.items()]
     told = f"Its inputs: {', '.join(scores)}. Without effect where the selector reads none."
     return Literal[tuple(study.scores)], Field(default=next(iter(study.scores)), description=told)
 
 
 def ad_hoc_config(study: Study) -> type[dg.Config]:
-    """The launchpad's form: selectors and scores are those there are, the rest is checked before any work."""
+    """The launchpad's form: it offers the possible selectors and scores; the job checks the rest before any work."""
     offered = [name for name in sorted(selectors()) if not missing(study, name)]
     told = "; ".join(f"{name}: {selectors()[name].summary}" for name in offered)
     lacking = {name: missing(study, name) for name in sorted(selectors()) if name not in offered}
@@ -108,7 +108,7 @@ def ad_hoc_config(study: Study) -> type[dg.Config]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the launchpad asked for, checked but for what depends on the data."""
+    """The launchpad's request, checked as far as possible without the data."""
 
     selection: Selection
     settings: dict[str, Any]
@@ -119,7 +119,7 @@ class Asked:
 
     @classmethod
     def of(cls, study: Study, config: Any, store: Store) -> "Asked":
-        """Check a form; raises ValueError with the one thing that is wrong in it and what to do."""
+        """Check a form; raises ValueError with the first error and its remedy."""
         selector = selectors()[config.selector]
         score = config.score if "scores" in selector.reads else None
         plain = Selection(selector=config.selector, score=score, settings=dict(config.settings))
@@ -138,7 +138,7 @@ class Asked:
 
 
 def checked_settings(selection: Selection) -> dict[str, Any]:
-    """All settings of the selector, those left out with their defaults; raises ValueError for what is wrong in them."""
+    """All settings of the selector, including defaults; raises ValueError for invalid ones."""
     declared, name = selection.static, selection.selector
     known = declared.settings.model_fields
     for given in selection.settings:
@@ -155,7 +155,7 @@ def checked_settings(selection: Selection) -> dict[str, Any]:
 
 
 def keep_of(number: float) -> int | float:
-    """A budget as studies give it: a fraction up to 1, a count above; raises ValueError for anything else."""
+    """A budget as in studies: a fraction up to 1, a count above; raises ValueError for any other number."""
     if 0 < number <= 1:
         return number
     if number > 1 and number == int(number):
@@ -164,7 +164,7 @@ def keep_of(number: float) -> int | float:
 
 
 def made_up(selection: Selection, keep: int | float, seed: int) -> str:
-    """A name that says the choices, so that other choices have another."""
+    """A name derived from the choices, so that different choices have different names."""
     parts = [selection.selector, selection.score, f"{keep:g}" if isinstance(keep, float) else str(keep), f"seed{seed}"]
     if selection.settings:
         told = json.dumps(selection.settings, sort_keys=True, default=str)
@@ -174,7 +174,7 @@ def made_up(selection: Selection, keep: int | float, seed: int) -> str:
 
 @dataclass(frozen=True)
 class Made:
-    """What the study has made, as far as a selection reads it."""
+    """The study's materialised assets that a selection reads."""
 
     loaded: Mapping[str, Any]
     signals: Mapping[str, np.ndarray]
@@ -183,7 +183,7 @@ class Made:
 
     @classmethod
     def of(cls, study: Study, selection: Selection, store: Store) -> "Made":
-        """Raises ValueError that names the asset which is not there yet, or is of other data than the samples."""
+        """Load the assets; raises ValueError that names a missing asset, or one that belongs to other samples."""
         wanted = signals_read(selection) | ({"embeddings"} if made_already(study, store) else set())
         keys = {name: each.key for name, each in inputs_for(study, wanted, "inputs", *besides_of(study)).items()}
         for key in keys.values():
@@ -211,12 +211,12 @@ class Made:
 
 
 def made_already(study: Study, store: Store) -> bool:
-    """Whether the study makes embeddings and has made them of its samples."""
+    """Whether the study computes embeddings and has materialised them for its samples."""
     return "embeddings" in study.signals and store.holds(key_of(study, "embeddings"))
 
 
 def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, Spent]:
-    """Keep mask, bool `[n]`, and what it comes to; raises ValueError where the budget does not fit the data."""
+    """Keep mask, bool `[n]`, and its cost; raises ValueError if the budget does not fit the data."""
     count = len(made.whole.strata)
     try:
         whole = spent_of(study, made.table, np.ones(count, np.bool_), asked.keep)
@@ -230,7 +230,7 @@ def select(study: Study, asked: Asked, made: Made) -> tuple[Keep, Spent]:
 
 
 def write(study: Study, asked: Asked, made: Made, keep: Keep, spent: Spent, store: Store) -> Manifest:
-    """The manifest, as the study's own are written."""
+    """Write the manifest in the format of the study's own."""
     widened = study.model_copy(update={"selections": {**study.selections, asked.name: asked.selection}})
     table = made.whole.samples.collect()
     told = None if spent.plain else Told(**vars(spent))
@@ -246,7 +246,7 @@ def write(study: Study, asked: Asked, made: Made, keep: Keep, spent: Spent, stor
 
 
 def ad_hoc_job(study: Study) -> dg.JobDefinition:
-    """A job of one step: check, choose, write, show."""
+    """A job of one step: check, select, write the manifest, show the page."""
     Config = ad_hoc_config(study)
 
     @dg.op(

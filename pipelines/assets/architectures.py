@@ -1,5 +1,5 @@
 """Assets of a search: `architectures`, `evaluations`, `predictor`, `pruned_search_space`, `best_architecture`,
-`report`, `trained_model`, and `subset_agreement` where networks are compared on a part of the samples.
+`report`, `trained_model`, and `subset_agreement` if the search trains its networks on a subset.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
             "contributions": contributions(space.features, means, replay(search, space, history).alive),
         }
         with secateur_store.folder(key) as folder:
-            # LightGBM's own `save_model` takes no notice of a full disk.
+            # LightGBM's own `save_model` ignores a full disk.
             (folder / "trees.txt").write_text(model.booster.model_to_string(), encoding="utf-8", newline="\n")
             content = {"mean": model.mean, "deviation": model.deviation, "features": list(space.features)}
             (folder / "predictor.json").write_text(json.dumps(content | dataclasses.asdict(metrics), indent=2) + "\n")
@@ -122,7 +122,7 @@ def predictor_asset(search: Search) -> dg.AssetsDefinition:
 
 
 def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
-    """Which choices are left, as a manifest."""
+    """A manifest of the remaining choices."""
     key = key_of(search, "pruned_search_space")
 
     @study_asset(
@@ -166,7 +166,7 @@ def pruned_search_space_asset(search: Search) -> dg.AssetsDefinition:
 
 
 def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
-    """What the guided search found."""
+    """The result of the guided search."""
 
     @study_asset(
         search,
@@ -196,7 +196,7 @@ def best_architecture_asset(search: Search) -> dg.AssetsDefinition:
 
 
 def trained_model_asset(search: Search, base: Path) -> dg.AssetsDefinition:
-    """The best architecture, trained on every training sample and tested once."""
+    """The best architecture, trained on all training samples and evaluated once on the test split."""
     key = key_of(search, "trained_model")
 
     @study_asset(

@@ -1,4 +1,4 @@
-"""What the assets of all studies have in common, said once: key, group, store, pool, and partitions by trial."""
+"""The common parts of all studies' assets: key, group, store, pool, and partitions by trial."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -13,17 +13,17 @@ from secateur.pipelines.studies.study import AnyStudy
 
 
 def key_of(study: AnyStudy, *names: str) -> dg.AssetKey:
-    """Key of an asset, or of what it saves besides, by its names below the study."""
+    """Key of an asset, or of a further output of its step, by its names below the study."""
     return dg.AssetKey([study.name, *names])
 
 
 def ins_of(study: AnyStudy, *names: str) -> dict[str, dg.AssetIn]:
-    """Assets of the study to be loaded, each under its own name."""
+    """Inputs from assets of the study, each under its own name."""
     return {name: dg.AssetIn(key_of(study, name)) for name in names}
 
 
 def out_of(study: AnyStudy, *names: str, **facts: Any) -> dg.AssetOut:
-    """One of several assets that a step makes."""
+    """One of several assets of a step."""
     return dg.AssetOut(io_manager_key=IO_MANAGER, key=key_of(study, *names), **facts)
 
 
@@ -35,11 +35,11 @@ def study_asset(
     accelerated: bool = False,
     **facts: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare an asset of a study, whose values are in the store, by its names below the study.
+    """Declare an asset of a study, with values in the store, by its names below the study.
 
-    `ins` are the study's own by name, or a mapping of Dagster's; `trials` says whether it has partitions, by seed or by
-    selection and seed, of which one run makes many; `accelerated` steps wait for each other. Other facts go to
-    `dagster.asset` as they are.
+    `ins` are names of the study's assets, or a mapping for Dagster; `trials` sets the partitions: none, by seed, or by
+    selection and seed, of which one run may process many; `accelerated` steps wait for each other. `facts` go to
+    `dagster.asset` unchanged.
     """
     if not isinstance(ins, Mapping):
         ins = ins_of(study, *ins)
@@ -59,12 +59,12 @@ def study_asset(
 
 
 def shown(page: Mapping[str, Any]) -> dict[str, Any]:
-    """A page as the metadata of an asset: texts are Markdown."""
+    """A page as metadata of an asset; texts become Markdown."""
     return {name: dg.MetadataValue.md(each) if isinstance(each, str) else each for name, each in tidy(page).items()}
 
 
 def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:
-    """Selections times seeds; samples never are partitions."""
+    """Selections times seeds; samples are never partitions."""
     return dg.MultiPartitionsDefinition(
         {
             "selection": dg.StaticPartitionsDefinition(list(study.selection_keys)),
@@ -74,5 +74,5 @@ def partitions_of(study: AnyStudy) -> dg.MultiPartitionsDefinition:
 
 
 def trials_of(context: dg.AssetExecutionContext) -> list[Trial]:
-    """Trials that a run makes."""
+    """The trials of a run."""
     return [Trial.parse(str(key)) for key in context.partition_keys]

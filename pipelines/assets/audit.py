@@ -1,7 +1,7 @@
 """The asset `audit` of a study: leaks, copies, wrong labels and oddities of its rows, with checks and a page.
 
-`secateur audit STUDY` makes it, and whoever materialises it in the UI; `secateur run` leaves it out. Of a study that is
-recurring it tells of rows that are new since the last audit.
+`secateur audit STUDY` or a materialisation in the UI makes it; `secateur run` leaves it out. In a recurring study it
+reports rows that are new since the last audit.
 """
 
 import json
@@ -36,9 +36,9 @@ from secateur.pipelines.studies.choice import Choice
 from secateur.pipelines.studies.samples import Study
 
 SEEN = "audited_rows"
-"""Beside the asset: the rows that the last audit had."""
+"""Key, beside the asset, of the rows of the last audit."""
 MEMORY = "audit_memory"
-"""Beside the asset of a recurring study: what the next audit need not work through again."""
+"""Key, beside the asset of a recurring study, of results that the next audit can reuse."""
 CHECKS = {
     "no_leaks": "No test row is in training, exactly or nearly.",
     "no_duplicates": "No training row is a copy of another.",
@@ -52,7 +52,7 @@ OriginOf = Callable[[Any, dict[str, Any]], Origin]
 
 
 def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.AssetsDefinition:
-    """The audit of a study; `origin_of` says where its rows lie."""
+    """The audit of a study; `origin_of` finds the files of its rows."""
     key = key_of(study, "audit")
     link = link_to(study.name, AUDIT)
 
@@ -108,7 +108,7 @@ def audit_asset(study: Study | Choice, base: Path, origin_of: OriginOf) -> dg.As
 
 
 def remembered(study: Study | Choice, store: Store) -> Memory | None:
-    """What the last audit of a recurring study keeps; None where there is nothing, or it was changed since."""
+    """The last audit's reusable results in a recurring study; None if they are missing or damaged."""
     key = (study.name, MEMORY)
     if not study.recurring or not store.find(key) or store.faults(key):
         return None
@@ -116,8 +116,8 @@ def remembered(study: Study | Choice, store: Store) -> Memory | None:
 
 
 def remembered_in(rows: AuditRows, memory: Memory | None) -> tuple[AuditRows, Int64[np.ndarray, " known"] | None]:
-    """Where remembered rows are among those of now, None where nothing is remembered that goes with them; the rows have
-    a note that says so of vectors."""
+    """Places of remembered rows among the current ones, None if none can be reused; adds a note to the rows if the
+    reason is a change of vectors."""
     places = memory.places(rows) if memory else None
     if memory is None or places is None or not (why := memory.other_vectors(rows, places)):
         return rows, places
@@ -125,13 +125,13 @@ def remembered_in(rows: AuditRows, memory: Memory | None) -> tuple[AuditRows, In
 
 
 def beside(study: Study | Choice) -> list[str]:
-    """Assets that an audit reads beside the samples and their source."""
+    """Assets that an audit reads in addition to the samples and their source."""
     test = ["test_samples"] if isinstance(study, Study) else []
     return [*test, EMBEDDINGS] if vectors_compared(study) else test
 
 
 def how_of(study: Study | Choice) -> How:
-    """What copies cost the study's training."""
+    """Settings of the audit: batch size and epochs of the study's training, for the cost of copies."""
     if isinstance(study, Choice) or not study.training:
         return How()
     training = study.training
@@ -139,7 +139,7 @@ def how_of(study: Study | Choice) -> How:
 
 
 def asked(study: Study | Choice, rows: AuditRows, store: Store) -> tuple[AuditRows, How, str]:
-    """Rows with notes of who judges them, how they are audited by what the models say, and which models these are."""
+    """Rows with vectors and notes on the models, audit settings with the models' predictions, and their digest."""
     how = replace(how_of(study), near=not rows.whole)
     vectors, notes = study_vectors(study, store, rows)
     rows = replace(rows, vectors=vectors, notes=(*rows.notes, *notes))
@@ -151,7 +151,7 @@ def asked(study: Study | Choice, rows: AuditRows, store: Store) -> tuple[AuditRo
 
 
 def samples_of(study: Study | Choice, table: pl.DataFrame, source: dict[str, Any], origin_of: OriginOf) -> Samples:
-    """The study's training samples, as its manifests name them."""
+    """The study's training samples, identified as in its manifests."""
     strata = strata_in(table)
     named = [name for name in ("row", "content_hash", "file", "file_row", "path", "id") if name in table.columns]
     columns = study.columns.model_dump(mode="json", exclude_none=True) if study.columns else {}
@@ -166,7 +166,7 @@ def samples_of(study: Study | Choice, table: pl.DataFrame, source: dict[str, Any
 
 
 def checks(found: Audited, key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:
-    """Whether anything was found, and how much."""
+    """Results of the asset's checks, with counts."""
     wrong = None if found.uncounted else found.suspects[0].wrong
     low = 0.0 if wrong is None else wrong.low
     told = {
@@ -186,7 +186,7 @@ def checks(found: Audited, key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:
 
 
 def answer_in(store: Store, study: Study | Choice) -> dict[str, Any]:
-    """What the audit of a study came to, as JSON has it."""
+    """The result of a study's audit, as in its JSON."""
     folder = store.load((study.name, "audit"))
     answer: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     return answer | {"folder": str(folder)}

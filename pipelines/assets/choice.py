@@ -1,4 +1,4 @@
-"""Assets of a study that trains nothing: what it brings, `subset` and `manifest` of each trial, and `report`."""
+"""Assets of a study without training: its inputs, `subset` and `manifest` of each trial, and `report`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -53,7 +53,7 @@ def choice_definitions(study: Choice, base: Path) -> dg.Definitions:
 
 
 def inputs_of(study: Choice) -> dict[str, dg.AssetIn]:
-    """What subsets follow from."""
+    """Inputs of the subsets."""
     ordered = study.target_signals & OF_TARGET
     found = ins_of(study, "samples", "source", *(["embeddings"] if study.embeddings else []), *sorted(ordered))
     found |= ins_of(study, "target") if study.target else {}
@@ -61,7 +61,7 @@ def inputs_of(study: Choice) -> dict[str, dg.AssetIn]:
 
 
 def brought_by(study: Choice, loaded: Mapping[str, Any], store: Store) -> Brought:
-    """What the study's assets hold, as selections read it."""
+    """Contents of the study's assets, as the inputs of selections."""
     held = rows_in(store.load(key_of(study, "rows")) / "train")
     known: dict[str, pl.Series] = {}
 
@@ -97,7 +97,7 @@ def subset_asset(study: Choice) -> dg.AssetsDefinition:
     )  # fmt: skip
     def subset(context: dg.AssetExecutionContext, secateur_store: dg.ResourceParam[Store], **loaded: Any) -> None:
         brought = brought_by(study, loaded, secateur_store)
-        # All of them before the first is written: a budget that one cannot meet leaves nothing behind.
+        # Select all before writing the first: a budget that cannot be met leaves no partial output.
         for trial, chosen in list(chosen_of(study, trials_of(context), brought)):
             secateur_store.save(key, chosen.keep, trial)
             secateur_store.save(key_of(study, "subset_settings"), dict(chosen.settings), trial)
@@ -109,12 +109,12 @@ def subset_asset(study: Choice) -> dg.AssetsDefinition:
 
 
 def spent_as_told(chosen: Chosen) -> dict[str, Any]:
-    """What rows come to, and whether a manifest has to say it."""
+    """Cost of the kept rows, and whether it is the plain number of rows, which a manifest omits."""
     return {"plain": chosen.plain, **asdict(chosen.spent)}
 
 
 def facts_of(chosen: Chosen) -> dict[str, Any]:
-    """What the UI shows of a subset."""
+    """Metadata of a subset for the UI."""
     spent = chosen.spent
     told = {
         f"{spent.unit} kept": spent.total,
@@ -161,7 +161,7 @@ def manifest_asset(study: Choice) -> dg.AssetsDefinition:
 
 
 def report_asset(study: Choice) -> dg.AssetsDefinition:
-    """What was chosen of what, beside as much at random."""
+    """The report: the selected rows beside random ones."""
     key = key_of(study, "report")
 
     @study_asset(
@@ -188,7 +188,7 @@ def report_asset(study: Choice) -> dg.AssetsDefinition:
 
 
 def drift_asset(study: Choice) -> dg.AssetsDefinition:
-    """The comparison of the scores and selections as they are with the last ones."""
+    """Compares the current scores and selections with the last ones."""
     key, recurring = key_of(study, "drift"), study.recurring
     assert recurring
 
@@ -204,20 +204,20 @@ def drift_asset(study: Choice) -> dg.AssetsDefinition:
 
 
 def with_group(study: Choice, table: pl.DataFrame, brought: Brought) -> pl.DataFrame:
-    """The table of samples with the column whose equal values stay together, as texts."""
+    """The table of samples, with the group column as texts if the study has one."""
     if study.columns.group is None:
         return table
     return table.with_columns(brought.column(study.columns.group).cast(pl.String).alias("group"))
 
 
 def with_costs(table: pl.DataFrame, study: Choice, trial: Trial, brought: Brought) -> pl.DataFrame:
-    """The table of samples with what each takes of a budget that is of a column."""
+    """The table of samples, with each row's cost if the budget is of a column."""
     costs = brought.costs(study.budget_of(trial))
     return table if costs is None else table.with_columns(pl.Series("cost", costs.astype(np.float64)))
 
 
 def origin_of(study: Choice, source: Mapping[str, Any]) -> Origin:
-    """Where the rows of a manifest lie."""
+    """Files of a manifest's rows, and how to read them."""
     return Origin(
         files=tuple(FileRows(name=name, rows=rows) for name, rows in source["training_files"]),
         types=source["types"],
@@ -238,7 +238,7 @@ def provenance_of(
     kept: int,
     target: TargetCard | None,
 ) -> Provenance:
-    """All that a manifest says of how its rows were chosen."""
+    """A manifest's record of its selection."""
     random, selection = trial.name.endswith(RANDOM), study.selection_of(trial)
     quotas: dict[str, Any] = {"by": selection.by, "share": selection.share} if selection.by else {}
     read = [] if random else selection.scores_read(study.scores)
@@ -261,7 +261,7 @@ def provenance_of(
 
 
 def target_card(study: Choice, trial: Trial, loaded: Mapping[str, Any]) -> TargetCard | None:
-    """What a manifest says of the target that its rows follow; None where they follow none."""
+    """A manifest's record of the target that its rows follow; None if they follow none."""
     read = set() if trial.name.endswith(RANDOM) else set(study.selection_of(trial).reads)
     if not read & (OF_TARGET | (OF_SOURCES - {"sources"})):
         return None

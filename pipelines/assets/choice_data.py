@@ -1,4 +1,4 @@
-"""Assets of the data that a study of choices brings: `source` and `samples`, its scores, and its vectors."""
+"""Data assets of a study of choices: `source` and `samples`, the user's scores and vectors."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ EVERY = "all rows"
 
 
 def prepare_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
-    """Read the source, and say which sample every row is."""
+    """Read the source and identify every row."""
 
     @dg.multi_asset(
         name=f"{study.name}__prepare",
@@ -80,7 +80,7 @@ def prepare_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
 
 
 def read_data(study: Choice, base: Path, cache: Path) -> Whole:
-    """The data, checked for all that the study asks of them; raises SourceError or ValueError."""
+    """Read the data and check that it meets all needs of the study; raises SourceError or ValueError."""
     files, _ = files_now(study.source, study.columns, base.absolute(), cache)
     keys = {score.key for score in (*study.scores.values(), study.embeddings) if score and score.key}
     there = set(files[0].columns).intersection(*(file.columns for file in files))
@@ -106,7 +106,7 @@ def read_data(study: Choice, base: Path, cache: Path) -> Whole:
 
 
 def check_target(study: Choice, whole: Whole, base: Path, cache: Path) -> None:
-    """Raise SourceError for a target that cannot be read, or that has no row, before anything is made of the data."""
+    """Raise SourceError for an unreadable or empty target, before any asset of the data is written."""
     if study.target is None:
         return
     if study.target.filter is None:
@@ -118,12 +118,12 @@ def check_target(study: Choice, whole: Whole, base: Path, cache: Path) -> None:
 
 
 def strata_in_data(whole: Whole) -> np.ndarray:
-    """Classes int64 `[n]`; one stratum where the data have no label."""
+    """Classes, int64 `[n]`; a single stratum if the data have no label."""
     return np.zeros(len(whole), np.int64) if whole.targets is None else whole.targets
 
 
 def source_of(study: Choice, whole: Whole) -> dict[str, Any]:
-    """What the asset `source` says."""
+    """Content of the asset `source`."""
     dropped: dict[str, int] = {}
     for part in (part for part in whole.dropped if part.split == "train"):
         dropped[part.policy] = dropped.get(part.policy, 0) + part.found.count
@@ -142,12 +142,12 @@ def source_of(study: Choice, whole: Whole) -> dict[str, Any]:
 
 
 def known_columns(study: Choice) -> set[str]:
-    """Columns whose types a manifest says: those that rows are hashed by."""
+    """Columns with types in a manifest: those of the row hash."""
     return {*study.columns.inputs, *study.columns.labels}
 
 
 def findings_of_data(study: Choice, whole: Whole) -> Iterator[dict[str, Any]]:
-    """What a reader should know of the rows: those that a policy left out, and those of equal content."""
+    """Findings on the rows: those that a policy left out, and those with equal content."""
     for left in whole.dropped:
         text = f"{left.found.count:,} rows left out by data.{left.policy} ({left.reasons[0] if left.reasons else ''})"
         yield {"kind": "dropped", "split": left.split, "count": left.found.count, "text": text, "rows": []}
@@ -163,7 +163,7 @@ def findings_of_data(study: Choice, whole: Whole) -> Iterator[dict[str, Any]]:
 
 
 def rows_of(study: Choice, source: dict[str, Any], samples: pl.LazyFrame, store: Store) -> DataRows:
-    """The rows that scores and vectors are wanted for."""
+    """The rows to match with scores and vectors."""
     table, files = samples.collect(), source["training_files"]
     starts = np.concatenate([[0], np.cumsum([count for _, count in files])])
     held = rows_in(store.load(key_of(study, "rows")) / "train")
@@ -189,14 +189,14 @@ def rows_of(study: Choice, source: dict[str, Any], samples: pl.LazyFrame, store:
 
 
 def previews_of(study: Choice, store: Store) -> Previews | None:
-    """Texts of rows, where the study may show them."""
+    """Texts of rows, if the study may show them."""
     key = key_of(study, "rows")
     shows = study.report_samples and store.find(key)
     return previews_in(store.load(key) / "train", study.columns) if shows else None
 
 
 def score_asset(study: Choice, name: str, base: Path) -> dg.AssetsDefinition:
-    """A score of the user's: a column of the data, or numbers of a file that are put to its rows."""
+    """A score of the user: a column of the data, or numbers of a file, matched with the rows."""
     score = study.scores[name]
     card: Any = score.card(name)
 
@@ -229,7 +229,7 @@ def column_values(study: Choice, name: str, store: Store) -> np.ndarray:
 
 
 def embeddings_asset(study: Choice, base: Path) -> dg.AssetsDefinition:
-    """Vectors of the user's, one per row."""
+    """The user's vectors, one per row."""
     assert study.embeddings
     brought, what = study.embeddings, f"{study.name}: embeddings"
 

@@ -1,4 +1,4 @@
-"""Assets of the target of a study that trains nothing: its rows, and what selections read of it."""
+"""Assets of the target in a study without training: its rows, and the signals of it that selections read."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ from secateur.scorers.target.text_cosines import TextCosines
 
 
 def target_assets(study: Choice, base: Path) -> list[dg.AssetsDefinition]:
-    """The rows of the target, and what selections of the study read of it; none without a target."""
+    """The target's rows, and the signals of it that the study's selections read; empty without a target."""
     if study.target is None:
         return []
     read, by_texts = study.target_signals, study.target_by_texts
@@ -54,7 +54,7 @@ def target_assets(study: Choice, base: Path) -> list[dg.AssetsDefinition]:
 
 
 def texts_in(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> tuple[Any, Any]:
-    """Whole texts of the rows of the data, and of the target."""
+    """Full texts of the rows of the data and of the target."""
     source, stored, cache = loaded["source"], StoredTarget(loaded["target"]), store.root / ".cache"
     counts = [count for _, count in source["training_files"]]
     own = places_in(loaded["samples"].select("file", "file_row").collect(), source["training_files"])
@@ -65,7 +65,7 @@ def texts_in(study: Choice, base: Path, loaded: Mapping[str, Any], store: Store)
 
 
 def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
-    """Vectors of the rows of the target, float32 `[queries, d]`; SourceError that says what does not go together."""
+    """Vectors of the target's rows, float32 `[queries, d]`; raises SourceError for a mismatch."""
     target, stored, cache = target_of(study), StoredTarget(loaded["target"]), store.root / ".cache"
     brought = target.vectors or study.embeddings
     assert isinstance(brought, OwnVectors)
@@ -76,7 +76,7 @@ def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any],
         found = lists_in(files_of(study, base, cache, stored), str(brought.column), what)[places]
     else:
         join = join_of(brought)
-        if target.filter is not None:  # the vectors of the data, of which the others are looked at elsewhere
+        if target.filter is not None:  # the file holds vectors of all the data; another check covers the other rows
             join = type(join)(join.key, None if join.key else stored.facts["revision"], drop=True)
         rows = rows_of_target(stored, places, sum(counts), study.columns.id)
         found = vectors_for(NumbersFile(located(brought, base, what), what), rows, join, brought.column)
@@ -86,7 +86,7 @@ def target_vectors(study: Study | Choice, base: Path, loaded: Mapping[str, Any],
 
 
 def files_of(study: Study | Choice, base: Path, cache: Path, stored: StoredTarget) -> Sequence[SourceFile]:
-    """The files that the rows of the target are in; SourceError where they are others than when they were read."""
+    """The files of the target's rows; raises SourceError if they have changed since they were read."""
     assert study.source
     assert study.columns
     target, source, columns = target_of(study), study.source, study.columns
@@ -99,7 +99,7 @@ def files_of(study: Study | Choice, base: Path, cache: Path, stored: StoredTarge
 
 
 def rows_of_target(stored: StoredTarget, places: np.ndarray, count: int, id_column: str | None) -> DataRows:
-    """The rows of the target that vectors are wanted for."""
+    """The rows of the target to match with vectors."""
     rows, files = stored.rows, [name for name, _ in stored.facts["files"]]
     own = [name for name in rows.schema.names if not name.startswith("secateur:")]
     hashes = [pl.Series(hex_of(words_of(table[CONTENT]))) for table in rows.batches([CONTENT])]

@@ -1,4 +1,4 @@
-"""Assets of a study's data: `source`, `samples`, `test_samples`, `inputs`, `test_inputs`, and the check of them."""
+"""Assets of a study's data: `source`, `samples`, `test_samples`, `inputs`, `test_inputs`, and their check."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,24 +69,24 @@ NAMES = {
 
 
 def strata_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"]:
-    """Stratum of each sample: its class, where targets are classes."""
+    """Stratum of each sample: its class if targets are classes."""
     return strata_in(samples.select(cs.by_name("label", "stratum", require_all=False)).collect())
 
 
 def previews_of(study: Study, store: Store, longest: int = PREVIEW, split: Split = "train") -> Previews | None:
-    """What a reader sees of samples, so many characters of each, from the rows of a split in the study's home."""
+    """Previews of samples, of at most `longest` characters each, from the stored rows of a split."""
     key = key_of(study, "rows")
     return previews_in(store.load(key) / split, study.columns, longest) if store.find(key) else None
 
 
 def training_files(source: Mapping[str, Any]) -> list[str]:
-    """Names of the files that the training samples lie in, by the numbers of the samples' column `file`."""
+    """Files of the training samples, indexed by the samples' column `file`."""
     return [name for name, _ in source.get("training_files", ())]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study's data as its assets hold them: tables and arrays in `folder`, the findings of the check in `report`."""
+    """A study's prepared data: tables and arrays in `folder`, the findings of the check in `report`."""
 
     revision: str
     task: Task
@@ -99,20 +99,20 @@ class Prepared:
     files: tuple[str, ...] = ()
     report: DataReport | None = None
     found: Sequence[Finding] = ()
-    """Of samples that the study's own task yields."""
+    """Findings on the samples of the study's own task."""
     groups: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """Rows of leaks, duplicates and conflicts, as `equal_groups.table_of` has them."""
+    """Rows of leaks, duplicates and conflicts, in the format of `equal_groups.table_of`."""
     encoder: encodings.Encoder | None = None
     model_settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     read: dict[str, Any] = field(default_factory=dict)
-    """What `read_facts` says of the files."""
+    """Result of `read_facts`: facts about the files."""
     judging: dict[str, Any] = field(default_factory=dict)
-    """What `facts_of_metrics` says of the test samples."""
+    """Result of `facts_of_metrics`: facts about the test samples."""
 
     @property
     def source(self) -> dict[str, Any]:
-        """What the asset `source` says."""
+        """Content of the asset `source`."""
         return {
             "revision": self.revision,
             "files": list(self.files),
@@ -129,7 +129,7 @@ class Prepared:
         }
 
     def told(self) -> dict[str, Any]:
-        """The report of the check as JSON, with what was found in samples of the study's own task."""
+        """The report of the check as JSON, with the findings on samples of the study's own task."""
         report = report_of(self.report)
         return report | {"findings": [*report["findings"], *(asdict(finding) for finding in self.found)]}
 
@@ -147,10 +147,10 @@ def prepared(
     spread: Spread | None = None,
     known: EncodedBefore | None = None,
 ) -> Prepared:
-    """Read the source, identify every sample, turn rows into arrays; or ask the study's own task for its samples.
+    """Read the source, identify every sample and encode rows as arrays; or take the samples of the study's own task.
 
-    Tables, arrays and shards are written below `folder`, in batches; memory holds one. A preparation of the same data
-    that was killed there goes on. With `spread` other processes read and encode rows; `known` ones are not encoded.
+    Writes tables, arrays and shards below `folder` in batches, one in memory at a time. Resumes a killed preparation of
+    the same data. With `spread`, other processes read and encode rows; rows in `known` keep their earlier encoding.
     """
     if study.task.own:
         return prepared_by(study.own_task(), folder)
@@ -223,14 +223,14 @@ def write_split(
 
 
 def check_own_ids(loaded: Loaded, split: str, name: str) -> None:
-    """Raise SourceError where the column of ids has gaps, or an id twice, in a split."""
+    """Raise SourceError if the id column of a split has a gap or a duplicate."""
     say = partial(Places(loaded.rows, loaded.files).text, split)
     check_ids(loaded.rows[split].column(name), say, f"columns.id, {split} split")
 
 
 def version_of(study: Study, revision: str) -> str:
-    """Digest of what the samples of a study are made of: the data, and the settings that decide how they are read, with
-    the files that they name.
+    """Digest of everything that determines a study's samples: the data, the settings of reading and encoding, and the
+    files that these name.
     """
     settings = [
         study.source and study.source.model_dump(mode="json"),
@@ -245,7 +245,7 @@ def version_of(study: Study, revision: str) -> str:
 
 
 def prepared_by(task: OwnTask, folder: Path) -> Prepared:
-    """The samples that a task of the user's own yields; inputs are their row numbers."""
+    """Prepare the samples of the user's own task; the inputs are row numbers."""
     begin(folder, task.name)
     samples, test_samples = inspect_own(task, "train"), inspect_own(task, "test")
     for prefix, table in (("", samples), ("test_", test_samples)):
@@ -266,7 +266,7 @@ def prepared_by(task: OwnTask, folder: Path) -> Prepared:
 
 
 def prepare_asset(study: Study, base: Path) -> dg.AssetsDefinition:
-    """Read the source, identify every sample, turn rows into arrays."""
+    """Read the source, identify every sample and encode rows as arrays."""
     key = {name: key_of(study, name) for name in NAMES}
 
     @dg.multi_asset(
@@ -330,7 +330,7 @@ ARRAYS = {"train": "inputs", "test": "test_inputs"}
 
 
 def encoded_before(study: Study, store: Store) -> EncodedBefore:
-    """What the store has of an earlier preparation of the study, as it was written."""
+    """Undamaged arrays in the store from an earlier preparation of the study."""
     arrays: dict[str, tuple[Path, str]] = {}
     for split, name in ARRAYS.items():
         key = key_of(study, name)
@@ -340,7 +340,7 @@ def encoded_before(study: Study, store: Store) -> EncodedBefore:
 
 
 def remember_encoded(study: Study, made: Prepared, before: EncodedBefore, store: Store) -> None:
-    """Say what the arrays that the store has now are made of."""
+    """Record the rows and the encoder of the arrays now in the store."""
     if made.encoder:
         shards = {split: rows_in(store.place(key_of(study, "rows")) / split) for split in ARRAYS}
         contents = {split: store.content(key_of(study, name)) or "" for split, name in ARRAYS.items()}
@@ -348,7 +348,7 @@ def remember_encoded(study: Study, made: Prepared, before: EncodedBefore, store:
 
 
 def quality_of(samples: dg.AssetKey, report: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """The check of the samples: its sentences, and counts."""
+    """The check of the samples: findings and counts."""
     problems = [finding["text"] for finding in report["findings"]]
     return dg.AssetCheckResult(
         check_name="data_quality",
@@ -361,7 +361,7 @@ def quality_of(samples: dg.AssetKey, report: Mapping[str, Any]) -> dg.AssetCheck
 
 
 def samples_of(study: Study, made: Prepared, findings: list[dict[str, Any]]) -> Iterator[dg.Output[Any]]:
-    """The samples of both splits, ahead of all else: whatever the store writes behind them is for these samples."""
+    """Samples of both splits, before all other outputs: the store assigns later outputs to these samples."""
     for prefix, size in (("", made.sizes[0]), ("test_", made.sizes[1])):
         metadata: dict[str, Any] = {"revision": made.revision, "dagster/row_count": size}
         if not prefix:
@@ -375,10 +375,10 @@ def samples_of(study: Study, made: Prepared, findings: list[dict[str, Any]]) -> 
 def outputs_of(
     study: Study, made: Prepared, encoder: Path, findings: list[dict[str, Any]], named: Mapping[str, str]
 ) -> Iterator[dg.Output[Any]]:
-    """Every other asset of the data with its metadata; `encoder` is the folder where that one lies.
+    """Every other data asset with its metadata; `encoder` is that asset's folder.
 
-    The version of the source is that of all that the study reads, `named` by its settings: every step that reads files
-    or code of its own reads the source too, and is stale when they change.
+    The data version of `source` covers all inputs in `named`: every step that reads files or code of its own also reads
+    `source`, and so becomes stale when they change.
     """
     own = version_of(study, made.revision)
     version = dg.DataVersion(own)

@@ -1,4 +1,4 @@
-"""Assets of the feature space: `embeddings`, and the neighbour graph that the coverage scores share."""
+"""Assets of the feature space: `embeddings`, and the neighbour graph that all scores of distances share."""
 
 import shutil
 import time
@@ -42,17 +42,17 @@ EMBEDDINGS = {
     "embeddings": {"neighbour_indices": INDICES, "neighbour_distances": DISTANCES},
     "label_free_embeddings": {"label_free_neighbours": INDICES},
 }
-"""Embeddings, and by the name of each asset what is made of their neighbour graph."""
+"""Kinds of embeddings, each with the assets of its neighbour graph and their descriptions."""
 
 
 def settings_of(study: Study, name: str) -> EmbeddingSettings:
-    """Of the study's embeddings, or of those beside them that no network makes."""
+    """Settings of the study's embeddings, or of the additional ones, which no network learns."""
     assert isinstance(study.embeddings, EmbeddingSettings)
     return study.embeddings if name == "embeddings" else study.embeddings.model_copy(update={"kind": "sklearn"})
 
 
 def own_vectors_asset(study: Study, base: Path) -> dg.AssetsDefinition:
-    """Vectors of the user's, one per training sample, float32."""
+    """The user's vectors, one per training sample, float32."""
     assert study.own_vectors
     brought = study.own_vectors
 
@@ -67,7 +67,7 @@ def own_vectors_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
 
 def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinition:
-    """One vector per training sample, float16, of completions float32, computed and committed block by block."""
+    """One vector per training sample, float16 or, for completions, float32; computes and commits blocks one by one."""
     key, settings = key_of(study, name), settings_of(study, name)
     names = ("inputs", "samples", "source", *(("proxy",) if settings.kind == "proxy" else ()))
 
@@ -106,7 +106,7 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
                 told = secateur_progress.start(context, name)
                 on_cluster = partial(on_ray, study, settings, data, loaded.get("proxy"), secateur_store, told)
             resumed = save_embeddings(study, name, data, made_of, blocks, on_cluster, secateur_store)
-            # Blocks that an earlier, killed run made took their time too.
+            # Include the time of blocks from an earlier, killed run.
             seconds = (time.perf_counter() - started) * count / max(1, count - resumed * settings.block)
             secateur_store.save(costs, vars(Cost(count, seconds=seconds)))
 
@@ -129,7 +129,7 @@ def embeddings_asset(study: Study, name: str = "embeddings") -> dg.AssetsDefinit
 def save_embeddings(
     study: Study, name: str, data: Data, made_of: str, blocks: Blocks, on_cluster: Make | None, store: Store
 ) -> int:
-    """Make embeddings block by block and save them; how many blocks were there already, or known from before."""
+    """Compute embeddings block by block and save them; returns the number of blocks resumed or reused."""
     key, size, known = key_of(study, name), settings_of(study, name).block, known_blocks(study, name, data, store)
     folder = store.root / study.name / f".{name}"
     if known:
@@ -144,7 +144,7 @@ def save_embeddings(
 
 
 def known_blocks(study: Study, name: str, data: Data, store: Store) -> KnownBlocks | None:
-    """Blocks that need not be made again; None of embeddings that learn from all rows."""
+    """Reusable blocks of earlier embeddings; None for embeddings that learn from all rows."""
     settings = settings_of(study, name)
     if settings.kind != "encoder":
         return None
@@ -161,7 +161,7 @@ def on_ray(
     told: Callable[[int, int], None],
     places: Sequence[Path],
 ) -> int:
-    """Blocks that are missing at some places, made on the study's Ray cluster; how many were there."""
+    """Compute missing blocks at the given places on the study's Ray cluster; returns the number already there."""
     texts = None if proxy is not None else read_for(study, None, store).get("texts")
     files = data_files(data, store.root / study.name / ".ray_scoring")
     model, threads = proxy and (proxy / "seed-0").resolve(), torch.get_num_threads()
@@ -172,7 +172,7 @@ def on_ray(
 
 
 def read_for(study: Study, proxy: Path | None, store: Store) -> dict[str, Any]:
-    """What `embed` reads besides the inputs: the proxy's model, or the texts where there are any."""
+    """Inputs of `embed` beside the data: the proxy's model, or the texts if there are any."""
     if proxy is not None:
         return {"model": models.load(proxy / "seed-0")}
     if study.columns is None or not study.columns.texts:
@@ -181,7 +181,7 @@ def read_for(study: Study, proxy: Path | None, store: Store) -> dict[str, Any]:
 
 
 def neighbours_asset(study: Study, of: str = "embeddings") -> dg.AssetsDefinition:
-    """The nearest other samples of each sample by some embeddings, with the recall that an audit measured."""
+    """The nearest other samples of each sample by some embeddings, with the recall from an audit."""
     made, settings, name = EMBEDDINGS[of], study.neighbours, of.replace("embeddings", "neighbours")
     first = key_of(study, next(iter(made)))
 
@@ -227,7 +227,7 @@ def neighbours_asset(study: Study, of: str = "embeddings") -> dg.AssetsDefinitio
 
 
 def facts_of(graph: "Neighbours") -> dict[str, Any]:
-    """What the UI says of a neighbour graph."""
+    """Metadata of a neighbour graph for the UI."""
     return {
         "recall": graph.recall,
         "audited samples": graph.audited,

@@ -1,4 +1,4 @@
-"""The asset `epoch_manifest`: what each epoch of a training showed, of selections in training."""
+"""The asset `epoch_manifest`: the samples of each epoch of a training, for selections in training."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ from secateur.trainers.models import registry as models
 
 
 def epoch_manifest_asset(study: Study) -> dg.AssetsDefinition:
-    """What each epoch showed, of the trials whose samples are chosen in training."""
+    """The samples of each epoch, for trials that select in training."""
     key = key_of(study, EPOCH_MANIFEST)
     chosen = [selection for selection in study.selections.values() if selection.in_training]
     read = sorted(read_by(chosen) & set(study.scores))
@@ -75,7 +75,7 @@ def epoch_manifest_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def facts_of_epochs(epochs: Epochs) -> dict[str, Any]:
-    """What the UI shows of epochs beside the facts of any manifest."""
+    """Metadata of epochs for the UI, beyond that of any manifest."""
     shown = sum(epochs.sizes)
     numbers = {
         "epochs": len(epochs.sizes),

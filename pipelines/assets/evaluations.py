@@ -1,5 +1,5 @@
-"""Assets that evaluate architectures: `evaluations` by search, budget and seed, `report`, and `subset_agreement` where
-networks train on a part of the data.
+"""Assets that evaluate architectures: `evaluations` by search, budget and seed, `report`, and `subset_agreement` if
+networks train on a subset.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ NOTE = "It is the best accuracy that a search has seen by then, on the samples t
 
 
 def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
-    """What each search came to within each budget, and all that it evaluated."""
+    """The best accuracy of each search within each budget, and all its evaluations."""
     key = key_of(search, "evaluations")
 
     @study_asset(
@@ -63,7 +63,7 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         ordered = sorted(trials_of(context), key=lambda trial: (trial.name, trial.seed))
         for (name, seed), group in groupby(ordered, key=lambda trial: (trial.name, trial.seed)):
             spent = {trial: int(trial.keep) for trial in group}
-            # A smaller budget is where the same search stood earlier.
+            # A search with a smaller budget is the beginning of the same search.
             history = run(
                 search, name, begin[name](seed), lambda rows: accuracies_of(answer(rows)), max(spent.values())
             )
@@ -90,7 +90,7 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
 
 
 def report_asset(search: Search) -> dg.AssetsDefinition:
-    """Every search beside random search after as many evaluations."""
+    """Every search compared with random search after as many evaluations."""
     key = key_of(search, "report")
 
     @study_asset(
@@ -113,7 +113,7 @@ def report_asset(search: Search) -> dg.AssetsDefinition:
 
 
 def curves_of(search: Search, outcomes: Mapping[Trial, Outcome]) -> dict[str, np.ndarray]:
-    """Best accuracy so far, `[seeds, budget]` by the title of a search; one that ended early stays where it was."""
+    """Best accuracy so far, `[seeds, budget]` by title of a search; a search that ended early keeps its last value."""
     curves: dict[str, list[np.ndarray]] = {}
     for trial, outcome in outcomes.items():
         if trial.keep == search.search.budget:
@@ -124,7 +124,7 @@ def curves_of(search: Search, outcomes: Mapping[Trial, Outcome]) -> dict[str, np
 
 
 def subset_agreement_asset(search: Search, base: Path) -> dg.AssetsDefinition:
-    """Whether networks trained on the subset rank as networks trained on everything."""
+    """Rank agreement of networks trained on the subset with networks trained on all samples."""
 
     @study_asset(
         search,

@@ -1,4 +1,4 @@
-"""The job `export` of the UI: hand a selection over from the launchpad, without a shell."""
+"""The job `export` of the UI: exports a selection from the launchpad, without a shell."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,44 +25,44 @@ from secateur.pipelines.studies.samples import Study
 from secateur.trainers.contract import Progress
 
 WITHOUT_SAMPLES = ("indices", "text", "bitmap", "card")
-"""Formats that hold no samples, so that the source need not be read."""
+"""Formats without samples, for which the source need not be read."""
 
 
 def export_jobs(files: list[StudyFile], root: Path, name: str = "export") -> list[dg.JobDefinition]:
-    """The job, where there is a study of samples to export from; its files go below `exports` beside `root`."""
+    """The job, if there is a study of samples to export from; it writes below `exports` beside `root`."""
     studies = {file.name: file for file in files if isinstance(file.study, Study | Choice)}
     return [export_job(studies, root, name)] if studies else []
 
 
 def export_config(studies: dict[str, StudyFile]) -> type[dg.Config]:
-    """The launchpad's form; names of studies and formats are chosen, the rest is checked before any work."""
-    # Dagster takes enums of one name for the same one, in a process that builds definitions twice.
+    """The launchpad's form, with studies and formats as choices; the job checks the rest before any work."""
+    # Dagster treats enums of one name as the same one, even if a process builds definitions twice.
     own = digest_of(studies=sorted(studies))[:8]
     names = Enum(f"ExportedStudy_{own}", {name: name for name in sorted(studies)})
     formats = Enum("ExportFormat", {name: name for name in exporters()})
     told = "; ".join(f"{name}: {one.summary}" for name, one in exporters().items())
     fields: dict[str, Any] = {
-        "study": (names, Field(description="whose selection")),
+        "study": (names, Field(description="the study of the selection")),
         "selection": (
             str,
             Field(description="name of a selection of the study, or full; or with its budget, as band@tokens=2000000"),
         ),
         "keep": (
             float | None,
-            Field(default=None, gt=0, description="one of the study's budgets; may be left out where it has one only"),
+            Field(default=None, gt=0, description="one of the study's budgets; optional if it has only one"),
         ),
-        "seed": (int, Field(default=0, ge=0, description="which repetition")),
-        "epoch": (int | None, Field(default=None, ge=0, description="of a selection in training: which epoch, from 0")),
+        "seed": (int, Field(default=0, ge=0, description="number of the repetition")),
+        "epoch": (int | None, Field(default=None, ge=0, description="of a selection in training: its epoch, from 0")),
         "format": (formats, Field(description=told)),
         "settings": (dict[str, Any], Field(default={}, description="settings of the format, such as shard_rows")),
-        "target": (str, Field(default="", description="name below the folder of exports; made up if empty")),
+        "target": (str, Field(default="", description="name below the folder of exports; if empty, a generated one")),
         "overwrite": (bool, Field(default=False, description="replace an earlier export of that name")),
     }
     return create_model("ExportConfig", __base__=dg.Config, **fields)
 
 
 def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDefinition:
-    """A job of one step: check, read, write, say where."""
+    """A job of one step: check, read, write, log the path."""
     Config = export_config(studies)
     store = Store(root)
 
@@ -87,7 +87,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
             raise Sentence(str(error)) from error
         metadata = described(written, asked.to, manifest) | {"path": dg.MetadataValue.path(written.resolve())}
         context.add_output_metadata(metadata)
-        # So that the manifest's page in the UI says where it was exported to.
+        # The manifest's page in the UI then shows the export's path.
         key = dg.AssetKey([file.name, file.study.manifests_of(asked.trial)])  # type: ignore[union-attr]
         context.log_event(dg.AssetObservation(asset_key=key, partition=str(asked.trial), metadata=metadata))
 
@@ -100,7 +100,7 @@ def export_job(studies: dict[str, StudyFile], root: Path, name: str) -> dg.JobDe
 
 @dataclass(frozen=True)
 class Asked:
-    """What the launchpad asked for, checked: a trial and its manifest's folder, a format, its settings, the target."""
+    """The launchpad's request, checked: a trial and its manifest's folder, a format, its settings, the target."""
 
     trial: Trial
     folder: Path
@@ -112,7 +112,7 @@ class Asked:
 
     @classmethod
     def of(cls, file: StudyFile, config: Any, store: Store) -> "Asked":
-        """Check a form before any work; raises ValueError with what is wrong in it."""
+        """Check a form before any work; raises ValueError with its error."""
         assert isinstance(file.study, Study | Choice)
         to = config.format.value
         checked(exporters()[to].settings, config.settings, f"format {to}")
@@ -132,14 +132,14 @@ class Asked:
 
 
 def at(manifest: Manifest, epoch: int | None) -> Manifest:
-    """A manifest at an epoch, where one is named."""
+    """A manifest, restricted to `epoch` unless that is None."""
     return manifest if epoch is None else manifest.at(epoch)
 
 
 def write(
     asked: Asked, file: StudyFile, root: Path, told: Progress, warn: Callable[[str], None]
 ) -> tuple[Manifest, Path]:
-    """Write what was asked for; the source is read only where the format holds samples."""
+    """Write the export; reads the source only for formats with samples."""
     manifest = at(Manifest.load(asked.folder, verify=True), asked.epoch)
     written = export(
         manifest,
@@ -151,12 +151,12 @@ def write(
         progress=told,
         warn=warn,
     )
-    assert isinstance(written, Path)  # below the home
+    assert isinstance(written, Path)  # the target is a local path below the home
     return manifest, written
 
 
 def trial_of(study: Study | Choice, selection: str, keep: float | None, seed: int) -> Trial:
-    """The study's trial; raises ValueError with what there is where it has no such selection, budget or seed."""
+    """The study's trial; raises ValueError, with the known values, for an unknown selection, budget or seed."""
     found: dict[str, list[Trial]] = {key: [Trial(key, seed)] for key in study.selection_keys}
     for key in study.selection_keys:
         if Trial(key, seed).name != key:

@@ -1,4 +1,4 @@
-"""What the UI says of a result beside its pictures: which trial it is of, and numbers that people can read."""
+"""Metadata of results for the UI, beside their pictures: the trial, and rounded numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,18 @@ from secateur.pipelines.runs.findings import listed_in_markdown
 from secateur.pipelines.studies.grid import Trial
 
 DIGITS = 4
-"""Of a number that is no count."""
+"""Significant digits of a real number."""
 SHOWN = 5
-"""Findings that stand there unfolded."""
+"""Number of findings shown without a click."""
 
 
 def tidy(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The same facts, with numbers as `rounded` has them."""
+    """The same facts, with floats rounded by `rounded`."""
     return {name: rounded(value) if isinstance(value, float) else value for name, value in facts.items()}
 
 
 def rounded(value: float) -> float:
-    """A number to four digits, or to a whole number where it has more before the point.
+    """A number to four significant digits, or to an integer if its integer part has more.
 
     >>> rounded(0.8333333333), rounded(12345.678), rounded(1.0)
     (0.8333, 12346.0, 1.0)
@@ -29,13 +29,13 @@ def rounded(value: float) -> float:
 
 
 def facts_of_trial(trial: Trial) -> dict[str, Any]:
-    """Selection, budget and seed of a trial; a selection that goes by no budget of the study has none."""
+    """Selection, budget and seed of a trial; without a budget for a selection that has none."""
     _, at, budget = trial.selection.rpartition("@")
     return {"selection": trial.name, **({"budget": budget} if at else {}), "seed": trial.seed}
 
 
 def told_of(findings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Findings, the gravest first: as many lines of text as one reads, and all of them behind a click if more."""
+    """Findings, the most severe first: a few lines of text, and if there are more, all of them behind a click."""
     if not findings:
         return {"findings": "nothing to report"}
     first = {f"finding {place}": one["text"] for place, one in enumerate(findings[:SHOWN], start=1)}

@@ -1,10 +1,9 @@
-"""Which assets of a study are fresh, so that a command of the shell makes again only what has changed.
+"""Which assets of a study are fresh, so that a shell command remakes only the others.
 
-An asset (or a trial of it) follows from the settings that it reads, versions, the contents of the data, files, folders
-and code that those name, and the content of its parents. The ledger `graph` holds what each followed from when it was
-made; where that differs from what there is now, or the file is another than the one that was noted, be it because the
-study was edited, the data changed, somebody changed a file or the UI made an asset anew, the asset is stale. What the
-ledger does not know is stale.
+An asset (or a trial of it) depends on its settings, versions, the contents of the data, files, folders and code that
+the settings name, and the contents of its parents. The ledger `graph` records all of these when an asset is made. An
+asset is stale if the record differs from the current state, or its file from the recorded one: after an edit of the
+study, a change of the data or of a file, or a new materialisation in the UI. An asset without a record is stale.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,9 +22,9 @@ MANIFESTS = ("manifest", EPOCH_MANIFEST)
 
 
 class Freshness:
-    """What the assets of one study follow from; `contents` are those of all that it reads, as they are now.
+    """Freshness of one study's assets; `contents` are the current digests of all its inputs.
 
-    `told` gets a sentence about each file that somebody changed, and which makes its asset stale.
+    `told` receives a sentence for each changed output file, whose asset is therefore stale.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class Freshness:
         self.ledger, self.told, self.known = Ledger(store, "graph"), told, set[str]()
 
     def is_fresh(self, key: dg.AssetKey, trial: Trial | None = None) -> bool:
-        """Whether the files are those that were noted, with what stands beside them, and follow from what is now."""
+        """Whether an asset's files, and further outputs, are unchanged and match the current inputs."""
         if trial and key.path[1] in MANIFESTS and self.study.why_no_manifest(trial, key.path[1]):
             return True
         beside = self.beside(key)
@@ -52,20 +51,20 @@ class Freshness:
         return not faults and self.ledger.matches(key, trial, self.made_of(key, trial), beside=beside)
 
     def note(self, keys: Iterable[dg.AssetKey], trials: Iterable[Trial | None] = (None,)) -> None:
-        """Note files as made of what there is now."""
+        """Record the files as made from the current inputs."""
         listed = list(trials)
         for key in keys:
             for trial in listed:
                 self.ledger.note(key, trial, self.made_of(key, trial), beside=self.beside(key))
 
     def beside(self, key: dg.AssetKey) -> list[tuple[str, ...]]:
-        """What the step of an asset writes besides."""
+        """Further outputs of an asset's step."""
         study, asset, *below = key.path
         names = [name for name, owner in BESIDE.items() if owner == asset]
         return [(study, name, *below) for name in names if not self.graph.has(dg.AssetKey([study, name]))]
 
     def made_of(self, key: dg.AssetKey, trial: Trial | None) -> str:
-        """Digest of what decides the content of an asset, or of a trial of it."""
+        """Digest of everything that determines the content of an asset, or of a trial of it."""
         parents = []
         for parent in sorted(self.graph.get(key).parent_keys):
             if parent.path[0] == self.study.name and not self.study.needs(trial, parent.path[1:]):
@@ -84,7 +83,7 @@ class Freshness:
         )
 
     def trials_of(self, parent: dg.AssetKey, trial: Trial | None) -> Sequence[Trial | None]:
-        """Trials of a parent that a trial, or an asset without trials, is made of; None for a parent without any."""
+        """Trials of a parent that a trial, or an asset without trials, reads; None for a parent without trials."""
         node = self.graph.get(parent)
         if not node.is_partitioned:
             return [None]

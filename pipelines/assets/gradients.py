@@ -1,4 +1,4 @@
-"""The asset of what the target has in common with training rows by the gradients of a proxy's last layer."""
+"""The asset of similarities between training rows and the target by gradients of a proxy's last layer."""
 
 import shutil
 import time
@@ -33,14 +33,14 @@ from secateur.trainers.sparse_rows import inputs_at, open_inputs
 from secateur.trainers.tasks.registry import task_from
 
 INPUTS, TARGETS = "inputs.npy", "targets.npy"
-"""Arrays of the target, in the folder of its rows."""
+"""File names of the target's arrays, in the folder of its rows."""
 BLOCK = 1024
-"""Rows whose sketches are written at once."""
+"""Rows in one written block of sketches."""
 Told = Callable[[int, int], None]
 
 
 def target_data(folder: Path, source: Mapping[str, Any]) -> Data:
-    """The rows of the target as networks take them; without targets of their own these are 0."""
+    """The target's rows as inputs of networks; missing targets become 0."""
     inputs, path = open_inputs(inputs_at(folder / INPUTS)), folder / TARGETS
     task = task_from(source["task"])
     targets = np.load(path) if path.exists() else np.zeros(len(inputs), np.int64)
@@ -48,7 +48,7 @@ def target_data(folder: Path, source: Mapping[str, Any]) -> Data:
 
 
 def gradients_asset(study: Study, depth: Callable[[int], int | None]) -> dg.AssetsDefinition:
-    """The order in which the target takes training rows, by gradients of the proxies' last layer."""
+    """The rank of training rows by similarity to the target, by gradients of the proxies' last layer."""
     target, key = target_of(study), key_of(study, "gradient_places")
 
     @study_asset(
@@ -85,7 +85,7 @@ def gradients_asset(study: Study, depth: Callable[[int], int | None]) -> dg.Asse
 
 
 def by_factors(checkpoints: list[Any], pool: Data, queries: Data, folder: Path, told: Told) -> Cosines:
-    """Exact cosines where the last layer sees one vector per row."""
+    """Exact cosines, for a last layer with one input vector per row."""
     pairs = []
     for number, model in enumerate(checkpoints):
         pairs.append((factors_of(model, pool, folder), factors_of(model, queries, folder)))
@@ -94,7 +94,7 @@ def by_factors(checkpoints: list[Any], pool: Data, queries: Data, folder: Path, 
 
 
 def factors_of(model: Any, data: Data, folder: Path) -> Factors:
-    """Factors of the gradients of all rows at a checkpoint, float32, in nameless files of a folder."""
+    """Factors of all rows' gradients at a checkpoint, float32, in unnamed temporary files of a folder."""
     whole: Factors | None = None
     for rows, part in last_layer_factors(model, data, device=device_of_choice()):
         if whole is None:
@@ -106,7 +106,7 @@ def factors_of(model: Any, data: Data, folder: Path) -> Factors:
 
 
 def by_sketches(checkpoints: list[Any], pool: Data, queries: Data, folder: Path, made_of: str, told: Told) -> Cosines:
-    """Cosines of sketches where the last layer sees a vector per token; blocks of a killed run stay as they are."""
+    """Cosines of sketches, for a last layer with an input vector per token; reuses blocks of a killed run."""
     each, total = [], len(checkpoints) * len(pool)
     for number, model in enumerate(checkpoints):
         place = folder / f"{number:03d}"
@@ -121,7 +121,7 @@ def by_sketches(checkpoints: list[Any], pool: Data, queries: Data, folder: Path,
 
 
 def sketches_of(model: Any, data: Data, told: Callable[[int], None] | None, first: int) -> Iterator[np.ndarray]:
-    """Sketches of the gradients of rows, float32 by blocks, from a block on."""
+    """Sketches of the rows' gradients, float32, block by block from block `first` on."""
     from secateur.trainers.passes.completions import head_sketches
 
     for start in range(first * BLOCK, len(data), BLOCK):

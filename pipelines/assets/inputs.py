@@ -1,4 +1,4 @@
-"""Signals by the names that scorers and selectors give their parameters, and the assets behind them."""
+"""Signals by the parameter names of scorers and selectors, and their assets."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from secateur.pipelines.studies.signals import of_origin
 
 
 def inputs_for(study: Study, signals: Iterable[str], *others: str) -> dict[str, dg.AssetIn]:
-    """Assets to read for some signals, and the samples and others of the study whatever the signals are."""
+    """Inputs for the given signals, and always the samples, the source and `others`."""
     wanted = sorted(set(signals))
     found = {f"score_{name}": ["scores", name] for name in wanted if name in study.scores}
     found |= {f"signal_{name}": [study.asset_of(name)] for name in wanted if name in of_origin("asset")}
@@ -26,7 +26,7 @@ def inputs_for(study: Study, signals: Iterable[str], *others: str) -> dict[str, 
 
 
 def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Signals by name, from the assets that `inputs_for` asked for."""
+    """Signals by name, from assets loaded by `inputs_for`."""
     from secateur.scorers.checkpoints.pvi import null_model_of
 
     named = {name.partition("_")[2]: value for name, value in loaded.items() if name.startswith(("score_", "signal_"))}
@@ -41,19 +41,19 @@ def signals_in(loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def memberships_of(
     samples: pl.LazyFrame, source: dict[str, Any]
 ) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n labels"]:
-    """Which groups each sample is in: its stratum, or all its labels where it may have several."""
+    """Groups of each sample: its stratum, or all its labels if it may have several."""
     if samples.collect_schema().get("target") != pl.List(pl.Int64):
         return strata_of(samples)
     return targets_in(samples.select("target").collect(), source["label_names"])
 
 
 def tokens_of(samples: pl.LazyFrame) -> Int64[np.ndarray, " n"] | None:
-    """Completion tokens of each sample; None of samples that have none."""
+    """Completion tokens of each sample; None if the samples have none."""
     if COMPLETION_TOKENS not in samples.collect_schema():
         return None
     return samples.select(COMPLETION_TOKENS).collect()[COMPLETION_TOKENS].to_numpy()
 
 
 def besides_of(study: Study) -> list[str]:
-    """The asset of the columns that budgets, groups and quotas read, where the study has some."""
+    """The asset of the columns for budgets, groups and quotas, if the study has any."""
     return ["columns"] if study.read_besides else []

@@ -1,4 +1,4 @@
-"""Start a training as processes of its own, by `accelerate launch` through Dagster Pipes, and wait for it."""
+"""Start a training in separate processes, by `accelerate launch` through Dagster Pipes, and wait for it."""
 
 import os
 import shutil
@@ -18,21 +18,21 @@ from secateur.pipelines.runs.worker import JOB, TrainingJob, load_outcome
 from secateur.trainers.loop.train import Trained
 
 TAIL = 60
-"""Lines of the processes' standard error that a failure shows."""
+"""Lines of the processes' standard error that a failure message shows."""
 PATIENCE = 60.0
-"""Seconds that processes have to leave once they are told to."""
+"""Seconds that processes have to exit after the request."""
 
 
 class LaunchError(RuntimeError):
-    """A launched training that failed; the text ends with what it said last."""
+    """A launched training that failed; the message ends with its last output."""
 
 
 def launch(context: dg.AssetExecutionContext, job: TrainingJob, folder: Path, processes: int) -> Trained:
-    """Train a job in so many processes; what is in `folder` goes when that has succeeded.
+    """Train a job in `processes` processes; deletes `folder` after success.
 
-    A job that was killed goes on from its last snapshot when the same one is launched in the same folder again. Raises
-    LaunchError with the end of what the processes said where one of them fails, and ValueError for more processes than
-    there are GPUs. However this call ends, no process is left.
+    A killed job resumes from its last snapshot when the same job is launched in the same folder. Raises LaunchError
+    with the last lines of standard error if a process fails, and ValueError for more processes than GPUs. No process
+    survives this call, however it ends.
     """
     refuse_too_many(processes)
     write_bytes(folder / JOB, job.model_dump_json(indent=2).encode(), overwrite=True)
@@ -46,23 +46,23 @@ def launch(context: dg.AssetExecutionContext, job: TrainingJob, folder: Path, pr
 
 
 def numbers_of(result: object) -> str:
-    """What the first process reported, for the log."""
+    """The first process's reported results, for the log."""
     assert isinstance(result, dg.MaterializeResult)
     found = {name: getattr(each, "value", each) for name, each in (result.metadata or {}).items()}
     return ", ".join(f"{name} {value}" for name, value in found.items())
 
 
 def refuse_too_many(processes: int) -> None:
-    """Raise ValueError where there are GPUs, and fewer than processes."""
+    """Raise ValueError if there are GPUs, but fewer than processes."""
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
         raise ValueError(f"compute.processes is {processes}, this machine has {gpus} GPUs: each process takes one")
 
 
 def command(folder: Path, processes: int) -> list[str]:
-    """The command line; the config alone decides on precision and compilation."""
+    """The command line; the config alone sets precision and compilation."""
     plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    # accelerate joins processes by this switch on the CPU as well; port 0 is one that is free.
+    # On the CPU too, accelerate joins processes only with --multi_gpu; port 0 selects a free one.
     several = ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
     script = ["-m", "secateur.pipelines.runs.worker", str(folder), "--leave-with-launcher"]
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
@@ -70,10 +70,10 @@ def command(folder: Path, processes: int) -> list[str]:
 
 
 def run(line: list[str], environment: Mapping[str, str], processes: int) -> None:
-    """Run a command to its end; raises LaunchError with the end of its standard error where it fails.
+    """Run a command to its end; raises LaunchError with the end of its standard error if it fails.
 
-    Its standard input stays open for as long as this call lasts and this process lives, and is all that tells the
-    launched ones to leave: the kernel closes it whatever happens here.
+    Its standard input stays open for the duration of this call, and its end is the only signal for the launched
+    processes to exit: the kernel closes it even if this process dies.
     """
     said: deque[str] = deque(maxlen=TAIL)
     with subprocess.Popen(
@@ -97,7 +97,7 @@ def run(line: list[str], environment: Mapping[str, str], processes: int) -> None
 
 
 def listen(stream: IO[str], said: deque[str]) -> None:
-    """Pass lines on to this process's standard error, and keep the last ones."""
+    """Pass lines on to this process's standard error, and keep the last ones in `said`."""
     for line in stream:
         sys.stderr.write(line)
         said.append(line)

@@ -1,4 +1,4 @@
-"""Settings of scorers, selectors and configs as forms of Dagster's launchpad: declared once, in their signatures."""
+"""Forms of Dagster's launchpad for settings of scorers, selectors and configs, derived from their signatures."""
 
 from collections.abc import Mapping, Sequence
 from types import UnionType
@@ -14,7 +14,7 @@ def form(
 ) -> type[dg.Config]:
     """A launchpad form of a settings model with a study's values as defaults.
 
-    Names in `optional` may be left empty: they are chosen on the validation split. Names in `given` are not offered:
+    Names in `optional` may be empty: the validation split selects them. Names in `given` are not in the form:
     the study supplies them.
     """
     fields: dict[str, Any] = {}
@@ -30,10 +30,10 @@ def form(
 
 
 def offered(annotation: Any) -> Any:
-    """The annotation as Dagster can offer it.
+    """The annotation in a form that Dagster supports.
 
-    Tuples and sequences become lists. What its forms cannot tell apart, counts from fractions for one, and groups of
-    settings are offered as they come: the declaration itself refuses what is wrong in them when the run starts.
+    Tuples and sequences become lists. Types that Dagster's forms cannot distinguish, such as counts and fractions, and
+    nested settings become `Any`: the declaration itself rejects wrong values when the run starts.
     """
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (tuple, Sequence):
@@ -49,16 +49,16 @@ def offered(annotation: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A default as YAML would give it."""
+    """A default as a YAML value."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return list(value) if isinstance(value, tuple) else value
 
 
 def refuse_out_of_range(context: dg.AssetExecutionContext) -> None:
-    """Raise ValueError for a setting of any step of this run that is out of its range: before the first works.
+    """Raise ValueError if a setting of any step of this run is out of range, before the first step works.
 
-    The launchpad checks types alone; a step would see its own settings only when its turn comes, after trainings.
+    The launchpad checks only types; otherwise a step would check its settings when its turn comes, after trainings.
     """
     given: Mapping[str, Any] = context.run.run_config.get("ops", {})  # type: ignore[assignment]
     faults = []
@@ -75,6 +75,6 @@ def refuse_out_of_range(context: dg.AssetExecutionContext) -> None:
 
 
 def forms(name: str, parts: Mapping[str, type[dg.Config]]) -> type[dg.Config]:
-    """A form with one section for each of the given ones, all filled in."""
+    """A form with one section for each given form, all with defaults."""
     fields: dict[str, Any] = {key: (part, Field(default_factory=part)) for key, part in parts.items()}
     return create_model(name, __base__=dg.Config, **fields)

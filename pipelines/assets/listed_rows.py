@@ -1,4 +1,4 @@
-"""Rows that a manifest lists, as a selection of a study that trains: audits write such manifests, and so do studies."""
+"""Selections by manifests in a study that trains: audits write such manifests, and so do studies."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +13,19 @@ from secateur.pipelines.studies.samples import Study
 from secateur.selectors.draws.ranks import Keep
 
 Masks = Mapping[str, Keep]
-"""Training samples that manifests keep, bool `[n]`, by the selection."""
+"""Keep masks of manifests over the training samples, bool `[n]`, by selection."""
 
 
 def listed_rows(study: Study, base: Path, hashes: pl.Series) -> dict[str, Keep]:
-    """What each selection with a manifest keeps of the samples with these content hashes.
+    """Keep masks of all selections with a manifest, over the samples with these content hashes.
 
-    Raises SourceError, with the key, for a manifest that cannot be read or was made of other data.
+    Raises SourceError, with the key, for a manifest that is unreadable or belongs to other data.
     """
     return {name: mask_of(study, name, base / path.expanduser(), hashes) for name, path in study.manifests.items()}
 
 
 def mask_of(study: Study, name: str, path: Path, hashes: pl.Series) -> Keep:
-    """What one manifest keeps."""
+    """Keep mask of one manifest."""
     what = f"{study.name}: selections.{name}.manifest"
     if not path.exists():
         raise SourceError(f"{what}: there is no folder {path}; secateur audit DATA --write DIR writes manifests there")
@@ -40,7 +40,7 @@ def mask_of(study: Study, name: str, path: Path, hashes: pl.Series) -> Keep:
 
 
 def other_columns(study: Study, path: Path) -> str:
-    """That a manifest was made of other columns than the study reads, for then no row is found; empty where not."""
+    """A sentence for a manifest whose columns differ from the study's, so that no row matches; empty if they agree."""
     try:
         made_of = Manifest.load(path, verify=False).provenance.columns
     except ManifestError:
@@ -57,4 +57,4 @@ def other_columns(study: Study, path: Path) -> str:
 
 
 ROLES = ("text", "image", "features", "label", "target")
-"""Columns that a content hash is made of."""
+"""Columns of the content hash."""

@@ -1,4 +1,4 @@
-"""What a study names, from its assets as Dagster has them, and what the UI says of results that it names no more."""
+"""Outputs that a study names, from its Dagster assets, and a note in the UI on outputs that it names no more."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,13 +23,13 @@ from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.study import AnyStudy
 
 SHOWN = 20
-"""Lines of a table in the UI; `secateur clean --dry-run` lists all."""
+"""Most lines of a table in the UI; `secateur clean --dry-run` lists all."""
 
 
 def named_by(study: AnyStudy, defs: dg.Definitions, root: Path, base: Path, *, caches: bool) -> Named:
-    """What a study names whose assets are `defs`; relative paths in it start at `base`.
+    """Outputs that a study with the assets `defs` names; relative paths in it start at `base`.
 
-    With `caches` also what its proxy scores and where its rows lie, for which weights and data are looked at.
+    With `caches`, also those of its proxy's scores and of its rows, which requires reading weights and data.
     """
     assets: Any = defs.assets or ()
     specs = [spec for each in assets for spec in (each.specs if isinstance(each, dg.AssetsDefinition) else [each])]
@@ -45,7 +45,7 @@ def named_by(study: AnyStudy, defs: dg.Definitions, root: Path, base: Path, *, c
 
 
 def row_folders(study: AnyStudy, store: Store, base: Path) -> list[Path] | None:
-    """Where the rows of a study lie as it last read them, or would read them now; None where that cannot be known."""
+    """Folders of a study's rows at their last or next reading; None if they cannot be determined."""
     cache = store.root / CACHE
     try:
         if isinstance(study, Search) and (models := study.space.models):
@@ -54,19 +54,19 @@ def row_folders(study: AnyStudy, store: Store, base: Path) -> list[Path] | None:
             return [store.root / CACHE / "rows" / store.load((study.name, "source"))["shards"]]
         if isinstance(study, Study) and study.source and store.find(key := (study.name, "source")):
             return [rows_folder(study.source, study.read_columns, base, cache, store.load(key)["revision"])]
-    except (OSError, ValueError):  # data that are gone, a file that was changed
+    except (OSError, ValueError):  # missing data, or a changed file
         return None
     return []
 
 
 def trials_of(partitions: dg.PartitionsDefinition[Any] | None) -> list[Trial | None]:
-    """The trials of an asset; None stands for none."""
+    """The trials of an asset; `[None]` for an asset without trials."""
     return [None] if partitions is None else [Trial.parse(str(key)) for key in partitions.get_partition_keys()]
 
 
 def score_folders(study: Study, store: Store) -> set[str] | None:
-    """Folders of the score store that a scoring pass would look into; None where that cannot be known: without a proxy,
-    or the code of its network.
+    """Folders of the score store that a scoring pass would read; None if they cannot be determined, because the proxy
+    or the code of its network is missing.
     """
     wanted, proxy = checkpoint_scores_of(study), store.place(key_of(study, "proxy"))
     if not wanted:
@@ -85,7 +85,7 @@ def score_folders(study: Study, store: Store) -> set[str] | None:
 
 
 def with_leftovers(file: StudyFile, defs: dg.Definitions, root: Path) -> dg.Definitions:
-    """The assets of a study, where its report says what lies below `root` that the study names no more."""
+    """The assets of a study, with a note on the report about outputs below `root` that the study names no more."""
     assert file.study
     found = list(leftovers_of(root, named_by(file.study, defs, root, file.path.parent, caches=False)))
     if not found:
@@ -100,7 +100,7 @@ def with_leftovers(file: StudyFile, defs: dg.Definitions, root: Path) -> dg.Defi
 
 
 def listed(leftovers: Iterable[Leftover]) -> str:
-    """Leftovers as a table in Markdown, the largest first, and how to free what they take."""
+    """Leftovers as a Markdown table, the largest first, with the command that frees their space."""
     grouped = summed(leftovers)
     total = sum(size for _, size in grouped.values())
     lines = [f"| {in_markdown(what)} | {count} | {size:,} |" for (_, what), (count, size) in grouped.items()][:SHOWN]
@@ -110,7 +110,7 @@ def listed(leftovers: Iterable[Leftover]) -> str:
 
 
 def summed(leftovers: Iterable[Leftover]) -> dict[tuple[str, str], tuple[int, int]]:
-    """How many leftovers of a study, and of how many bytes, are called alike; the largest first."""
+    """Count and bytes of leftovers by study and name, the largest first."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for each in leftovers:
         count, size = found.get((each.study, each.what), (0, 0))

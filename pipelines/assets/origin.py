@@ -1,4 +1,4 @@
-"""Where the samples of a study lie: what the asset `source` and manifests say of it."""
+"""Origin of a study's samples, for the asset `source` and manifests."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from secateur.pipelines.studies.samples import Study
 
 
 def read_facts(loaded: Loaded, study: Study) -> dict[str, Any]:
-    """Files of training rows with their numbers of rows, types of columns, and how many training rows policies drop."""
+    """Files of training rows with row counts, types of columns, and counts of training rows that policies drop."""
     counts = np.zeros(len(loaded.files), np.int64)
     for rows in loaded.scanned.values():
         for table in rows.batches([FILE]):
             counts += np.bincount(table[FILE].to_numpy(), minlength=len(counts))
     several = len(counts)
     if study.read_source.held_out is None:
-        # The source names files of the test split, which come behind those of training.
+        # The source names files of the test split, which follow those of training.
         several = int(loaded.scanned["test"].at([FILE], np.zeros(1, np.int64))[FILE][0])
     schema = loaded.scanned["train"].schema
     dropped: dict[str, int] = {}
@@ -33,7 +33,7 @@ def read_facts(loaded: Loaded, study: Study) -> dict[str, Any]:
 
 
 def origin_of(study: Study, source: dict[str, Any]) -> Origin:
-    """What a manifest of a study says of where its rows lie; `source` is what that asset holds."""
+    """Origin of a study's rows for its manifests; `source` is the content of that asset."""
     if study.source is None:
         return Origin()
     read: Any = study.source

@@ -1,8 +1,8 @@
-"""Scores and vectors that a user brings, put to the rows of a study.
+"""Scores and vectors from the user, matched with the rows of a study.
 
-Of a file every row is put to the row of the data that it is of, see `data/own_values.py`; a column of the data goes
-with its rows. What does not go together is refused by name and count, first when the data are prepared, before anything
-is trained, and again whenever the file is another one.
+Rows of a file are matched with rows of the data, see `data/own_values.py`; a column of the data needs no matching. A
+mismatch raises an error with name and count: first when the data is prepared, before any training, and again
+whenever the file has changed.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ from secateur.pipelines.studies.study import AnyStudy
 
 
 def brought_card(name: str, score: OwnScore) -> ScoreCard:
-    """What a manifest says of a score that the user brought."""
+    """A manifest's record of a score from the user."""
     card, scorer = score.card(name), score.scorer if isinstance(score, OutputScore) else "own"
     brought = score.model_dump(mode="json", exclude_none=True, exclude={"unmatched"})
     return ScoreCard(
@@ -53,7 +53,7 @@ def brought_card(name: str, score: OwnScore) -> ScoreCard:
 
 
 def located(brought: FromFile, base: Path, what: str) -> Path:
-    """The file that the user names as `what`, from the study's folder; SourceError where there is none."""
+    """The user's file at the key `what`, relative to the study's folder; raises SourceError if it does not exist."""
     assert brought.file is not None
     path = base / brought.file.expanduser()
     if not path.is_file():
@@ -62,19 +62,19 @@ def located(brought: FromFile, base: Path, what: str) -> Path:
 
 
 def join_of(brought: FromFile) -> Join:
-    """How the user's file goes with the data."""
+    """How to match the user's file with the data."""
     return Join(brought.key, brought.fingerprint, brought.unmatched == "drop")
 
 
 def numbers_in_file(score: OwnScore, base: Path, rows: DataRows, what: str) -> np.ndarray:
-    """Numbers of a file, one for each row of the data, int64 or float64 `[n]`; SourceError as `numbers_for`."""
+    """Numbers of a file, one per row of the data, int64 or float64 `[n]`; raises SourceError as `numbers_for` does."""
     return numbers_for(NumbersFile(located(score, base, what), what), rows, join_of(score), score.column)
 
 
 def vectors_in_file(
     study: AnyStudy, brought: OwnVectors, base: Path, rows: DataRows, store: Store, what: str
 ) -> np.ndarray:
-    """Vectors of a file, float32 `[n, d]`, mapped into memory; an array goes with the data for which it was noted."""
+    """Vectors of a file, float32 `[n, d]`, memory-mapped; an array matches the data for which it was recorded."""
     path, key = located(brought, base, what), key_of(study, "embeddings_for")
     before: dict[str, str] = store.load(key, of_any_samples=True) if store.find(key) else {}
     known = before["revision"] if before.get("content") == content_of(path) else ""
@@ -84,14 +84,14 @@ def vectors_in_file(
 
 
 def note_read(study: AnyStudy, brought: OwnVectors, base: Path, rows: DataRows, store: Store) -> None:
-    """Note for which data a file of vectors was read."""
+    """Record the data for which a file of vectors was read."""
     if brought.file is not None:
         told = {"content": content_of(located(brought, base, "embeddings")), "revision": rows.revision}
         store.save(key_of(study, "embeddings_for"), told)
 
 
 def checked_vectors(values: np.ndarray, rows: DataRows, what: str) -> np.ndarray:
-    """The same vectors; SourceError that counts and names rows of NaN and infinity."""
+    """Return the vectors unchanged; raise SourceError that counts and names rows with NaN or infinity."""
     if len(bad := not_finite(values)):
         where = rows.shown(bad[:1000], len(bad))
         raise SourceError(f"{what}: vectors are NaN or infinite for {len(bad):,} of {len(values):,} rows, {where}")
@@ -99,7 +99,7 @@ def checked_vectors(values: np.ndarray, rows: DataRows, what: str) -> np.ndarray
 
 
 def vectors_made(values: np.ndarray) -> dg.MaterializeResult:
-    """What an asset of vectors says of them."""
+    """The result of an asset of vectors, with metadata."""
     metadata = {"dagster/row_count": len(values), "dimensions": int(values.shape[1])}
     return dg.MaterializeResult(value=values, data_version=version_of(values), metadata=metadata)
 
@@ -107,9 +107,9 @@ def vectors_made(values: np.ndarray) -> dg.MaterializeResult:
 def training_rows(
     study: Study, source: Mapping[str, Any], samples: pl.DataFrame, held: SplitRows | None, base: Path, cache: Path
 ) -> DataRows:
-    """The training rows of a study, `held` in shards, for which numbers are wanted; columns are read from its files.
+    """The training rows of a study, for matching; `held` are their shards, and columns come from the files.
 
-    Of samples that the study's own task yields there are no columns, and a file goes with them by content or by row.
+    Samples of the study's own task have no columns; a file matches them by content or by row.
     """
     places, names = np.arange(len(samples), dtype=np.int64), [name for name, _ in source.get("training_files", ())]
     count = len(samples)
@@ -130,7 +130,7 @@ def training_rows(
         return column_over(files, name) if all(name in file.columns for file in files) else None
 
     def column(name: str) -> pl.Series | None:
-        if name == "path" and name in samples.columns:  # of pictures
+        if name == "path" and name in samples.columns:  # paths of pictures
             return samples["path"]
         found = every(name)
         return None if found is None else found[places]
@@ -151,7 +151,7 @@ def training_rows(
 
 
 def own_values(study: Study, name: str, base: Path, rows: DataRows) -> np.ndarray:
-    """A score of the user's for each training row, int64 or float64 `[n]`; raises SourceError."""
+    """A score from the user for each training row, int64 or float64 `[n]`; raises SourceError."""
     score, what = study.own_scores[name], f"{study.name}: scores.{name}"
     if score.file is None:
         return numbers_of_column(str(score.column), rows, what)
@@ -159,7 +159,7 @@ def own_values(study: Study, name: str, base: Path, rows: DataRows) -> np.ndarra
 
 
 def study_targets(study: Study, source: Mapping[str, Any], samples: pl.DataFrame) -> np.ndarray:
-    """Classes int64 `[n]`, or labels bool `[n, labels]`, beside which outputs are scored; SourceError for others."""
+    """Classes int64 `[n]`, or labels bool `[n, labels]`, to score outputs against; SourceError for other targets."""
     if study.task.own or study.task.target == "numbers":
         what = next(name for name, score in study.own_scores.items() if isinstance(score, OutputScore))
         raise SourceError(
@@ -179,8 +179,8 @@ def output_values(
     *,
     dry: bool = False,
 ) -> np.ndarray:
-    """A score of outputs of the user's model for each row, float32 `[n]`, or with `dry` their places alone, which
-    takes no look at the outputs; raises SourceError."""
+    """A score of the outputs of the user's model for each row, float32 `[n]`; with `dry` only the matching rows,
+    without reading the outputs; raises SourceError."""
     score, what = study.scores[name], f"{study.name}: scores.{name}"
     assert isinstance(score, OutputScore)
     given: Path | np.ndarray
@@ -197,7 +197,7 @@ def output_values(
 
 
 def own_vectors(study: Study, base: Path, rows: DataRows, store: Store) -> np.ndarray:
-    """The user's vectors, one for each training row, float32 `[n, d]`; raises SourceError."""
+    """The user's vectors, one per training row, float32 `[n, d]`; raises SourceError."""
     assert study.own_vectors
     brought, what = study.own_vectors, f"{study.name}: embeddings"
     if brought.file is not None:
@@ -208,7 +208,7 @@ def own_vectors(study: Study, base: Path, rows: DataRows, store: Store) -> np.nd
 
 
 def check_brought(study: Study, source: Mapping[str, Any], folder: Path, base: Path, store: Store) -> None:
-    """Raise SourceError for what a study brings and cannot be put to its data, which lie prepared in a folder."""
+    """Raise SourceError for inputs from the user that do not match the study's data, prepared in `folder`."""
     if not study.own_scores and not study.own_vectors and not study.manifests:
         return
     held = rows_in(folder / "rows" / "train") if (folder / "rows").is_dir() else None
@@ -226,7 +226,7 @@ def check_brought(study: Study, source: Mapping[str, Any], folder: Path, base: P
 
 
 def rows_now(study: Study, source: Mapping[str, Any], samples: pl.LazyFrame, base: Path, store: Store) -> DataRows:
-    """The training rows of a study that are in the store."""
+    """The training rows of a study, from the store."""
     key = key_of(study, "rows")
     held = rows_in(store.load(key) / "train") if study.source is not None else None
     return training_rows(study, source, samples.collect(), held, base, store.root / ".cache")

@@ -1,10 +1,9 @@
-"""Dagster's records of a run of the shell, written without building everything anew for each event.
+"""Faster writing of Dagster's records for runs from the shell.
 
-Dagster makes an engine of SQLAlchemy for each statement, opens and closes the file with it, and waits for the disk
-each time. A study has a thousand events, so that was a quarter of the time of a small one. Here an engine is kept for
-each file, the file stays open, and the disk is waited for when the file is closed: SQLite's write-ahead log keeps the
-records sound whatever ends the process, and loses the last of them only where the power goes. No result depends on
-them.
+Dagster creates an SQLAlchemy engine for each statement, opens and closes the file with it, and waits for the disk each
+time. A study has a thousand events, which took a quarter of the time of a small one. Here, each file has one engine and
+stays open, and only closing it waits for the disk. SQLite's write-ahead log keeps the records consistent however the
+process ends, and loses the last of them only in a power failure. No result depends on them.
 """
 
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ USERS: tuple[Any, ...] = (sqlite_event_log, sqlite_run_storage, sqlite_schedule_
 
 
 class KeptEngine:
-    """An engine that stays when it is disposed of, as Dagster does after each statement."""
+    """An engine that survives `dispose`, which Dagster calls after each statement."""
 
     def __init__(self, engine: Engine) -> None:
         self.end, engine.dispose = engine.dispose, self.stay  # type: ignore[method-assign]
@@ -28,11 +27,11 @@ class KeptEngine:
         event.listen(engine, "checkout", wait_less)
 
     def stay(self, close: bool = True) -> None:
-        """What Dagster calls instead of the end."""
+        """Replaces `dispose` and does nothing."""
 
 
 def wait_less(connection: Any, record: Any, _: object) -> None:
-    """Have a connection leave out the wait at each commit, once its file has the log that keeps it sound."""
+    """Make a connection skip the wait at each commit if its file has a write-ahead log."""
     if "waits less" in record.info:
         return
     if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
@@ -42,7 +41,7 @@ def wait_less(connection: Any, record: Any, _: object) -> None:
 
 @contextmanager
 def quick_records() -> Iterator[None]:
-    """Keep engines and files of Dagster's records in this process until the block ends."""
+    """Keep engines and files of Dagster's records open in this process until the block ends."""
     kept = dict[str, KeptEngine]()
 
     def engine_of(url: str, **how: Any) -> Engine:

@@ -1,7 +1,7 @@
-"""Recurring rescoring of a study: a schedule, a sensor of its source, automation of what is stale, and a drift check.
+"""Recurring rescoring of a study: a schedule, a sensor of its source, automation of stale assets, and a drift check.
 
-An asset is stale when something that it reads has other content than when it was made, or when the version of its
-scorer changed. What was made again with the same content makes nothing else stale.
+An asset is stale when the content of one of its inputs, or the version of its scorer, has changed since it was made. An
+asset remade with equal content makes no other asset stale.
 """
 
 import json
@@ -38,18 +38,18 @@ from secateur.pipelines.studies.study import CONTENTS, SOURCE
 from secateur.selectors.contract import Selector
 
 TRAVEL = {"scores": (), "manifest": CHOICE, "report": (*CHOICE, *TRAINING)}
-"""Assets behind the scores that a change travels to, by the last one that a study asks for."""
+"""Assets after the scores to which a change propagates, by the study's value of `refresh`."""
 
 RESCORED = (*DATA, *SCORING, "drift", "audit")
-"""Assets that a scoring makes again."""
+"""Assets that a rescoring remakes."""
 LEVELS = 6
-"""How far upstream a stale asset makes others wait: the longest way from a score to the report."""
+"""Longest path from a score to the report: how far upstream a stale asset makes others wait."""
 
 
 def stale() -> dg.AutomationCondition:
-    """True of an asset that is behind what it reads, or behind its own code, once all before it is up to date.
+    """True for an asset behind its inputs or its own code version, once everything upstream is up to date.
 
-    Without the wait a manifest would be written of new samples and the old subset.
+    Without the wait, a manifest would combine new samples with the old subset.
     """
     when = dg.AutomationCondition
     changed = when.any_deps_match(when.data_version_changed()) | when.code_version_changed()
@@ -63,7 +63,7 @@ def stale() -> dg.AutomationCondition:
 def recurrence(
     study: Study | Choice, base: Path, assets: Iterable[dg.AssetsDefinition], drift: dg.AssetsDefinition
 ) -> dg.Definitions:
-    """The study's assets and its drift, conditions added, and the job, schedule and sensors that score again."""
+    """The study's assets and its drift, with conditions, and the job, schedule and sensors of rescoring."""
     assert study.recurring
     refreshed = {*SCORING, "drift", "audit", *TRAVEL[study.recurring.refresh]}
 
@@ -100,7 +100,7 @@ def recurrence(
 
 
 def source_sensor(study: Study | Choice, base: Path, job: Any) -> dg.SensorDefinition:
-    """Scores again when the content of something that the study reads, or its commit on the hub, is another."""
+    """Requests a rescoring when the content of an input of the study, or its commit on the hub, has changed."""
     assert study.recurring
     prepared = key_of(study, "source")
 
@@ -130,10 +130,10 @@ def source_sensor(study: Study | Choice, base: Path, job: Any) -> dg.SensorDefin
 
 
 def stamp_now(study: Study | Choice, base: Path, store: Store) -> str:
-    """Changes exactly when something that a study reads does; cheap where its files are known.
+    """Digest that changes exactly when an input of the study changes; cheap for files with a known digest.
 
-    Of a study whose task brings its samples that is the code of the task, and not what that code reads. Raises
-    SourceError, StoredError or OSError for what cannot be read, and imports nothing of the user's.
+    For a study whose task brings its samples it covers the task's code, but not the data that the code reads. Raises
+    SourceError, StoredError or OSError for unreadable inputs, and imports no code of the user.
     """
     cache = store.root / ".cache"
     with remembered(cache / CONTENTS / study.name):
@@ -146,10 +146,10 @@ def stamp_now(study: Study | Choice, base: Path, store: Store) -> str:
 
 @dataclass(frozen=True)
 class Cursor:
-    """What a sensor of a source remembers: how many runs it has asked for, and the stamp at its last look.
+    """State of a source's sensor: the number of runs it has requested, and the stamp at its last check.
 
-    The count makes each key of a run another one: data that return to what they were before are scored again, though
-    Dagster makes no second run of one key.
+    The count makes every run key unique: data that return to an earlier state are scored again, although Dagster makes
+    only one run per key.
     """
 
     count: int
@@ -157,9 +157,9 @@ class Cursor:
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
-        """A cursor as it was written; one of another form, or none, has no stamp and counts from now on.
+        """Parse a written cursor; one of another form, or none, has no stamp and a new count.
 
-        Counts begin at the time, in seconds, behind those of a cursor that somebody has reset.
+        A new count starts at the current time in seconds, beyond the counts of a cursor that somebody has reset.
         """
         try:
             found = json.loads(text or "")
@@ -169,12 +169,12 @@ class Cursor:
 
     @property
     def written(self) -> str:
-        """As Dagster keeps it."""
+        """The cursor as text for Dagster."""
         return json.dumps(asdict(self))
 
 
 def static_selections(study: Study) -> dict[str, Selection]:
-    """Selections that keep the same samples all through a training, and follow scores or other signals."""
+    """Selections that keep the same samples throughout a training, and read scores or other signals."""
     return {
         name: selection
         for name, selection in study.selections.items()
@@ -183,7 +183,7 @@ def static_selections(study: Study) -> dict[str, Selection]:
 
 
 def drift_asset(study: Study) -> dg.AssetsDefinition:
-    """The comparison of the present scoring with the last."""
+    """Compares the current scoring with the last one."""
     key, recurring, chosen = key_of(study, "drift"), study.recurring, static_selections(study)
     assert recurring
 
@@ -211,7 +211,7 @@ DRIFT = (
 
 
 def drift_checks(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """What is checked of a drift."""
+    """Specs of the checks of a drift."""
     return [
         dg.AssetCheckSpec("scores_agree", asset=key, description="Rank correlations are above the study's bound."),
         dg.AssetCheckSpec("subsets_last", asset=key, description="Changes of subsets are below the study's bound."),
@@ -219,7 +219,7 @@ def drift_checks(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 
 def compared(store: Store, key: dg.AssetKey, new: pl.DataFrame, bounds: Drift) -> dg.MaterializeResult:
-    """Put a scoring in the place of the last one, and say how far apart they are."""
+    """Replace the last scoring by the new one, and report their differences."""
     with store.folder(key) as folder:
         last = turn_over(store.place(key), folder, new)
     if last is None:
@@ -246,7 +246,7 @@ def compared(store: Store, key: dg.AssetKey, new: pl.DataFrame, bounds: Drift) -
 def subsets_of(
     study: Study, chosen: dict[str, Selection], signals: dict[str, np.ndarray], table: pl.DataFrame, store: Store
 ) -> dict[str, np.ndarray]:
-    """Keep mask of each selection at each budget, of seed 0; open settings as they were last tuned, or untuned."""
+    """Keep mask of each selection at each budget, seed 0; missing settings are the last tuned ones, or defaults."""
     tuning, found = key_of(study, "tuning"), {}
     tuned = store.load(tuning, of_any_samples=True) if store.find(tuning) else {}
     for keep in study.keep:

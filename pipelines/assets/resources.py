@@ -1,4 +1,4 @@
-"""ProgressDisplay of long work: log lines in a Dagster run, bars in a terminal, lines in the log of a shell."""
+"""Progress of long work: log lines in a Dagster run, bars in a terminal, lines in the log of a shell."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 class ProgressDisplay:
-    """Says how far a piece of work has come, in the run's log, at most every few seconds."""
+    """Reports the progress of work in the run's log, at most every few seconds."""
 
     seconds_between = 5.0
 
     def stage(self, words: str) -> None:
-        """Say what is being done from now on; in a run's log Dagster says it."""
+        """Report the current stage; in a run's log Dagster already does."""
 
     def start(self, context: dg.AssetExecutionContext, title: str, *, part: bool = False) -> Callable[[int, int], None]:
-        """A callback told (done, in all); `part` stands for work within something that has a bar of its own."""
+        """A callback for (done, total); `part` marks work within other work that has its own bar."""
         last = time.monotonic()
 
         def told(done: int, total: int) -> None:
@@ -37,7 +37,7 @@ class ProgressDisplay:
         return told
 
     def track(self, context: dg.AssetExecutionContext, items: Iterable[T], title: str) -> Iterator[T]:
-        """Iterate and tell."""
+        """Iterate over the items and report progress."""
         listed = list(items)
         told = self.start(context, title)
         for number, item in enumerate(listed):
@@ -46,10 +46,9 @@ class ProgressDisplay:
 
 
 class Bars(ProgressDisplay):
-    """Bars of a rich progress display that the caller has started, one for each title, and a line `now` that says what
-    is being done.
+    """Bars of a rich progress display that the caller has started, one for each title, and a line `now` for the stage.
 
-    Bars of parts go when the part is done: a pass over many trials leaves one.
+    Bars of parts disappear when the part is done: a pass over many trials leaves one.
     """
 
     def __init__(self, display: Any, now: Any) -> None:
@@ -74,13 +73,13 @@ class Bars(ProgressDisplay):
 
 
 class Lines(ProgressDisplay):
-    """Says each stage once, as it begins, to a function of text: for logs, in which bars would not be seen."""
+    """Reports each stage once, at its beginning, to a function of text: for logs, which cannot show bars."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say, self.said = say, ""
 
     def stage(self, words: str) -> None:
-        if words != self.said:  # each input of a step says it
+        if words != self.said:  # each input of a step reports the stage
             self.said = words
             self.say(words)
 
@@ -115,36 +114,36 @@ STAGES: Final = {
     "evaluation": "testing models",
     "report": "comparing and drawing the report",
 }
-"""What a step does, by the first of its assets' names."""
+"""Readable stage of a step, by the first of its assets' names."""
 
 
 def stage_of(step: str) -> str:
-    """What a step does, for a reader, from its key: `digits__trained_model`."""
+    """The readable stage of a step, from its key: `digits__trained_model`."""
     names = step.partition("__")[2].split("__")
     return " ".join([STAGES.get(names[0], names[0].replace("_", " ")), *names[1:]])
 
 
 ACCELERATOR: Final = "accelerator"
-"""Pool of every asset that trains, embeds, or scores through a network: runs that need it wait for one another.
+"""Pool of every asset that trains, embeds, or scores through a network: their runs wait for one another.
 
-Its limit is `concurrency.pools.default_limit` of the instance's dagster.yaml, or what the UI says under Deployment >
-Concurrency. It holds between runs; the steps of one run come one after another in its process.
+Its limit is `concurrency.pools.default_limit` in the instance's dagster.yaml, or the value in the UI under
+Deployment > Concurrency. It applies between runs; the steps of one run are sequential in its process.
 """
 
 
 def version_of(values: np.ndarray) -> dg.DataVersion:
-    """Equal where arrays hold the same: what was made again with the same content makes nothing stale."""
+    """Digest of an array's content: an asset remade with equal content makes no other asset stale."""
     digest = xxhash.xxh3_128(f"{values.dtype} {values.shape}".encode())
     digest.update(np.ascontiguousarray(values).data)
     return dg.DataVersion(digest.hexdigest())
 
 
 IO_MANAGER = "secateur_io"
-"""Resource keys begin with the package's name: a Dagster project of somebody's own has keys of its own."""
+"""Resource keys start with the package's name, to avoid conflicts in a user's own Dagster project."""
 
 
 class StoreIOManager(dg.IOManager):
-    """Hands a store's values to assets; a partitioned asset is a mapping from `Trial` to value."""
+    """Loads a store's values for assets; a partitioned asset is a mapping from `Trial` to value."""
 
     def __init__(self, store: Store, progress: ProgressDisplay | None = None) -> None:
         self.store, self.progress = store, progress or ProgressDisplay()
@@ -154,13 +153,13 @@ class StoreIOManager(dg.IOManager):
         context.add_output_metadata({"path": dg.MetadataValue.path(path.resolve()), "bytes": path.stat().st_size})
 
     def load_input(self, context: dg.InputContext) -> Any:
-        with suppress(dg.DagsterInvariantViolationError):  # who loads an asset's value outside of a run has no step
+        with suppress(dg.DagsterInvariantViolationError):  # loading an asset's value outside of a run has no step
             self.progress.stage(stage_of(context.step_context.step.key))
         with in_a_sentence():
             return self.loaded(context)
 
     def loaded(self, context: dg.InputContext) -> Any:
-        """The value of an asset, or those of its partitions."""
+        """The value of an asset, or the values of its partitions."""
         key = context.asset_key
         if not context.has_asset_partitions:
             return self.store.load(key)

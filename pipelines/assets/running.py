@@ -1,9 +1,8 @@
-"""Which runs are alive: each holds a lock of its own below Dagster's folder, which goes with its process.
+"""Liveness of runs: each holds a lock of its own below Dagster's folder, which its process's end releases.
 
-Runs of the shell and of `secateur ui` do. Dagster itself notices a worker that dies, but neither a shell that is killed
-nor a machine that stops: such runs would hold their place in the queue for ever. Whoever starts next, and a sensor
-while the UI is open, mark them as failed. Runs by another executor than ours, in a project of somebody's own, are left
-to their launcher.
+Runs of the shell and of `secateur ui` take one. Dagster itself notices a dead worker, but neither a killed shell nor a
+stopped machine: such runs would occupy their place in the queue forever. The next run to start, and a sensor while the
+UI is open, mark them as failed. Runs by another executor, in a user's own project, are left to their launcher.
 """
 
 from collections.abc import Iterator
@@ -25,17 +24,17 @@ DEAD = (
 
 
 RUNS = "secateur_runs"
-"""The folder of the locks, in Dagster's own."""
+"""Folder of the locks, below Dagster's own."""
 
 
 def folder_of(instance: dg.DagsterInstance) -> Path:
-    """Where the locks of an instance's runs are."""
+    """Folder of the locks of an instance's runs."""
     return Path(instance.root_directory) / RUNS
 
 
 @contextmanager
 def gate(folder: Path) -> Iterator[None]:
-    """Held while a lock is born or judged, so that nobody judges one between its birth and its taking."""
+    """Held while a process creates or tests a lock, so that none tests a lock before its creator holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = lock_at(folder / "gate")
     take(lock)
@@ -46,7 +45,7 @@ def gate(folder: Path) -> Iterator[None]:
 
 
 def hold_run(instance: dg.DagsterInstance, run_id: str) -> FileLock:
-    """Take the lock of a run, until it is released or this process ends."""
+    """Acquire the lock of a run, until its release or the end of this process."""
     folder = folder_of(instance)
     lock = lock_at(folder / run_id)
     with gate(folder):
@@ -56,7 +55,7 @@ def hold_run(instance: dg.DagsterInstance, run_id: str) -> FileLock:
 
 @contextmanager
 def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Hold the lock of a run until the block ends; the file stays where the run's end could not be recorded."""
+    """Hold the lock of a run until the block ends; its file remains if the run has no recorded end."""
     lock = hold_run(instance, run_id)
     try:
         yield
@@ -68,7 +67,7 @@ def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def mark_dead(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed whose process is gone, and free their places; one sentence for each."""
+    """Mark runs without a living process as failed, and free their slots; returns one sentence per run."""
     folder, marked = folder_of(instance), []
     if not folder.is_dir():
         return []
@@ -100,11 +99,11 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 
 OWN_RUNS: list[FileLock] = []
-"""Of runs of the UI, whose end Dagster records when their executor is done: held until their process ends."""
+"""Locks of the UI's runs, held until their process ends: Dagster records the end of a run after its executor's."""
 
 
 class OneAtATime(dg.Executor):
-    """Another executor, for which a run waits until no other process makes one of its studies."""
+    """Wraps an executor: a run waits until no other process makes one of its studies."""
 
     def __init__(self, inner: dg.Executor, root: Path) -> None:
         self.inner, self.root = inner, root
@@ -118,7 +117,7 @@ class OneAtATime(dg.Executor):
         return self.inner.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
-        """Raises DagsterExecutionInterruptedError where somebody ends a run that waits."""
+        """Raises DagsterExecutionInterruptedError if somebody cancels a waiting run."""
         run, instance = plan_context.dagster_run, plan_context.instance
 
         def ended() -> bool:
@@ -145,13 +144,13 @@ class OneAtATime(dg.Executor):
 
 
 def told_of(failure: str, root: Path) -> str | None:
-    """The sentence for the failure of a step, given as text, that comes of the disk and does not say so itself."""
+    """A sentence for a step's failure, given as text, whose cause is the disk and whose text does not tell so."""
     number = in_words(failure)
     return None if number is None or "Unwritable" in failure else sentence(number, root)
 
 
 def one_at_a_time(root: Path) -> dg.ExecutorDefinition:
-    """The in-process executor, for runs that make studies below `root`."""
+    """The in-process executor, for runs of studies below `root`."""
 
     inner = dg.in_process_executor
     schema: Any = inner.config_schema

@@ -1,4 +1,4 @@
-"""Assets of the target of a study that trains: its rows and arrays, and what selections read of it and of sources."""
+"""Assets of the target of a study that trains: its rows and arrays, and the signals of it and of sources."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,7 +47,7 @@ from secateur.trainers.sparse_rows import inputs_at
 
 
 def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
-    """The rows of the target, and what selections of the study read of it; none without a target."""
+    """The target's rows, and the signals of it that the study's selections read; empty without a target."""
     if study.target is None:
         return []
     read, by_texts = study.target_signals, study.target_by_texts
@@ -79,8 +79,8 @@ def target_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
 
 
 def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
-    """Raise SourceError for a target that cannot be read, whose rows are in the test split, that lacks what selections
-    read, or whose source has no rows, before anything is made of the data."""
+    """Raise SourceError before any asset of the data is written, for a target that is unreadable, overlaps the test
+    split, lacks columns that selections need, or has a source without rows."""
     if (target := study.target) is None:
         return
     if target.filter is None:
@@ -104,14 +104,14 @@ def check_target(study: Study, loaded: Loaded, base: Path, cache: Path) -> None:
 
 
 def depth_in(study: Study, count: int, signal: str) -> int | None:
-    """How many places of an order are read; all of them where classes share the budget."""
+    """Number of places of an order to compute; None for all of them, if classes share the budget."""
     own = [each for each in study.selections.values() if signal in each.reads]
     return depth_of(study.budgets, count, whole=any(each.classes or not study.by_rows(each) for each in own))
 
 
 def write_arrays(study: Study, held: Held, folder: Path, source: Mapping[str, Any], train: SplitRows) -> None:
-    """The rows of the target as the networks read them, with their targets where gradients are taken; nothing where no
-    network reads them. The encoder learns from the training rows again what it learned of them before."""
+    """Write the target's rows as inputs of the networks, with targets if a selection reads gradients; nothing if no
+    network reads them. The encoder is fitted to the training rows again."""
     gradients, learned = "gradient_places" in study.target_signals, study.task.declared.learns_target
     if not gradients and (study.target_by_texts or study.columns is None or study.embedded_by in ("encoder", "own")):
         return
@@ -124,13 +124,13 @@ def write_arrays(study: Study, held: Held, folder: Path, source: Mapping[str, An
 
 
 def texts_in(study: Study, loaded: Mapping[str, Any], store: Store) -> tuple[RowTexts, RowTexts]:
-    """Texts of the training rows, and of the target."""
+    """Texts of the training rows and of the target."""
     train, columns = rows_in(store.load(key_of(study, "rows")) / "train"), study.read_columns
     return RowTexts.of(train, columns), RowTexts.of(StoredTarget(loaded["target"]).rows, columns)
 
 
 def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.ndarray:
-    """Embeddings of the rows of the target, `[queries, d]`, by what made those of the training rows."""
+    """Embeddings of the target's rows, `[queries, d]`, from the same model as those of the training rows."""
     assert isinstance(study.embeddings, EmbeddingSettings)
     source, settings, columns = loaded["source"], study.embeddings, study.read_columns
     pool = data_of(loaded["inputs"], loaded["samples"], source)
@@ -152,14 +152,14 @@ def target_vectors(study: Study, loaded: Mapping[str, Any], store: Store) -> np.
 
 
 def sources_of(study: Study, base: Path, cache: Path, revision: str, places: np.ndarray) -> pl.Series:
-    """Where training rows come from, by their places in the files of the source; SourceError for gaps, and for data
-    that have changed since they were read."""
+    """Sources of training rows by their places in the files; raises SourceError for gaps, and for data that have
+    changed since they were read."""
     files = files_as_read(study.read_source, study.read_columns, base, cache, revision, study.name)
     return column_at(files, str(target_of(study).source), places, "target.source")
 
 
 def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
-    """Which source each training row is of, and whether the target has rows of it."""
+    """The source of each training row, and whether the target has rows of it."""
     told = {
         "sources": "Number of the source of each row, int64.",
         "target_source": "1 of a row of a source that rows of the target have, 0 of another, int64.",
@@ -187,7 +187,7 @@ def sources_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
 
 def shortages(study: Study, own: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Budgets that the target's own source cannot fill."""
+    """Findings on budgets that exceed the rows of the target's own source."""
     held, count = int(own.sum()), len(own)
     for keep in study.budgets:
         budget = study.rows_about(keep, count)

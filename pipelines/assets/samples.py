@@ -1,4 +1,4 @@
-"""What Dagster gets of a study of samples: its assets, ad-hoc selections, and what scores the data again."""
+"""Dagster definitions of a study of samples: its assets, ad-hoc selections, and recurring rescoring."""
 
 from pathlib import Path
 
@@ -35,12 +35,12 @@ def sample_definitions(study: Study, base: Path) -> dg.Definitions:
 
 
 def embeddings_of(study: Study, name: str, base: Path) -> dg.AssetsDefinition:
-    """The asset of some embeddings: the user's, or made."""
+    """The asset of some embeddings: the user's, or computed ones."""
     return own_vectors_asset(study, base) if study.own_vectors else embeddings_asset(study, name)
 
 
 def study_assets(study: Study, base: Path) -> list[dg.AssetsDefinition]:
-    """From the source to the report."""
+    """All assets, from the source to the report."""
     return [
         prepare_asset(study, base),
         *([proxy_asset(study)] if study.proxy else []),

@@ -1,4 +1,4 @@
-"""Assets that score: one proxy run tells every observer, an asset per scorer of signals and per score of the user's."""
+"""Assets of scores: one proxy run for all observers, one asset per scorer of signals and per user's score."""
 
 import inspect
 import time
@@ -39,7 +39,7 @@ from secateur.trainers.processes import device_of_choice
 
 
 def describe(card: Card) -> str:
-    """What the UI says of a score."""
+    """Description of a score in the UI."""
     return f"{card.summary}\n\nHigh means: {direction_of(card)}.\n\nView: {card.view}.\n\nSource: {card.paper}."
 
 
@@ -51,7 +51,7 @@ def score_metadata(
     source: Mapping[str, Any],
     previews: Previews | None,
 ) -> dict[str, Any]:
-    """Numbers, the histogram and the samples at both ends that the UI shows of a score."""
+    """Numbers, histogram and extreme samples of a score for the UI."""
     wide = values.astype(np.float64)
     ends = extremes(values, inputs, samples, source["task"], training_files(source), previews)
     return {
@@ -66,7 +66,7 @@ def score_metadata(
 
 
 def score_outs(study: Study, scores: Mapping[str, Score], *, is_required: bool = True) -> dict[str, dg.AssetOut]:
-    """What an asset of several scores puts out, by the score's name."""
+    """Outputs of a step with several scores, by the score's name."""
     return {
         name: out_of(
             study,
@@ -85,7 +85,7 @@ def observers_of(study: Study) -> dict[str, Score]:
 
 
 def divided(study: Study, data: Data, samples: pl.LazyFrame, store: Store) -> Folds | None:
-    """The fold of each sample, which the store holds from now on; None where the study has no folds."""
+    """Assign a fold to each sample and store the folds; None, and no stored folds, for a study without folds."""
     place = key_of(study, "proxy_folds")
     if study.proxy is None or study.proxy.folds is None:
         store.remove(place)
@@ -97,7 +97,7 @@ def divided(study: Study, data: Data, samples: pl.LazyFrame, store: Store) -> Fo
 
 
 def proxy_asset(study: Study) -> dg.AssetsDefinition:
-    """Train the proxy once on all samples; every observer of the study watches that run."""
+    """Train the proxy once on all samples, with every observer of the study."""
     assert study.proxy
     observed = observers_of(study)
     sections = {name: form(score.declared.settings, score.settings) for name, score in observed.items()}
@@ -159,7 +159,7 @@ def proxy_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
-    """One number per sample from the signals that the scorer names."""
+    """One number per sample from the scorer's signals."""
     scorer = study.computed[name].declared
     assert isinstance(scorer, Scorer)
     Config = form(scorer.settings, study.computed[name].settings)
@@ -198,7 +198,7 @@ def score_asset(study: Study, name: str) -> dg.AssetsDefinition:
 
 
 def own_score_asset(study: Study, name: str, base: Path) -> dg.AssetsDefinition:
-    """A score of the user's: a column of the data, or numbers of a file that are put to the training rows."""
+    """A score of the user: a column of the data, or numbers of a file, matched with the training rows."""
     card = study.own_scores[name].card(name)
 
     @study_asset(

@@ -1,4 +1,4 @@
-"""Assets of the scoring pass: every score that the proxy's checkpoints give, rows scored before not scored again."""
+"""Assets of the scoring pass: all scores of the proxy's checkpoints; rows with a stored score are not rescored."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,13 +38,13 @@ def checkpoint_scores_of(study: Study) -> dict[str, Score]:
 
 
 def declared_as(score: Score) -> CheckpointScorer:
-    """The scorer of a score that reads checkpoints."""
+    """The scorer of a score of checkpoints."""
     assert isinstance(score.declared, CheckpointScorer)
     return score.declared
 
 
 def score_keys(configured: Mapping[str, Configured], model: str) -> dict[str, ScoreKey]:
-    """What scores of checkpoints are kept under, by name; `model` is the fingerprint of the checkpoints."""
+    """Keys of checkpoint scores in the score store, by name; `model` is the fingerprint of the checkpoints."""
     return {
         name: ScoreKey(declared.card.name, declared.card.version, settings, model)
         for name, (declared, settings) in configured.items()
@@ -52,14 +52,14 @@ def score_keys(configured: Mapping[str, Configured], model: str) -> dict[str, Sc
 
 
 def several(configured: Mapping[str, Configured]) -> bool:
-    """Whether some score reads all checkpoints of a proxy run, not the last alone."""
+    """Whether some score reads all checkpoints of a proxy run instead of the last one alone."""
     return any(scorer.several for scorer, _ in configured.values())
 
 
 def computing(
     folders: list[Path], data: Data, configured: Mapping[str, Configured], folds: Folds | None = None
 ) -> Compute:
-    """Scores of rows in this process, by the proxies in the folders or by those of the rows' folds."""
+    """Scorer of rows in this process, by the proxies in the folders or by those of the rows' folds."""
     runs, device = [load_checkpoints(folder) for folder in folders], device_of_choice()
 
     def compute(rows: np.ndarray, names: Sequence[str]) -> Mapping[str, Scores]:
@@ -72,7 +72,7 @@ def computing(
 
 
 def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
-    """One pass over the data for all scores of checkpoints; any subset of them can be materialised alone."""
+    """One pass over the data for all scores of checkpoints; a run may materialise any subset of them."""
     read = checkpoint_scores_of(study)
     Config = forms(
         f"{study.name}_scoring_pass",

@@ -1,6 +1,6 @@
-"""Errors of ours in Dagster's UI: the sentence alone. Whoever has a mistake in data or settings needs no stack of it.
+"""Dagster's UI shows our own errors as a sentence without a stack, which a mistake in data or settings does not need.
 
-What breaks otherwise, in a library, in code of the user's or in ours, keeps its stack.
+Other errors, of a library, of the user's code or bugs of ours, keep their stack.
 """
 
 import dis
@@ -19,9 +19,9 @@ OURS = "secateur."
 
 
 class Sentence(DagsterUserCodeProcessError, ValueError):
-    """An error of which Dagster records the text and no stack; `__cause__` is the error itself.
+    """An error of which Dagster records the text and no stack; `__cause__` is the original error.
 
-    Dagster writes of an error of this class what the error brings along, for one of another process has no stack here.
+    Dagster records the error info that an exception of this base class carries, for it assumes another process.
     """
 
     def __init__(self, text: str) -> None:
@@ -30,7 +30,7 @@ class Sentence(DagsterUserCodeProcessError, ValueError):
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether a statement `raise` of this package raised a ValueError or an OSError; no library did, and no slip."""
+    """Whether a `raise` statement of this package raised a ValueError or OSError; excludes libraries and bugs."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
@@ -42,7 +42,7 @@ def is_ours(error: BaseException) -> bool:
 
 @contextmanager
 def in_a_sentence() -> Iterator[None]:
-    """Raises Sentence for an error of ours; others pass."""
+    """Raise Sentence for an error of ours; pass on others."""
     try:
         yield
     except Sentence:
@@ -54,7 +54,7 @@ def in_a_sentence() -> Iterator[None]:
 
 
 def told_in_a_sentence(step: Step) -> Step:
-    """What a step of Dagster does, with errors of ours as Sentence."""
+    """The same step, with our own errors as Sentence."""
     if inspect.isgeneratorfunction(step):
 
         @functools.wraps(step)

@@ -1,4 +1,4 @@
-"""Runs of this process, recorded as the UI records its own, so that its landing page shows them among these."""
+"""Runs of this process, recorded like those of the UI, so that its landing page shows them too."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from secateur.pipelines.assets.sentences import Sentence
 
 LOCATION, REPOSITORY = "secateur.pipelines.definitions", "__repository__"
-"""What the code location of `secateur ui` is called, and what Dagster calls the definitions in it."""
+"""Name of the code location of `secateur ui`, and Dagster's name for its definitions."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FROM = "secateur/from"
-"""Tag that tells runs of the shell from those of the UI."""
+"""Tag that distinguishes runs of the shell from those of the UI."""
 NO_RETRIES = {"dagster/max_retries": "0"}
-"""The UI starts no run anew that was killed in a shell, where whoever killed it may run it again."""
+"""The UI does not restart a run that was killed in a shell; the user may do so there."""
 
 
 def origin_of(job: dg.JobDefinition) -> RemoteJobOrigin:
-    """Where the UI has a job: its landing page leaves out runs of jobs without such a place."""
+    """Origin of a job in the UI, whose landing page ignores runs without one."""
     location = RegisteredCodeLocationOrigin(LOCATION)
     return RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job.name)
 

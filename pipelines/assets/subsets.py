@@ -1,4 +1,4 @@
-"""Assets that choose: `subset` and `manifest`, with one partition per selection and seed."""
+"""Assets of selections: `subset` and `manifest`, with one partition per selection and seed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -43,7 +43,7 @@ def form_of(selection: Selection) -> type[dg.Config]:
 
 
 def subset_asset(study: Study, base: Path) -> dg.AssetsDefinition:
-    """The keep mask of each trial; manifests that it names are below `base`."""
+    """The keep mask of each trial; paths of manifests that the study names start at `base`."""
     sections = {
         name: form_of(selection)
         for name, selection in study.selections.items()
@@ -82,7 +82,7 @@ def subset_asset(study: Study, base: Path) -> dg.AssetsDefinition:
                 faults[f"{trial}: {chosen.fault}"] = not chosen.in_training
             told = facts_of_trial(trial) | tidy(facts_of(chosen))
             context.add_asset_metadata(told, asset_key=key, partition_key=str(trial))
-        # Once all are chosen, for each stands beside the others.
+        # After all selections, because each page compares a subset with the others.
         for trial in trials_of(context):
             context.add_asset_metadata(
                 shown_of(study, trial, signals, loaded, secateur_store), asset_key=key, partition_key=str(trial)
@@ -113,11 +113,11 @@ def choices(
     tuning: Mapping[str, Any],
     listed: Masks,
 ) -> Iterator[tuple[Trial, Subset]]:
-    """The subset of each trial; a twin comes right behind its plain self, whose samples it shares."""
+    """The subset of each trial; a twin follows its plain trial directly and shares its samples."""
 
     def shared(trial: Trial) -> tuple[Trial, bool]:
         selection = study.selections.get(trial.plain.name)
-        # What is planned of epochs differs with the length of the training.
+        # The plan of epochs depends on the length of the training.
         return trial.plain, trial.at_steps and selection is not None and selection.in_training
 
     for (plain, _), alike in groupby(sorted(trials, key=lambda trial: (shared(trial), trial)), key=shared):
@@ -128,7 +128,7 @@ def choices(
 
 
 def facts_of(chosen: Subset) -> dict[str, Any]:
-    """What the UI shows of a subset beside its page."""
+    """Metadata of a subset for the UI, beside its page."""
     return {
         "kept": int(chosen.keep.sum()),
         "of": len(chosen.keep),
@@ -143,7 +143,7 @@ def facts_of(chosen: Subset) -> dict[str, Any]:
 def shown_of(
     study: Study, trial: Trial, signals: Mapping[str, np.ndarray], loaded: Mapping[str, Any], store: Store
 ) -> dict[str, Any]:
-    """The page of a trial whose subset has been chosen; nothing for `full` and where samples are chosen in training."""
+    """The page of a stored subset; empty for `full` and for selections in training."""
     if trial != trial.plain:
         return {"samples of": trial.plain.selection}
     selection = study.selections.get(trial.name)
@@ -192,7 +192,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         origin, faults = origin_of(study, source), list[str]()
         table = with_units(study, samples.collect(), columns_in(study, {**loaded, "samples": samples}))
-        # The store has looked at the samples that it handed out: to look again for each trial would take as long.
+        # The store has verified the samples on loading; another check per trial would take as long.
         known = secateur_store.fingerprint(study.name, "samples") or None
         for trial in trials_of(context):
             if note := study.why_no_manifest(trial):
@@ -221,7 +221,7 @@ def manifest_asset(study: Study) -> dg.AssetsDefinition:
 def write_manifest(
     store: Store, key: dg.AssetKey, trial: Trial, rows: Payload, provenance: Provenance, faults: list[str]
 ) -> Manifest:
-    """Write the manifest of a trial and read it again; what is wrong with it is added to the faults."""
+    """Write the manifest of a trial and verify it; appends an error to `faults`."""
     with store.recorded(key, trial) as place:
         written = Manifest.write(place, rows, provenance, overwrite=True, verify=False)
     try:
@@ -232,20 +232,20 @@ def write_manifest(
 
 
 def verifies(faults: Sequence[str]) -> dg.AssetCheckResult:
-    """Whether all manifests verified."""
+    """Check result: whether all manifests verified."""
     told = "; ".join(faults) or "every manifest verifies"
     return dg.AssetCheckResult(passed=not faults, check_name="verifies", description=told)
 
 
 def scores_read(study: Study, trial: Trial, loaded: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Scores of all samples that a trial's selection reads, of what an asset loaded."""
+    """Scores of all samples that a trial's selection reads, from an asset's loaded inputs."""
     selection = study.selections.get(trial.plain.name)
     read = signals_read(selection) & set(study.scores) if selection else set()
     return {name: np.asarray(loaded[f"score_{name}"]) for name in sorted(read)}
 
 
 def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
-    """What the UI shows of a manifest besides its trial."""
+    """Metadata of a manifest for the UI, beside its trial."""
     return {
         "path": dg.MetadataValue.path(manifest.path.resolve()),
         "kept": manifest.declaration.count,
@@ -254,7 +254,7 @@ def facts_of_manifest(manifest: Manifest) -> dict[str, Any]:
 
 
 def with_units(study: Study, samples: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
-    """The table of samples, with what each takes of a budget of a column, and its group as text."""
+    """The table of samples, with each row's cost in a budget of a column, and its group as text."""
     costs = costs_of_rows(study, table)
     if costs is not None:
         samples = samples.with_columns(pl.Series("cost", costs))
@@ -272,8 +272,8 @@ def provenance_of(
     target: TargetCard | None = None,
     spent: Spent | None = None,
 ) -> Provenance:
-    """All that a manifest says of how its rows were chosen; `count` is how many there are, or how many
-    are kept where `spent` says what they come to."""
+    """A manifest's record of its selection; `count` is the number of all rows, or with `spent`, the cost of the
+    kept rows, the number of kept ones."""
     selection = study.selections.get(trial.name)
     as_listed = selection is not None and selection.listed
     read = [name for name in sorted(signals_read(selection)) if name in study.scores] if selection else []
@@ -302,5 +302,5 @@ def provenance_of(
 
 
 def card_of(folder: Path) -> TargetCard:
-    """What a manifest says of the target in a folder."""
+    """A manifest's record of the target in a folder."""
     return TargetCard.of(StoredTarget(folder).facts)

@@ -1,4 +1,4 @@
-"""Assets of a study's target: its rows, and what selectors read of it, `target_places` and `target_log_ratios`."""
+"""Assets of a study's target: its rows, and its signals `target_places` and `target_log_ratios`."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from secateur.trainers.judging.outcome import Cost
 
 
 def held_by(study: Study | Choice, source: Mapping[str, Any], base: Path, store: Store) -> Held:
-    """The rows of a target, those of the source as the study last read it."""
+    """The rows of a target; rows of the source as the study last read them."""
     if target_of(study).filter is None:
         return read_target(study, base, store.root / ".cache")
     rows = rows_in(store.load(key_of(study, "rows")) / "target")
@@ -45,7 +45,7 @@ def target_asset(
     ins: Sequence[str] = (),
     more: Callable[[Held, Path, Mapping[str, Any], Store], None] | None = None,
 ) -> dg.AssetsDefinition:
-    """The rows of the target; `more` checks them and adds to their folder what else is made of them."""
+    """The rows of the target; `more` checks them and adds further files to their folder."""
     key, target = key_of(study, "target"), target_of(study)
 
     @study_asset(
@@ -73,7 +73,7 @@ def target_asset(
 
 
 def findings_of(target: SplitRows, pool: SplitRows) -> list[dict[str, Any]]:
-    """What a reader should know of a target: whether its rows are among those that are chosen of."""
+    """Findings on a target: rows that are also among the candidates of selections."""
     if not (count := shared_rows(target, pool)):
         return []
     text = (
@@ -84,7 +84,7 @@ def findings_of(target: SplitRows, pool: SplitRows) -> list[dict[str, Any]]:
 
 
 Texts = Callable[[Mapping[str, Any], Store], tuple[Any, Any]]
-"""Texts of the rows of the data and of the target, each to be iterated over again."""
+"""Texts of the rows of the data and of the target, each iterable more than once."""
 
 
 def places_asset(
@@ -94,7 +94,7 @@ def places_asset(
     depth: Callable[[int], int | None],
     what: str,
 ) -> dg.AssetsDefinition:
-    """The order in which the target takes rows of the data."""
+    """Ranks of the data's rows by similarity to the target."""
     target = target_of(study)
     turns = f"values of {target.task}" if target.task else "its rows"
 
@@ -115,7 +115,7 @@ def places_asset(
 
 
 def ratios_asset(study: Study | Choice, texts: Texts) -> dg.AssetsDefinition:
-    """How much likelier the words of each text are in the target than in the data."""
+    """Log-likelihood ratio of each text's words between the target and the data."""
     told = {
         "target_log_ratios": "Of each text the sum over its n-grams of log p(target) - log p(data), float64.",
         "ngram_counts": "How many n-grams each text has, int64.",

@@ -1,15 +1,15 @@
-"""Assets of knowledge distillation: `teacher`, `teacher_logits` and, where a study asks for it, `distillation_tuning`.
+"""Assets of knowledge distillation: `teacher`, `teacher_logits` and, if a study tunes it, `distillation_tuning`.
 
-They read `study.distillation`, a `Distillation`; without one there are none. For the asset that trains students:
+They read `study.distillation`, a `Distillation`; a study without one has none of them. In the asset of students:
 
     ins |= teacher_inputs(study)                                  # in the asset's `ins`
-    def trained_model(..., **taught): ...                         # what they load, by the same names
+    def trained_model(..., **taught): ...                         # their values, by the same names
     objective = objective_for(study, training, taught, kept=budget, samples=len(data))
     train(data, training, seed=trial.seed, keep=keep, objective=objective)
 
-What they cost is saved beside them as a `Cost`, as `proxy_cost` is: `teacher_cost` (training), `teacher_logits_cost`
+Their costs are saved beside them as a `Cost`, like `proxy_cost`: `teacher_cost` (training), `teacher_logits_cost`
 (the pass over all samples) and `distillation_tuning_cost` (its students and its own teacher). A teacher from a folder
-costs nothing here, which says nothing of what it cost where it was made.
+has no cost here; its original training cost is unknown.
 """
 
 import json
@@ -51,16 +51,16 @@ from secateur.trainers.tasks.class_order import names_of, places_are_guessed, pl
 from secateur.trainers.tasks.registry import task_from
 
 BLOCK = 4096
-"""Rows whose logits are committed at a time."""
+"""Rows of logits in one committed block."""
 LOOKED_AT = 4096
-"""Most training samples that a teacher without class names is looked at on."""
+"""Most training samples for checking a teacher without class names."""
 PLAIN = ("inputs", "samples", "source")
 SAVED = ("model.json", "model.safetensors")
 """Files of a saved model."""
 
 
 def teacher_assets(study: Study, base: Path = Path()) -> list[dg.AssetsDefinition]:
-    """The assets that `study.distillation` needs; a teacher's relative folder starts at `base`. None without it."""
+    """The assets that `study.distillation` needs, none without it; a teacher's relative folder starts at `base`."""
     if study.distillation is None:
         return []
     made = [teacher_asset(study, base)]
@@ -69,7 +69,7 @@ def teacher_assets(study: Study, base: Path = Path()) -> list[dg.AssetsDefinitio
 
 
 def teacher_inputs(study: Study) -> dict[str, dg.AssetIn]:
-    """What an asset that trains students must load besides the data, by parameter name; nothing for plain training."""
+    """Inputs of an asset that trains students, beside the data, by parameter name; empty for plain training."""
     if study.distillation is None:
         return {}
     names = ["teacher", *(["distillation_tuning"] if study.distillation.tune else [])]
@@ -78,7 +78,7 @@ def teacher_inputs(study: Study) -> dict[str, dg.AssetIn]:
 
 
 def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
-    """A model trained on all samples, or taken from a folder."""
+    """A model trained on all samples, or copied from a folder."""
     key, settings = key_of(study, "teacher"), asked(study)
     given = base / settings.teacher if isinstance(settings.teacher, Path) else None
     names = (*PLAIN, "test_inputs", "test_samples")
@@ -99,12 +99,12 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
         secateur_progress: dg.ResourceParam[ProgressDisplay],
         **loaded: Any,
     ) -> dg.MaterializeResult:
-        if study.task.own:  # the UI may ask for a teacher alone, long after the samples were made
+        if study.task.own:  # a run from the UI may materialise the teacher alone, long after the samples
             study.own_task()
         data, costs = data_of(*(loaded[name] for name in PLAIN)), key_of(study, "teacher_cost")
         parts: dict[str, Any] = {}
         if given:
-            # Of a folder without a model `copy_teacher` says what is missing.
+            # For a folder without a model, `copy_teacher` names the missing file.
             parts |= {name: given / name for name in SAVED if (given / name).is_file()}
             parts |= data_parts(study, loaded["source"])
         else:
@@ -139,9 +139,9 @@ def teacher_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
 
 def copy_teacher(given: Path, folder: Path, data: Data) -> None:
-    """Copy the two files that `models.save` writes; raises ValueError where they are not there or of other data.
+    """Copy the two files of `models.save`; raises ValueError if they are missing or belong to other data.
 
-    Where the teacher has no names of classes and the data have, the copy gets those of the data.
+    If the data have class names and the teacher has none, the copy takes those of the data.
     """
     missing = [name for name in SAVED if not (given / name).is_file()]
     if missing:
@@ -166,7 +166,7 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
         and data.task.target != "numbers"
         and (not names_of(learned) or places_are_guessed(learned, data.task))
     ):
-        # A model of plain arrays teaches named data, too, if their order is the same.
+        # A model of plain arrays may also teach named data, if their order is the same.
         some = data.take(np.unique(np.linspace(0, len(data) - 1, LOOKED_AT).astype(np.int64)))
         try:
             refuse_other_order(outputs_of(models.load(given), some), some.targets, data.task)
@@ -177,7 +177,7 @@ def copy_teacher(given: Path, folder: Path, data: Data) -> None:
 
 
 def refuse_other_tokens(rebuild: Mapping[str, Any], data: Data, whose: str) -> None:
-    """Raise ValueError for a language model of another tokenizer than the data's, and for one of shorter inputs."""
+    """Raise ValueError for a language model with another tokenizer than the data's, or with shorter inputs."""
     theirs, ours = rebuild.get("learned", {}).get("tokenizer"), data.model_settings.get("tokenizer")
     if theirs != ours:
         raise ValueError(f"{whose} knows other tokens than encoding.tokenizer: {OTHER_TOKENS}")
@@ -245,7 +245,7 @@ def teacher_logits_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def cached_of(study: Study) -> str:
-    """What is cached of a sample, for a reader."""
+    """Readable content of a sample's cached logits."""
     top_k = asked(study).top_k
     if not study.task.own and study.task.declared.taught_by_token:
         return f"of each completion token the highest {top_k or TOP_K} tokens and the mass of the rest"
@@ -253,7 +253,7 @@ def cached_of(study: Study) -> str:
 
 
 def write_logits(folder: Path, places: Sequence[Path], data: Data) -> None:
-    """Write all blocks as one cache, of completions with the places where those of each sample begin."""
+    """Write all blocks as one cache; for completions, with the start of each sample's tokens."""
     starts = starts_of(data) if data.task.taught_by_token else None
     write(folder, map(TeacherLogits.load, places), len(data) if starts is None else int(starts[-1]))
     if starts is not None:
@@ -261,13 +261,13 @@ def write_logits(folder: Path, places: Sequence[Path], data: Data) -> None:
 
 
 def save_logits(place: Path, block: TeacherLogits) -> None:
-    """Write the logits of a block, whole or not at all."""
+    """Write the logits of a block atomically."""
     with new_folder(place, overwrite=True) as folder:
         block.save(folder)
 
 
 def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
-    """Temperature and curve, chosen on held-out training samples."""
+    """Temperature and curve, tuned on held-out training samples."""
     key, settings = key_of(study, "distillation_tuning"), asked(study)
 
     @study_asset(

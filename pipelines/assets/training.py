@@ -1,4 +1,4 @@
-"""Assets that train and judge: `trained_model` and `evaluation` by selection and seed, then `report`."""
+"""Assets of training and evaluation: `trained_model` and `evaluation` by selection and seed, then `report`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -46,12 +46,12 @@ from secateur.trainers.tasks.own import Split
 
 
 def cheap_first(study: Study, trials: Iterable[Trial], samples: int) -> list[Trial]:
-    """In the order of how many of the samples they keep, the fewest first, those at equal steps behind all others: so
-    the most of a curve is there in the least time.
+    """Order trials by the number of samples that they keep, the fewest first, and those at equal steps last: most of a
+    curve is complete in the least time.
     """
 
     def cost(trial: Trial) -> tuple[bool, int, bool, int | float]:
-        # Of an amount of a column the rows are not known here, but that everything has the most.
+        # For an amount of a column the row count is unknown here, but the full set has the most.
         tie = (False, 0) if study.budget_of == ROWS else (trial.plain.selection == "full", trial.keep)
         return trial.at_steps, study.rows_about(trial.keep, samples), *tie
 
@@ -59,7 +59,7 @@ def cheap_first(study: Study, trials: Iterable[Trial], samples: int) -> list[Tri
 
 
 def trained_model_asset(study: Study) -> dg.AssetsDefinition:
-    """A model per trial, trained on what the trial keeps."""
+    """A model per trial, trained on the trial's samples."""
     key = key_of(study, "trained_model")
     Config = form(TrainingConfig, study.training.model_dump())
 
@@ -85,7 +85,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
         training = TrainingConfig(**config.model_dump())  # type: ignore[attr-defined]
         data = data_of(loaded["inputs"], loaded["samples"], loaded["source"])
         test = data_of(loaded["test_inputs"], loaded["test_samples"], loaded["source"], "test") if measured else None
-        metrics_of(study, loaded["source"])  # which refuses one that cannot be measured
+        metrics_of(study, loaded["source"])  # raises for a metric that cannot be measured
         spread = partial(launch, context, processes=study.compute.processes)
         trials = Trials(
             study, data, training, loaded["source"], signals_in(loaded), loaded, secateur_store, spread, test
@@ -104,7 +104,7 @@ def trained_model_asset(study: Study) -> dg.AssetsDefinition:
                 asset_key=key,
                 partition_key=str(trial),
             )
-        # Dagster Pipes wants it said, where trials are launched.
+        # With launched trials, Dagster Pipes requires an explicit key.
         return dg.MaterializeResult(asset_key=key)
 
     return trained_model
@@ -149,9 +149,9 @@ def evaluation_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspects | None:
-    """The samples of a study that somebody should look at, with what its proxies say of them; None without scores.
+    """The samples of a study to inspect, with its proxies' guesses; None without scores.
 
-    Inputs, samples and proxies are behind the scores already: edges of their own would only tangle the graph.
+    Inputs, samples and proxies are already upstream of the scores: direct edges would only clutter the graph.
     """
     if not study.scores:
         return None
@@ -173,7 +173,7 @@ def suspects_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> Suspec
 
 
 def splits_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> dict[str, Samples]:
-    """The samples of a study by split, as findings are shown; they stand behind the scores and the evaluations."""
+    """The samples of a study by split, for pages of findings; they are upstream of the scores and the evaluations."""
     source, splits = loaded["source"], dict[str, Samples]()
     prefixes: dict[Split, str] = {"train": "", "test": "test_"}
     scores = {name: loaded[f"score_{name}"] for name in study.scores}
@@ -191,7 +191,7 @@ def splits_in(study: Study, store: Store, loaded: Mapping[str, Any]) -> dict[str
 
 
 def spent_in(study: Study, store: Store, trials: Iterable[Trial]) -> dict[Trial, Spent]:
-    """What the subsets of trials come to, by plain trial; of those alone that do not just keep so many rows."""
+    """Costs of the subsets by plain trial, only of trials with another budget than a plain row count."""
     key, found = key_of(study, "subset_spent"), dict[Trial, Spent]()
     for trial in dict.fromkeys(trial.plain for trial in trials):
         if store.holds(key, trial) and (told := store.load(key, trial)):
@@ -200,9 +200,9 @@ def spent_in(study: Study, store: Store, trials: Iterable[Trial]) -> dict[Trial,
 
 
 def report_asset(study: Study) -> dg.AssetsDefinition:
-    """Every selection beside random at the same budget."""
+    """The report: every selection compared with random at the same budget."""
     key = key_of(study, "report")
-    told = Field(study.report_samples, description="whether the page embeds pictures or texts of samples to look at")
+    told = Field(study.report_samples, description="whether the page shows pictures or texts of samples")
     Shown = create_model(f"{study.name}_report", __base__=dg.Config, samples=(bool, told))
     scored = {f"score_{name}": dg.AssetIn(key_of(study, "scores", name)) for name in study.scores}
 
@@ -216,7 +216,7 @@ def report_asset(study: Study) -> dg.AssetsDefinition:
             "optimiser steps or epochs, over seeds, with intervals, what it cost and a verdict.",
         ),
         metadata=page_link(study),
-        accelerated=True,  # its proxies say what they take some samples for
+        accelerated=True,  # the proxies guess labels of some samples
     )
     def report(
         config: Shown,  # type: ignore[valid-type]

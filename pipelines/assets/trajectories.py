@@ -1,4 +1,4 @@
-"""The asset of loss curves: what each training sample costs at every checkpoint of the proxy, for S2L."""
+"""The asset of loss trajectories: each training sample's loss at every checkpoint of the proxy, for S2L."""
 
 import shutil
 import time
@@ -24,7 +24,7 @@ from secateur.trainers.passes.scoring import score_rows
 from secateur.trainers.processes import device_of_choice
 
 BLOCK = 4096
-"""Samples whose losses are written at once."""
+"""Samples in one written block of losses."""
 
 
 def trajectories_asset(study: Study) -> dg.AssetsDefinition:

@@ -1,4 +1,4 @@
-"""The asset `tuning`: settings that a study leaves open, chosen on held-out training samples, one after the other."""
+"""The asset `tuning`: missing settings of selections, tuned on held-out training samples, one after the other."""
 
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from secateur.trainers.tasks.contract import Metric
 
 
 def tuning_asset(study: Study) -> dg.AssetsDefinition:
-    """Settings that the study leaves open; what was tuned of the same inputs before is not tuned again."""
+    """Tune missing settings; reuse earlier results for equal inputs."""
     open_ones = {name: selection for name, selection in study.selections.items() if selection.untuned}
 
     @study_asset(
@@ -73,7 +73,7 @@ def tuning_asset(study: Study) -> dg.AssetsDefinition:
 
 
 def limit_of(study: Study, table: pl.DataFrame, count: int, keep: int | float) -> float:
-    """The share that a budget is of what all rows come to."""
+    """A budget as a share of all rows' cost."""
     spent = spent_of(study, table, np.ones(count, np.bool_), keep)
     return spent.limit / spent.whole
 
@@ -81,7 +81,7 @@ def limit_of(study: Study, table: pl.DataFrame, count: int, keep: int | float) -
 def made_of(
     study: Study, selection: Selection, signals: dict[str, np.ndarray], table: pl.DataFrame, source: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the best settings of a selection follow from, besides the budget."""
+    """Inputs that determine a selection's best settings, beside the budget."""
     return {
         "selection": selection.model_dump(mode="json"),
         "version": selection.static.version,
@@ -105,7 +105,7 @@ def tuned(
     metric: Metric,
     told: Any,
 ) -> dict[str, Any]:
-    """What was chosen at one budget, and what choosing cost."""
+    """The selected setting at one budget, and the cost of tuning."""
     (setting,) = selection.untuned
     costs, share = costs_of_rows(study, table), limit_of(study, table, len(data), keep)
 

@@ -1,4 +1,4 @@
-"""The asset `columns` of a study that trains: columns of the data by which rows stay together, or share a budget."""
+"""The asset `columns` of a study that trains: columns of the data for groups, costs and quotas."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ from secateur.trainers.tasks.token_roles import token_counts
 
 
 def columns_asset(study: Study, base: Path) -> dg.AssetsDefinition:
-    """Columns of the user's data that budgets, groups and quotas of the study read."""
+    """Columns of the user's data for budgets, groups and quotas of the study."""
 
     @study_asset(
         study, "columns", ins=("samples", "source"),
@@ -38,8 +38,8 @@ def columns_asset(study: Study, base: Path) -> dg.AssetsDefinition:
 
 
 def columns_of_rows(study: Study, base: Path, cache: Path, revision: str, places: np.ndarray) -> pl.DataFrame:
-    """The columns of the rows at these places among those of all files; SourceError for one that is not there, has
-    gaps, or is no cost, and for data that have changed since they were read."""
+    """The columns of the rows at these places in all files; raises SourceError for a column that is missing, has gaps
+    or holds invalid costs, and for data that have changed since they were read."""
     files = files_as_read(study.read_source, study.read_columns, base, cache, revision, study.name)
     found: dict[str, pl.Series] = {}
     for name, what in study.read_besides.items():
@@ -51,7 +51,7 @@ def columns_of_rows(study: Study, base: Path, cache: Path, revision: str, places
 
 
 def each_its_own(values: pl.Series) -> pl.Series:
-    """The column, whose rows without a value each have one of their own: what is missing is nothing in common."""
+    """The column, with a distinct value for each row without one: missing values have nothing in common."""
     if not values.null_count():
         return values
     alone = pl.format("none, row {}", pl.int_range(pl.len()))
@@ -59,7 +59,7 @@ def each_its_own(values: pl.Series) -> pl.Series:
 
 
 def refuse_no_costs(values: pl.Series, what: str) -> None:
-    """Raise SourceError for a column that is no number from 0 on in each row."""
+    """Raise SourceError for a column with values other than finite numbers from 0 on."""
     if not values.dtype.is_numeric():
         raise SourceError(f"{what}: column {values.name!r} holds {values.dtype}, and budgets are of numbers")
     costs = values.cast(pl.Float64).to_numpy()
@@ -72,10 +72,10 @@ def refuse_no_costs(values: pl.Series, what: str) -> None:
 
 
 def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> pl.DataFrame:
-    """The columns that the study reads besides its samples, of each training row; none where it reads none.
+    """The columns of each training row that the study reads beside its samples; empty if it reads none.
 
-    Raises SourceError for columns, budgets and shares that the data cannot meet, before anything is made of them.
-    Completion tokens are counted later: `check_tokens` looks at budgets of these.
+    Raises SourceError for columns, budgets and shares that the data cannot meet, before any asset is written.
+    Completion tokens are counted later: `check_tokens` checks budgets of these.
     """
     if not study.read_besides:
         return pl.DataFrame()
@@ -89,7 +89,7 @@ def check_columns(study: Study, loaded: Loaded, base: Path, cache: Path) -> pl.D
 def check_tokens(study: Study, table: pl.DataFrame, inputs: Path) -> None:
     """Raise SourceError for budgets of completion tokens that the training rows cannot meet.
 
-    `table` is of `check_columns`; `inputs` is the array of the training rows.
+    `table` is the result of `check_columns`; `inputs` is the array of the training rows.
     """
     if study.cost_column != COMPLETION_TOKENS:
         return
@@ -100,7 +100,7 @@ def check_tokens(study: Study, table: pl.DataFrame, inputs: Path) -> None:
 
 
 def column_faults(study: Study, table: pl.DataFrame) -> Iterator[str]:
-    """Amounts beyond what all rows have, budgets that hold not one group, and shares of values that there are not."""
+    """Amounts beyond the total of all rows, budgets below the smallest group, and shares of unknown values."""
     for name, selection in study.selections.items():
         if selection.by is not None:
             try:

@@ -32,12 +32,12 @@ from secateur.trainers.tasks.contract import deciding_first
 
 
 def unit_definitions(study: PruningStudy, base: Path) -> dg.Definitions:
-    """The assets of one study, which reads no file that is its own."""
+    """The assets of one study, which reads no files of its own."""
     return dg.Definitions([prepared_asset(study), pruned_asset(study), report_asset(study)])
 
 
 def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
-    """What all arms of a seed share, with the settings that they go by."""
+    """The common start of all arms of a seed, with their settings."""
     key, declared = key_of(study, "prepared"), study.declared
     Config = form(declared.settings, study.settings)
 
@@ -85,7 +85,7 @@ def prepared_asset(study: PruningStudy) -> dg.AssetsDefinition:
 
 
 def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
-    """What each arm came to, and a manifest of what it kept."""
+    """The outcome of each arm, and a manifest of its kept units."""
     key = key_of(study, "pruned")
 
     @study_asset(
@@ -140,7 +140,7 @@ def pruned_asset(study: PruningStudy) -> dg.AssetsDefinition:
 def run_trial(
     study: PruningStudy, trial: Trial, store: Store, context: dg.AssetExecutionContext, progress: ProgressDisplay
 ) -> Outcome:
-    """Run an arm, or find that it was run before of the same; its outcome, which is written after its manifest."""
+    """Run an arm, or reuse its outcome for equal inputs; writes the outcome after its manifest."""
     key, seed, ledger = key_of(study, "pruned"), Trial("", trial.seed), Ledger(store)
     shared = ledger.entry(key_of(study, "prepared"), seed)
     prepared = store.find(key_of(study, "prepared"), seed)
@@ -177,8 +177,8 @@ def run_trial(
 
 
 def checked_outcome(experiment: Experiment, trial: Trial, result: Result, seconds: float) -> Outcome:
-    """The outcome with what its mask keeps; raises ValueError where it lacks the deciding metric or has another than
-    those that the experiment declares."""
+    """The outcome with the counts of its mask; raises ValueError if it lacks the deciding metric or has an undeclared
+    one."""
     name, outcome = type(experiment).__name__, result.outcome
     declared = [metric.name for metric in experiment.metrics]
     if declared[0] not in outcome.metrics:
@@ -192,7 +192,7 @@ def checked_outcome(experiment: Experiment, trial: Trial, result: Result, second
 def provenance_of(
     study: PruningStudy, trial: Trial, kept: Kept, settings: dict[str, Any], versions: dict[str, str], prepared: str
 ) -> Provenance:
-    """All that a manifest says of how its units were chosen."""
+    """A manifest's record of its selection of units."""
     return Provenance(
         dataset=study.name,
         revision=prepared,
@@ -207,7 +207,7 @@ def provenance_of(
 
 
 def report_asset(study: PruningStudy) -> dg.AssetsDefinition:
-    """Every arm beside random at the same budget."""
+    """The report: every arm compared with random at the same budget."""
     key, declared = key_of(study, "report"), study.declared
 
     @study_asset(

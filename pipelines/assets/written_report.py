@@ -1,4 +1,4 @@
-"""What the report assets of every kind do with their report."""
+"""Writing of reports, for the report assets of every kind of study."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,13 +22,13 @@ UNKNOWN = "no answer: it takes a full set to compare with, and several seeds"
 
 
 def page_link(study: AnyStudy) -> dict[str, dg.MetadataValue]:
-    """What the definition of a report says of where a browser finds its files; nothing where no UI of ours runs."""
+    """Links to a report's files for its definition; empty outside of our UI."""
     links = {"page": link_to(study.name), FINDINGS: link_to(study.name, FINDINGS)}
     return {name: dg.MetadataValue.url(link) for name, link in links.items() if link}
 
 
 def with_link(study: AnyStudy, text: str) -> str:
-    """The description of a report, which the UI shows at the top, with links to its files where a UI of ours runs."""
+    """The description of a report at the top of its page in the UI, with links to its files if our UI runs."""
     links = f"[Open the page]({link_to(study.name)}), or [the rows of its findings]({link_to(study.name, FINDINGS)})."
     return f"{links}\n\n{text}" if link_to(study.name) else text
 
@@ -43,16 +43,16 @@ def written_report(
     *,
     embedded: bool = True,
 ) -> dg.MaterializeResult:
-    """Write the page, the text, the JSON and the rows of findings of a report; what the UI shows of it.
+    """Write the page, the text, the JSON and the rows of findings of a report; returns its metadata for the UI.
 
-    `splits` are the samples that findings are about, by split, which the page shows where they may be `embedded`.
+    `splits` are the samples of the findings, by split, which the page shows if `embedded`.
     """
     study, splits = report.study, splits or {}
     if suspects and not embedded:
         suspects = suspects.without_samples()
     name = report.metric.name
     decides = [row.metrics[name] for row in (*report.rows, *report.whole) if name in row.metrics]
-    # Of several seeds that differ the mean says nothing of each.
+    # With several seeds that differ, the mean does not describe any one of them.
     values = [one.mean for one in decides] if not any(one.half_width for one in decides) else []
     findings = findings_of(store, study, report.by_class, report.beside, values)
     known = (study.name, "data_groups")
@@ -78,7 +78,7 @@ def written_report(
 
 
 def numbers_of(report: Report) -> dict[str, Any]:
-    """The numbers behind the verdict."""
+    """The verdict's counts and the full set's metric."""
     steps, full = report.at_steps, report.full
     verdicts = [compared.verdict for _, compared in report.against(report.study.baseline)]
     longer = [compared.verdict for _, compared in steps.against(report.study.baseline)] if steps else []

@@ -1,4 +1,4 @@
-"""The asset `yardstick`: how good the proxy is, and what a simple model gets of the same encoded samples."""
+"""The asset `yardstick`: the proxy's quality, and that of a simple model on the same encoded samples."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from secateur.pipelines.studies.samples import Study
 
 
 def yardstick_asset(study: Study) -> dg.AssetsDefinition:
-    """Every metric of the proxy in training and on the test samples, and of a simple model on these."""
+    """Every metric of the proxy on training and test samples, and of a simple model on test samples."""
 
     @study_asset(
         study,

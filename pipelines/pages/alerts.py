@@ -1,6 +1,4 @@
-"""Findings because of which the answer may be wrong, which stand beside it: first those that concern what is
-recommended.
-"""
+"""Findings that may invalidate the answer, for a place beside it: first those that concern the recommended subset."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,19 +7,19 @@ from secateur.pipelines.pages.report import Report
 
 BEFORE, OTHERS = "Before you rely on this:", "Of other selections:"
 LOSS = frozenset({"lost class", "lost label"})
-"""Kinds of findings that are about one selection."""
+"""Kinds of findings that concern a single selection."""
 GRAVE = frozenset({"leaked", "weak model", "learned by heart"})
-"""Kinds of findings that are about all of them."""
+"""Kinds of findings that concern all selections."""
 
 Alert = tuple[str, str]
-"""Whom it concerns, and the sentence, without a full stop."""
+"""A heading for the concerned selections, and the sentence, without a full stop."""
 
 
 def alerts_of(report: Report, findings: Sequence[Mapping[str, Any]]) -> list[Alert]:
-    """What to know before the answer is relied on, in the order of the findings; behind it, and named so, what other
-    selections lose than the one that is recommended.
+    """Warnings about the answer, in the order of the findings; at the end, losses of selections other than the
+    recommended one.
 
-    A selection is concerned at the budget that is recommended alone. Where nothing is recommended, all are.
+    A loss concerns the answer only at the recommended budget. Without a recommendation, all losses concern it.
     """
     answer, effects = report.recommendation, report.by_class
     chosen = answer.selection if answer else None
@@ -38,7 +36,7 @@ def alerts_of(report: Report, findings: Sequence[Mapping[str, Any]]) -> list[Ale
 
 
 def said_ahead(findings: Sequence[Mapping[str, Any]], chosen: str | None) -> Iterator[Alert]:
-    """Of everything, and of what is recommended."""
+    """Warnings about all selections, and about the recommended one."""
     for finding in findings:
         own = finding["kind"] in LOSS and chosen is not None
         yield BEFORE, f"the recommended subset: {finding['text']}" if own else finding["text"]
@@ -47,8 +45,8 @@ def said_ahead(findings: Sequence[Mapping[str, Any]], chosen: str | None) -> Ite
 def said_of_others(
     findings: Sequence[Mapping[str, Any]], losing: Mapping[str, Any], chosen: str | None
 ) -> Iterator[Alert]:
-    """Of selections that are not recommended, in one sentence: the first in full, behind what is true of the one that
-    is recommended, and the names of the others."""
+    """One warning about all other selections: the first finding in full, after a note on the recommended selection, and
+    the names of the others."""
     if not findings:
         return
     finding, *more = findings

@@ -1,4 +1,4 @@
-"""An audit as files: its page, its findings as tables and as JSON, manifests, and what other programs read."""
+"""An audit as files: its page, its findings as tables and JSON, manifests, and files for other programs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from secateur.pipelines.pages.audit_page import AuditPage
 from secateur.pipelines.pages.formulas import unformulated
 
 PAGE, ANSWER, TABLE = "audit.html", "audit.json", "findings"
-"""Files of the folder; the table is there as CSV and as Parquet."""
+"""Files of the folder; the table exists as CSV and as Parquet."""
 PROGRAMS: Mapping[str, Callable[[Sheets, Path], None]] = {
     "label_studio": write_label_studio,
     "argilla": write_argilla,
     "fiftyone": write_fiftyone,
 }
-"""Programs in which people mark samples, by the folder that each reads; FiftyOne shows pictures alone."""
+"""Programs in which people mark samples, by the name of their folder; FiftyOne supports pictures only."""
 MANIFESTS, MARKS = "manifests", "marks.csv"
 
 
@@ -41,14 +41,14 @@ def write_audit(
     marks: bytes = b"",
     overwrite: bool = False,
 ) -> dict[str, str]:
-    """Write all files, whole or not at all; the paths of the manifests, and of folders for other programs, by name.
+    """Write all files atomically; returns the paths of manifests, and of folders for other programs, by name.
 
-    Raises FileExistsError where something stands at the folder, unless `overwrite` and it is an audit of ours.
+    Raises FileExistsError if the folder exists, unless `overwrite` is set and it is an audit of ours.
     """
     refuse_other(folder, overwrite=overwrite)
     with new_folder(folder, overwrite=overwrite) as partial:
         written = fill(audit, partial, precisions=precisions, more=more, samples=samples)
-        if marks:  # which may lie in the folder that is replaced
+        if marks:  # read earlier, because they may lie in the replaced folder
             (partial / MARKS).write_bytes(marks)
     return {name: str(folder / path.relative_to(partial)) for name, path in written.items()}
 
@@ -83,7 +83,7 @@ def fill(
 
 
 def refuse_other(folder: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError where a link, or a folder that is no audit, would be replaced."""
+    """Raise FileExistsError instead of replacing a link, or a folder that is no audit."""
     if folder.is_symlink():
         raise FileExistsError(f"{folder} is a link, which secateur does not replace: name the folder itself")
     if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWER).is_file():
@@ -97,7 +97,7 @@ def write_page(audit: Audited, path: Path, *, precisions: Sequence[Precision] = 
 
 
 def write_table(audit: Audited, path: Path, *, overwrite: bool = False) -> None:
-    """Write the table of findings, as CSV or Parquet by the ending; raises ValueError for another one."""
+    """Write the table of findings as CSV or Parquet, by the suffix; raises ValueError for another one."""
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: findings are written as .csv or .parquet; let the name end so")
     with new_file(path, overwrite=overwrite) as partial:
@@ -108,5 +108,5 @@ def write_table(audit: Audited, path: Path, *, overwrite: bool = False) -> None:
 
 
 def as_csv(lines: pl.DataFrame) -> pl.DataFrame:
-    """The table as programs for tables show it and do not compute it."""
+    """The table with texts escaped, so that spreadsheets do not evaluate them as formulas."""
     return lines.with_columns(unformulated(pl.col(pl.String)))

@@ -1,4 +1,4 @@
-"""The page of an audit: what was found, what it means, pairs side by side, and twenty of each kind to be marked."""
+"""The page of an audit: findings, their meaning, pairs side by side, and twenty rows of each kind to mark."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from secateur.pipelines.pages.templates import templates
 from secateur.pipelines.pages.words import Table
 
 PAIRS, GROUPS, ROWS, LABELS = 10, 10, 10, 60
-"""Pairs of a finding beside those that are drawn, groups of one, rows of a group, and labels that the page shows."""
+"""Limits of the page: pairs of a finding beyond the drawn ones, groups of a finding, rows of a group, and labels."""
 LONGEST, SHORT = 1500, 240
-"""Characters of a text that the page embeds, and that stand there before somebody opens it."""
+"""Characters of an embedded text, and of its preview before a click."""
 KINDS = {
     "leaked": "Test rows and benchmarks that training has",
     "near leaked": "Rows nearly the same as a row of training",
@@ -37,38 +37,38 @@ KINDS = {
     "conflicts": "Equal inputs with other labels",
     "wrong labels": "Labels to look at",
 }
-"""Findings that are shown with their rows, and the title of each."""
+"""Findings that the page shows with their rows, and the title of each."""
 ASKED = {
     **{f"{kind}{by}": "Is it a copy?" for kind in NEAR for by in ("", BY_EMBEDDINGS)},
     "wrong labels": "Is the given label wrong?",
 }
-"""The question about a row that was drawn, by kind."""
+"""The question about a drawn row, by kind."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A row as the page shows it."""
+    """A row on the page."""
 
     place: str
     given: str
     text: str = ""
     source: str = ""
-    """A picture as an address that is the picture itself."""
+    """A picture as a data URI."""
 
     @property
     def short(self) -> str:
-        """The text's beginning."""
+        """The beginning of the text."""
         return one_line(self.text, SHORT)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A row, alone or beside another, and what is said of it."""
+    """A row, alone or beside another, and its facts."""
 
     left: Side
     right: Side | None
     line: Mapping[str, Any]
-    """Of the table of findings."""
+    """The row's line in the table of findings."""
 
     @property
     def facts(self) -> str:
@@ -82,7 +82,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Group:
-    """Copies of each other, the row that would stay first, `count` in all."""
+    """Copies of each other, starting with the row to keep; `count` is the size of the whole group."""
 
     number: int
     count: int
@@ -91,7 +91,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of one finding: those to be marked, others, or groups."""
+    """Rows of one finding: those to mark, others, or groups."""
 
     name: str
     kind: str
@@ -102,42 +102,42 @@ class Section:
     others: Sequence[Shown] = ()
     groups: Sequence[Group] = ()
     more: int = 0
-    """Groups or rows that the tables hold and the page does not."""
+    """Groups or rows that only the tables hold."""
 
 
 @dataclass(frozen=True)
 class AuditPage:
-    """All that the page says."""
+    """The content of the page."""
 
     audit: Audited
     precisions: Sequence[Precision] = ()
     samples: bool = True
     command: str = "secateur audit … --marks marks.csv"
-    """How marks are read."""
+    """The command that reads marks."""
     sides: dict[int, Side] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """What was audited."""
+        """The name of the audited data."""
         return self.audit.rows.name
 
     @property
     def verdict(self) -> str:
-        """How much was found, in a sentence."""
+        """The number of findings, in a sentence."""
         count = len(self.audit.findings)
         sizes = ", ".join(f"{size:,} of {name}" for name, size in self.audit.sizes.items())
         return f"{count or 'No'} finding{'' if count == 1 else 's'} in rows: {sizes}."
 
     @property
     def meaning(self) -> list[str]:
-        """What copies mean, how many findings are right, and why labels were not looked at, in sentences."""
+        """Sentences on the meaning of copies, the precision of findings, and a reason for unchecked labels."""
         told = [*self.audit.meaning, *(one.sentence for one in self.precisions)]
         why = self.audit.unlooked
         return [*told, f"Labels were not looked at: {why}"] if why else told
 
     @cached_property
     def sections(self) -> list[Section]:
-        """Findings with their rows, in their order."""
+        """Findings with their rows, in order."""
         lines = self.audit.lines
         found = [one for one in self.audit.findings if one["kind"] in KINDS]
         return [
@@ -166,7 +166,7 @@ class AuditPage:
         return Section(**told, drawn=drawn, others=others, more=finding["count"] - len(drawn) - len(others))
 
     def shown(self, lines: pl.DataFrame) -> list[Shown]:
-        """Lines as the page shows them."""
+        """Rows of the page for lines of the table."""
         wanted = [*lines["at"].to_list(), *lines["other_at"].drop_nulls().to_list()]
         self.look(np.unique([row for row in wanted if row not in self.sides]).astype(np.int64))
         return [
@@ -175,7 +175,7 @@ class AuditPage:
         ]
 
     def look(self, rows: np.ndarray) -> None:
-        """Remember what rows hold."""
+        """Load rows into `sides`."""
         audited = self.audit.rows
         given = audited.given(rows)
         held = audited.held(rows) if self.samples else [None] * len(rows)
@@ -186,24 +186,24 @@ class AuditPage:
 
     @property
     def measures(self) -> Table:
-        """How copies were told, by measure."""
+        """Thresholds of copies, by measure."""
         lines = [[each.measure, f"{each.threshold:.3g}", each.reason] for each in self.audit.copies.measures]
         return [["measure", "from a similarity of", "why"], *lines]
 
     @property
     def embedded(self) -> int:
-        """Samples that the page shows."""
+        """Number of samples on the page."""
         return sum(bool(side.text or side.source) for side in self.sides.values())
 
     def html(self) -> str:
-        """The page, which needs no other file and asks nothing of any host."""
-        sections = self.sections  # which look at rows
+        """The page, which needs no other file and sends no request."""
+        sections = self.sections  # this loads the rows
         template = templates(keys=keys_of).get_template("audit.html.jinja")
         return template.render(page=self, sections=sections, marked=MARKED, policy=POLICY, library=library())
 
 
 def view(kind: str, held: Any) -> Iterator[str]:
-    """A text and a picture of what a row holds; one of them is empty."""
+    """A text and a picture of a row's content; one of them is empty."""
     if held is None:
         yield from ("", "")
     elif kind == "image":
@@ -218,7 +218,7 @@ def view(kind: str, held: Any) -> Iterator[str]:
 
 
 def keys_of(line: Mapping[str, Any]) -> list[str]:
-    """What a mark of a row is kept by, as a CSV of marks has it."""
+    """The keys of a row's mark, as in a CSV of marks."""
     from secateur.pipelines.audits.marking import KEYS
 
     return ["" if line[name] is None else str(line[name]) for name in KEYS]

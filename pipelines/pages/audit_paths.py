@@ -1,4 +1,4 @@
-"""Where an audit may write: over no file that it read, and over nothing that secateur did not write."""
+"""Permitted output paths of an audit: no input, and no existing file unless secateur wrote it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import polars as pl
 from secateur.pipelines.audits.listed import SCHEMA
 
 PAGES, TABLES = (".html",), (".csv", ".parquet")
-"""Endings of pages, and of tables of findings."""
+"""Suffixes of pages, and of tables of findings."""
 MARK = b'<p class="kind">secateur audit</p>'
-"""What stands in every page of an audit."""
+"""Markup in every page of an audit."""
 
 
 def paths_in(data: Iterable[Any]) -> list[Path]:
-    """The files and folders among what somebody audits; data in memory are none."""
+    """The files and folders among the arguments of an audit; data in memory have none."""
     paths = [Path(one).expanduser() for one in data if isinstance(one, str | Path)]
     return [path for path in paths if path.exists()]
 
 
 def refuse_page(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Raise ValueError or FileExistsError for a path where no page may stand."""
+    """Raise ValueError or FileExistsError for an impermissible path of a page."""
     refuse_file(path, inputs, PAGES, "a page is written as .html", overwrite=overwrite)
     if path.exists() and MARK not in path.read_bytes():
         raise FileExistsError(f"{path} is no page that secateur audit wrote, and is not replaced: name another path")
 
 
 def refuse_table(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Raise ValueError or FileExistsError for a path where no table of findings may stand."""
+    """Raise ValueError or FileExistsError for an impermissible path of a table of findings."""
     refuse_file(path, inputs, TABLES, "findings are written as .csv or .parquet", overwrite=overwrite)
     if path.exists() and not is_table(path):
         raise FileExistsError(
@@ -41,7 +41,7 @@ def refuse_table(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
 
 
 def refuse_file(path: Path, inputs: Iterable[Path], endings: tuple[str, ...], how: str, *, overwrite: bool) -> None:
-    """Raise ValueError or FileExistsError for another ending, an input, a link, a device, and what may not go."""
+    """Raise ValueError or FileExistsError for another suffix, an input, a link, a device, or a file to keep."""
     refuse_inputs(path, inputs)
     if path.suffix not in endings:
         raise ValueError(f"{path}: {how}; let the name end so")
@@ -67,7 +67,7 @@ def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file has the columns of a table of findings, in any version that begins alike."""
+    """Whether a file has the columns of a table of findings, in any version with the same first columns."""
     first = list(SCHEMA)[:4]
     try:
         if path.suffix == ".parquet":

@@ -1,7 +1,7 @@
-"""Bars of shares, as an SVG that readers of light and dark pages can read.
+"""Bar charts of shares as SVG, legible on light and dark pages.
 
-It is written here because a study draws one for each of its subsets: matplotlib takes a tenth of a second for each,
-which is half of a training on small data.
+A study draws one for each of its subsets, and matplotlib takes a tenth of a second for each, half of a training on
+small data; hence this module.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from html import escape
 from secateur.trainers.experiments.drawing import COLOURS, GRID, INK, RANDOM_COLOUR, written
 
 ROW, WIDTH, LETTER, MARGIN = 19, 440, 7.5, 8
-"""Pixels: height of a row, width of what the bars fill, width of a letter, and room around."""
+"""Pixels: height of a row, width of the bars' area, width of a letter, and margin."""
 TICKS = 5
-"""Lines of the grid at most."""
+"""Most lines of the grid."""
 
 
 def paired_bars(titles: Sequence[str], pairs: Sequence[tuple[float, float]], legend: tuple[str, str], unit: str) -> str:
-    """An SVG of two bars a row, the first of each pair above the second; numbers are 0 or more, in one unit."""
+    """An SVG of two bars per row, the first of each pair above the second; numbers are 0 or more, in one unit."""
     left = MARGIN + LETTER * max(map(len, titles), default=0)
     high = max((max(pair) for pair in pairs), default=0.0) or 1.0
     step = step_of(high)
@@ -46,7 +46,7 @@ def paired_bars(titles: Sequence[str], pairs: Sequence[tuple[float, float]], leg
 
 
 def step_of(high: float) -> float:
-    """The distance of the grid's lines, one, two or five times a power of ten, so that few hold all bars."""
+    """The distance of the grid's lines: the smallest 1, 2 or 5 times a power of ten at which `TICKS` cover all bars."""
     step = 10.0**-6
     while True:
         for times in (1, 2, 5):
@@ -56,7 +56,7 @@ def step_of(high: float) -> float:
 
 
 def at(left: float, value: float, high: float) -> str:
-    """Where a value is along the axis."""
+    """Position of a value along the axis."""
     return f"{left + WIDTH * value / high:.1f}"
 
 

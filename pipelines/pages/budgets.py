@@ -1,4 +1,4 @@
-"""What selections come to of their budgets, where rows stay together, share the budget or are not what it counts."""
+"""Totals of selections in their budgets, for studies with groups, quotas or budgets of a column."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ from secateur.pipelines.studies.samples import Study
 
 @dataclass(frozen=True)
 class Come:
-    """What a selection comes to at a budget, over its seeds."""
+    """Totals of a selection at a budget, over its seeds."""
 
     selection: Annotated[str, Field(description="its key, name@budget")]
     limit: Annotated[float, Field(description="largest sum over the kept rows")]
     totals: Annotated[list[float], Field(description="their sum, by seed; never above the limit")]
-    left: Annotated[float, Field(description="most that a seed leaves of the limit: no group, or row, fits into it")]
+    left: Annotated[float, Field(description="largest rest of the limit over seeds, into which no group or row fits")]
     groups: Annotated[list[int] | None, Field(description="groups that stay, by seed; null without columns.group")]
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """What a budget counts, the column of groups, and what every selection comes to."""
+    """The unit of budgets, the column of groups, and the totals of every selection."""
 
-    unit: Annotated[str, Field(description="rows, or the column that budgets are of")]
+    unit: Annotated[str, Field(description="rows, or the column of the budgets")]
     whole: Annotated[float, Field(description="sum over all training rows")]
     group: Annotated[str | None, Field(description="column whose equal values stay together")]
     kept: list[Come]
 
     @property
     def sentences(self) -> Iterator[str]:
-        """What the numbers are of."""
+        """Explanations of the numbers."""
         if self.group is not None:
             yield (
                 f"Rows of equal {self.group} stay or go together: groups are taken in a selection's order, each if it "
@@ -49,7 +49,7 @@ class Budgets:
             )
 
     def table(self, study: Study) -> Table:
-        """A line for each selection at each budget; what differs between seeds from the least to the most."""
+        """A line for each selection at each budget; numbers that differ between seeds as a range."""
         of_groups = ["groups"] if self.group is not None else []
         lines = [[study.arm, "budget", f"{self.unit} at most", f"{self.unit} kept", "left", *of_groups]]
         for one in self.kept:
@@ -70,13 +70,13 @@ class Budgets:
 
 
 def span(numbers: Sequence[float]) -> str:
-    """One number, or the least and the most of several."""
+    """One number, or the minimum and maximum of several."""
     least, most = min(numbers), max(numbers)
     return f"{least:,.15g}" if least == most else f"{least:,.15g} to {most:,.15g}"
 
 
 def budgets_of(study: Study, spent: Mapping[Trial, Spent]) -> Budgets | None:
-    """What trials come to; None where as many rows stay as each budget says, each by itself."""
+    """Totals of trials; None if all selections keep an exact number of single rows."""
     static = [each for each in study.selections.values() if not each.in_training]
     if not spent or all(study.by_rows(each) for each in static):
         return None

@@ -1,4 +1,4 @@
-"""The tables of what each selection does to every class, one for each budget."""
+"""Tables of each selection's effect on every class, one for each budget."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from secateur.pipelines.pages.words import Table
 
 MOST = 30
-"""Classes of a table; report.json has all of them."""
+"""Most classes of a table; report.json has all of them."""
 LONGEST = 60
 """Characters of a class's name in a table."""
 
 
 def class_tables(report: Report) -> list[tuple[str, Table]]:
-    """Recall by class at each budget, random and everything in front, the classes that fall most first."""
+    """Recall by class at each budget, random and the full set first, the classes with the largest falls on top."""
     found, study = report.by_class, report.study
     if found is None:
         return []
@@ -43,7 +43,7 @@ def class_tables(report: Report) -> list[tuple[str, Table]]:
 
 
 def table_of(found: ByClass, keys: Sequence[str], titles: Sequence[str]) -> tuple[Table, int]:
-    """A line for each class, and how many classes are left out; the first of the keys is what others fall from."""
+    """A table with a line for each class, and the number of omitted classes; falls are relative to the first key."""
     columns = [found.recalls[key] for key in keys]
     order = sorted(range(len(found.names)), key=lambda place: fall(columns, place), reverse=True)
     marked = {(key, one.name) for key in keys for one in found.lost.get(key, ())}
@@ -60,7 +60,7 @@ def table_of(found: ByClass, keys: Sequence[str], titles: Sequence[str]) -> tupl
 
 
 def fall(columns: Sequence[Recalls], place: int) -> float:
-    """By how much the recall of a class falls from the first column to the lowest of the others."""
+    """Fall of a class's recall from the first column to the lowest of the others."""
     values = [column[place] for column in columns]
     known = [value for value in values if value is not None]
     return known[0] - min(known) if known else -1.0

@@ -1,4 +1,4 @@
-"""Cells of a table on a page: what they are sorted by, and how they are coloured."""
+"""Cells of a table on a page: their sort keys and colours."""
 
 import re
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ NUMBER = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table on the page: its text, the number that it is sorted by, if any, and how it is coloured."""
+    """A cell of a table on the page: its text, its numeric sort key, if any, and its colour."""
 
     text: str
     order: str = ""
     mood: str = ""
-    """good, bad, or nothing."""
+    """good, bad, or empty."""
 
 
 def cells(table: Table) -> list[list[Cell]]:
-    """Lines of a table below its header. Where at least half of a column's cells hold a number, the first one in each
-    is what the column is sorted by.
+    """Cells of a table without its header. A column with numbers in at least half of its non-empty cells sorts by the
+    first number of each cell.
     """
     _, *lines = table
     columns = [[NUMBER.search(cell) for cell in column] for column in zip(*lines, strict=True)]
@@ -36,12 +36,12 @@ def cells(table: Table) -> list[list[Cell]]:
 
 
 def mood_of(text: str) -> str:
-    """Whether a cell says that something did better or worse."""
+    """The colour of a cell, by whether it reports a better or worse result."""
     return "good" if text.startswith(("better", "shown")) else "bad" if text.startswith(("worse", LOST)) else ""
 
 
 def numeric(table: Table) -> list[bool]:
-    """Which columns are sorted by the numbers that their cells begin with, and so are written to the right."""
+    """Whether each column sorts by numbers at the start of its cells, and is therefore right-aligned."""
     columns = zip(*cells(table), strict=True) if len(table) > 1 else [()] * len(table[0])
     return [
         any(cell.order for cell in column)

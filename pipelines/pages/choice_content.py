@@ -1,4 +1,4 @@
-"""What `report.json` of a study of choices holds, as models: the file is written of them, and so is its schema."""
+"""Models of `report.json` of a study of choices, the source of the file and of its schema."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,15 +11,15 @@ UNTRAINED = (
     "Nothing was trained, so nothing here says that a model learns more from a selection than from as much at random: "
     "train on both manifests, or add proxy and training to the study."
 )
-"""What a reader must know of every choice."""
+"""A reminder for readers of every choice."""
 
 
 class ScoreFacts(Content):
-    """A score that the user brought."""
+    """A score from the user."""
 
-    name: Annotated[str, Field(description="as the study calls it")]
+    name: Annotated[str, Field(description="its name in the study")]
     high_means: Annotated[str, Field(description="the meaning of a high value")]
-    brought: Annotated[str, Field(description="where it comes from")]
+    brought: Annotated[str, Field(description="its source")]
     low: Annotated[float, Field(description="the lowest value")]
     mean: Annotated[float, Field(description="mean over all rows")]
     high: Annotated[float, Field(description="the highest value")]
@@ -27,24 +27,24 @@ class ScoreFacts(Content):
 
 
 class Kept(Content):
-    """The rows that one selection keeps at one budget and seed, beside as much at random."""
+    """The rows of one selection at one budget and seed, beside its random baseline."""
 
     selection: Annotated[str, Field(description="its name and budget, as in the names of manifests")]
     budget: Annotated[str, Field(description="the budget in words")]
     seed: Annotated[int, Field(ge=0, description="of its draws")]
-    kept: Annotated[int, Field(ge=0, description="rows that stay")]
+    kept: Annotated[int, Field(ge=0, description="kept rows")]
     of: Annotated[int, Field(ge=1, description="rows in all")]
-    groups: Annotated[int | None, Field(description="groups that stay, where rows stay together")]
+    groups: Annotated[int | None, Field(description="kept groups; null without a column of groups")]
     unit: Annotated[str, Field(description="unit of the budget: rows, or a column")]
     limit: Annotated[float, Field(description="largest sum over the kept rows")]
     total: Annotated[float, Field(description="their sum")]
-    left: Annotated[float, Field(ge=0, description="the rest of the budget, in which no further row of the order fits")]
+    left: Annotated[float, Field(ge=0, description="rest of the budget, into which no further row of the order fits")]
     whole: Annotated[float, Field(description="sum over all rows")]
-    random: Annotated[str | None, Field(description="the selection of as much at random; null of a random one")]
+    random: Annotated[str | None, Field(description="its random baseline; null for a random selection")]
     random_kept: Annotated[int | None, Field(description="its rows")]
     random_total: Annotated[float | None, Field(description="their sum")]
     scores: Annotated[dict[str, float], Field(description="mean of each score over the kept rows")]
-    random_scores: Annotated[dict[str, float], Field(description="the same of the random ones")]
+    random_scores: Annotated[dict[str, float], Field(description="the same for the random baseline")]
 
 
 class Overlap(Content):
@@ -60,7 +60,7 @@ class Overlap(Content):
 
 
 class Part(Content):
-    """How much of what is kept has one value of a column, in the unit of the budget."""
+    """Share of one value of a column among kept rows, in the unit of the budget."""
 
     selection: Annotated[str, Field(description="its name and budget")]
     column: Annotated[str, Field(description="the column of the quotas")]
@@ -70,37 +70,37 @@ class Part(Content):
 
 
 class Extreme(Content):
-    """A row at an end of a score; its text stands on the page alone."""
+    """A row at an end of a score; only the page shows its text."""
 
     score: Annotated[str, Field(description="the score")]
     end: Annotated[Literal["high", "low"], Field(description="which end")]
     value: Annotated[float, Field(description="its score")]
     file: Annotated[str, Field(description="the user's file")]
     row: Annotated[int, Field(ge=0, description="row in that file, from 0")]
-    id: Annotated[str | None, Field(description="the user's id of it, if the study names a column of ids")]
+    id: Annotated[str | None, Field(description="your id of it, if the study names a column of ids")]
 
 
 class ChoiceContent(Content):
-    """The facts of a report on a study that trains nothing. It holds no sample: of those it says file, row and id."""
+    """The facts of a report on a study without training. It holds no samples, only their file, row and id."""
 
     format: Annotated[Literal[1], Field(description="of this file")] = 1
-    kind: Annotated[Literal["choice"], Field(description="tells it from reports on trainings")] = "choice"
+    kind: Annotated[Literal["choice"], Field(description="distinguishes it from reports on trainings")] = "choice"
     study: Annotated[str, Field(description="name of the study")]
     description: Annotated[str, Field(description="of the study")]
-    unit: Annotated[str, Field(description="the unit that is kept or dropped")]
+    unit: Annotated[str, Field(description="unit of selection")]
     seeds: Annotated[int, Field(ge=1, description="repetitions of every draw")]
     samples: Annotated[int, Field(ge=1, description="rows in all")]
     verdict: Annotated[str, Field(description="a reminder that no model was trained")]
-    recommendation: Annotated[None, Field(description="null: nothing was measured")] = None
-    scores: Annotated[list[ScoreFacts], Field(description="scores of the user's")]
-    target: Annotated[str, Field(description="references of selections for a target; empty without one")] = ""
+    recommendation: Annotated[None, Field(description="null: the study measures nothing")] = None
+    scores: Annotated[list[ScoreFacts], Field(description="your scores")]
+    target: Annotated[str, Field(description="baselines of selections for a target; empty without one")] = ""
     kept: Annotated[list[Kept], Field(description="every selection at every budget and seed")]
     overlaps: Annotated[list[Overlap], Field(description="pairs of selections, of seed 0")]
     parts: Annotated[list[Part], Field(description="quotas of columns before and after, of seed 0")]
     extremes: Annotated[list[Extreme], Field(description="rows at the ends of each score")]
-    findings: Annotated[list[Told], Field(description="faults of data and scores, the gravest first")]
+    findings: Annotated[list[Told], Field(description="faults of data and scores, the most severe first")]
     note: Annotated[str, Field(description="how to read the table")]
-    table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
+    table: Annotated[Table, Field(description="the main table of the page, its header first")]
 
 
 def schema() -> dict[str, Any]:

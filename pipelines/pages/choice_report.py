@@ -1,4 +1,4 @@
-"""The report of a study that trains nothing: what was chosen of what, beside as much at random."""
+"""The report of a study without training: selected rows beside random ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ from secateur.pipelines.studies.own_scores import plain_budget
 from secateur.pipelines.studies.target import BESIDE
 
 MOST_VALUES, ENDS = 30, 5
-"""Values of a column in a table, and rows of each end of a score."""
+"""Most values of a column in a table, and rows at each end of a score."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a study has made: masks and what they come to by trial, what it brings, where the rows are.
+    """Outputs of a study: masks and their costs by trial, the user's inputs, and the rows.
 
-    `samples` are their table, `files` the names of the user's files.
+    `samples` is the table of samples, `files` the names of the user's files.
     """
 
     study: Choice
@@ -52,11 +52,11 @@ class Made:
 
     @property
     def firsts(self) -> list[Trial]:
-        """Selections at seed 0, those at random left out."""
+        """Selections at seed 0, without random baselines."""
         return [trial for trial in self.masks if trial.seed == 0 and not trial.name.endswith(RANDOM)]
 
     def random_of(self, trial: Trial) -> Trial | None:
-        """As much at random as a trial keeps, if that stands beside it."""
+        """The random baseline of a trial, if there is one."""
         beside = Trial(selection_key(f"{trial.name}{RANDOM}", self.study.budget_of(trial)), trial.seed)
         return beside if beside in self.masks else None
 
@@ -68,7 +68,7 @@ class Made:
 def choice_page(
     made: Made, findings: Sequence[Mapping[str, Any]], previews: Previews | None, audited: Sequence[str] = ()
 ) -> Page:
-    """The page of a study, with texts of samples where there are `previews`, and sentences of its audit."""
+    """The page of a study, with texts of samples if `previews` is given, and sentences of its audit."""
     content = content_of(made, findings)
     shown = previews_of(content.extremes, made, previews)
     return Page(
@@ -105,7 +105,7 @@ def content_of(made: Made, findings: Sequence[Mapping[str, Any]]) -> ChoiceConte
 
 
 def beside_the_target(study: Choice) -> str:
-    """What a reader should train on beside selections for a target; empty without one."""
+    """Advice on baselines to train for selections with a target; empty without one."""
     if study.target is None:
         return ""
     if study.target.source is None:
@@ -118,7 +118,7 @@ def beside_the_target(study: Choice) -> str:
 
 
 def facts_of(study: Choice, name: str, values: np.ndarray) -> ScoreFacts:
-    """What a score is."""
+    """Facts about a score."""
     score = study.scores[name]
     return ScoreFacts(
         name=name,
@@ -132,7 +132,7 @@ def facts_of(study: Choice, name: str, values: np.ndarray) -> ScoreFacts:
 
 
 def kept_by(made: Made, trial: Trial) -> Kept:
-    """What a trial keeps, beside as much at random."""
+    """The rows of a trial, beside its random baseline."""
     mask, spent, beside = made.masks[trial], made.spent[trial], made.random_of(trial)
     return Kept(
         selection=trial.selection,
@@ -167,8 +167,8 @@ def overlaps_of(made: Made) -> Iterator[Overlap]:
 
 
 def shares_of(made: Made) -> Iterator[Share]:
-    """Shares of the values of each column that a selection has quotas of, or that says where rows come from, before and
-    after."""
+    """Shares of the values of each column of quotas, or of the target's source column, among all rows and among kept
+    ones."""
     target = made.study.target
     for trial in made.firsts:
         column = made.study.selection_of(trial).by or (target.source if target else None)
@@ -199,7 +199,7 @@ def extremes_of(made: Made) -> Iterator[Extreme]:
 
 
 def previews_of(listed: Sequence[Extreme], made: Made, previews: Previews | None) -> list[str]:
-    """The beginnings of the texts of rows at the ends of scores."""
+    """Beginnings of the texts of rows at the ends of scores."""
     if previews is None:
         return [""] * len(listed)
     rows = [row for values in made.brought.scores.values() for end in reversed(ends(values, ENDS)) for row in end]
@@ -210,7 +210,7 @@ def parts_of(
     made: Made, content: ChoiceContent, findings: Sequence[Mapping[str, Any]], shown: Sequence[str],
     audited: Sequence[str],
 ) -> Iterator[Part]:  # fmt: skip
-    """The parts of the page, the empty ones too."""
+    """The parts of the page, including empty ones."""
     yield Part("kept", "What was chosen", tables=[("Every selection beside as much at random", content.table)])
     yield Part("target", "For a target", [content.target] if content.target else ())
     yield Part("findings", "What is wrong with the data", findings=findings)
@@ -238,12 +238,12 @@ def parts_of(
 
 
 def amount(value: float) -> str:
-    """A sum for readers."""
+    """A sum in readable form."""
     return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"
 
 
 def kept_table(kept: Sequence[Kept]) -> Table:
-    """What each selection keeps."""
+    """Totals of each selection."""
     several = any(one.seed for one in kept)
     grouped = any(one.groups is not None for one in kept)
     head = ["selection", "budget", *(["seed"] if several else []), "rows", *(["groups"] if grouped else [])]
@@ -259,7 +259,7 @@ def kept_table(kept: Sequence[Kept]) -> Table:
 
 
 def means_table(content: ChoiceContent) -> Table:
-    """Mean of each score over what is kept, beside random."""
+    """Mean of each score over kept rows, beside random ones."""
     if not content.scores:
         return [["selection"]]
     lines = []
@@ -272,7 +272,7 @@ def means_table(content: ChoiceContent) -> Table:
 
 
 def scores_table(scores: Sequence[ScoreFacts]) -> Table:
-    """The scores themselves."""
+    """The user's scores."""
     lines = [
         [s.name, s.high_means, s.brought, f"{s.low:.4g}", f"{s.mean:.4g}", f"{s.high:.4g}", f"{s.distinct:,}"]
         for s in scores
@@ -281,7 +281,7 @@ def scores_table(scores: Sequence[ScoreFacts]) -> Table:
 
 
 def pictures_of(made: Made) -> Iterator[tuple[str, bytes]]:
-    """A histogram of the score of each selection, with the part that it keeps at its first budget."""
+    """A histogram of each selection's score, with its rows at its first budget."""
     drawn: set[str] = set()
     for trial in made.firsts:
         for name in made.study.selection_of(trial).scores_read(made.study.scores):
@@ -292,9 +292,9 @@ def pictures_of(made: Made) -> Iterator[tuple[str, bytes]]:
 
 
 def histogram(made: Made, trial: Trial, name: str) -> bytes:
-    """All rows and the kept ones by a score, the numbers of rows on a scale of roots so that few are seen too."""
+    """All rows and the kept ones by a score; a square-root scale of counts keeps small ones visible."""
     keep, high_means = made.masks[trial], made.study.scores[name].high_means
-    values = np.asarray(made.brought.scores[name], np.float64)  # bins may be narrower than floats of 32 bits are apart
+    values = np.asarray(made.brought.scores[name], np.float64)  # bins may be narrower than the spacing of float32
     edges = np.histogram_bin_edges(values, bins=min(60, max(10, int(np.sqrt(len(values))))))
 
     def draw(axes: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `report.json` holds, as models: the file is written of them, and its published schema is made of them."""
+"""Models of `report.json`, the source of the file and of its published schema."""
 
 import ast
 import inspect
@@ -19,11 +19,11 @@ from secateur.trainers.judging.comparison import Comparison, Summary
 from secateur.trainers.tasks.contract import Metric
 
 FORMAT: Literal[1] = 1
-"""Of the file; it grows where a reader of the format before would go wrong."""
+"""Version of the file; it increases with changes that break readers of the previous one."""
 
 
 class Content(BaseModel):
-    """Nothing but what is declared, and no NaN."""
+    """A model without undeclared keys and without NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -52,41 +52,41 @@ class Told(Content):
 
     kind: Annotated[str, Field(description="kind of finding, such as leaked or duplicates")]
     split: Annotated[str, Field(description="train or test")]
-    importance: Annotated[int, Field(ge=0, description="its place, the gravest is 0")]
-    count: Annotated[int, Field(ge=0, description="rows, files or classes that it is about")]
+    importance: Annotated[int, Field(ge=0, description="its rank, 0 for the most severe")]
+    count: Annotated[int, Field(ge=0, description="number of rows, files or classes")]
     text: Annotated[str, Field(description="the sentence")]
     rows: Annotated[list[tuple[str, int]], Field(description="the first of its rows, by file and row in it")] = []
     paths: Annotated[list[str], Field(description="the first of its files")] = []
-    selection: Annotated[str, Field(description="the selection that it is about, if any")] = ""
-    classes: Annotated[list[str], Field(description="the classes that it is about, if any")] = []
-    source: Annotated[Literal["", "audit"], Field(description="audit where the study's audit found it")] = ""
+    selection: Annotated[str, Field(description="the selection that it concerns, if any")] = ""
+    classes: Annotated[list[str], Field(description="the classes that it concerns, if any")] = []
+    source: Annotated[Literal["", "audit"], Field(description="audit for findings of the study's audit")] = ""
     view: Annotated[
         Literal["sentence", "rows", "groups", "samples"],
-        Field(description="how the page shows it: its sentence alone, its rows, groups of rows, samples to look at"),
+        Field(description="its form on the page: the sentence alone, its rows, groups of rows, samples to inspect"),
     ] = "sentence"
-    group_count: Annotated[int, Field(ge=0, description="groups of equal rows that it is about, all of them")] = 0
+    group_count: Annotated[int, Field(ge=0, description="number of its groups of equal rows")] = 0
     groups: Annotated[list[GroupContent], Field(description="the first of these groups")] = []
 
 
 class Listed(Content):
-    """One sample to look at; what it is stands on the page alone."""
+    """One sample to inspect; only the page shows its content."""
 
-    row: Annotated[int, Field(ge=0, description="among the training samples; secateur explain takes it")]
+    row: Annotated[int, Field(ge=0, description="among the training samples; an argument of secateur explain")]
     place: Annotated[
-        str, Field(description="row in its file, with the file's name where there are several; of pictures the path")
+        str, Field(description="row in its file, with the file's name if there are several; the path of a picture")
     ]
     file: Annotated[str, Field(description="its file, or the path of its picture")]
     file_row: Annotated[int, Field(ge=0, description="its row in that file, from 0")]
     given: Annotated[str, Field(description="its target in the data")]
     predicted: Annotated[
-        str, Field(description="the proxies' target for it; empty without a proxy, and where the task cannot say")
+        str, Field(description="the proxies' target for it; empty without a proxy, and for tasks without such a guess")
     ]
     certainty: Annotated[float | None, Field(description="probability of that class; null without classes")]
     scores: Annotated[Mapping[str, float], Field(description="every score of the study, by name")]
 
 
 class SuspectContent(Content):
-    """Samples to look at, the most suspicious first."""
+    """Samples to inspect, the most suspicious first."""
 
     ordered_by: Annotated[list[str], Field(description="scores whose mean rank orders them")]
     of: Annotated[int, Field(ge=1, description="training samples")]
@@ -94,101 +94,101 @@ class SuspectContent(Content):
 
 
 class Tested(Content):
-    """One budget of one arm beside everything."""
+    """One budget of one arm, compared with the full data."""
 
     arm: Annotated[str, Field(description="the arm")]
     keep: Annotated[int | float, Field(description="its budget")]
-    level: Annotated[float, Field(description="chance of a false claim that this budget was given")]
+    level: Annotated[float, Field(description="significance level of this budget's test")]
     state: Annotated[
         str,
         Field(
-            description="shown, or why not: loses more, given up, undecided, needs more seeds, or that these would "
-            "change nothing"
+            description="shown, or the reason why not: loses more, given up, undecided, needs more seeds, or further "
+            "seeds would change nothing"
         ),
     ]
-    difference: Annotated[float | None, Field(description="mean over seeds, the better the higher")]
-    lower: Annotated[float | None, Field(description="lower bound of it; null for one seed")]
+    difference: Annotated[float | None, Field(description="mean over seeds; higher is better")]
+    lower: Annotated[float | None, Field(description="its lower bound; null for one seed")]
     spread: Annotated[float | None, Field(description="standard deviation of the differences by seed")]
-    seeds: Annotated[int, Field(ge=0, description="seeds that the verdict rests on")]
-    not_worse: Annotated[bool, Field(description="whether it was shown to lose less than the margin")]
+    seeds: Annotated[int, Field(ge=0, description="number of seeds of the verdict")]
+    not_worse: Annotated[bool, Field(description="whether its loss is significantly below the margin")]
 
 
 class RecommendationContent(Content):
-    """How much can go."""
+    """The recommended budget."""
 
-    selection: Annotated[str, Field(description="selection of the trials to take, whose manifest is printed")]
+    selection: Annotated[str, Field(description="selection of the recommended trials, whose manifest the report names")]
     sentence: Annotated[str, Field(description="the recommendation")]
     margin: Annotated[float, Field(description="the accepted loss, in the unit of the metric")]
     level: Annotated[float, Field(description="chance of a false claim over all arms and budgets")]
-    power: Annotated[float | None, Field(description="chance to show a budget that loses nothing; null for one seed")]
-    claims: Annotated[list[Tested], Field(description="every budget that was tested, in order")]
+    power: Annotated[float | None, Field(description="power of the test for a budget without loss; null for one seed")]
+    claims: Annotated[list[Tested], Field(description="every tested budget, in order")]
 
 
 class EqualStepsContent(Content):
-    """The comparison at equal steps, beside that at equal epochs which all other keys hold."""
+    """The comparison at equal steps; all other keys hold the one at equal epochs."""
 
     verdict: Annotated[str, Field(description="which arms did better than random at equal steps")]
     sentences: Annotated[list[str], Field(description="the meaning of both comparisons, and where they disagree")]
-    rows: Annotated[list[Row], Field(description="arms at budgets, beside random, everything, and equal epochs")]
-    whole: Annotated[list[Row], Field(description="references, which both comparisons share, then arms of no budget")]
+    rows: Annotated[list[Row], Field(description="arms at budgets, against random, the full data, and equal epochs")]
+    whole: Annotated[list[Row], Field(description="references, common to both comparisons, then arms without a budget")]
     note: Annotated[str, Field(description="how to read the numbers")]
-    table: Annotated[Table, Field(description="the table as the page shows it, its header first")]
-    paired: Annotated[Table, Field(description="every comparison by seed, as the page shows it")]
+    table: Annotated[Table, Field(description="the table of the page, its header first")]
+    paired: Annotated[Table, Field(description="every comparison by seed, as on the page")]
 
 
 class Winner(Content):
-    """What comes first at a budget."""
+    """The best arm at a budget."""
 
     keep: Annotated[int | float, Field(description="the budget")]
     arm: Annotated[str, Field(description="the arm with the best mean")]
-    mean: Annotated[float, Field(description="of the metric that decides")]
+    mean: Annotated[float, Field(description="of the deciding metric")]
 
 
 class TargetContent(Content):
-    """What selections for examples of a job are worth beside random rows."""
+    """Selections for a target compared with random rows."""
 
     sentences: Annotated[list[str], Field(description="the best selection at each budget, and significant differences")]
-    winners: Annotated[list[Winner], Field(description="of the selections for the target and the random ones")]
+    winners: Annotated[list[Winner], Field(description="best of the selections for the target and the random ones")]
 
 
 class ReportContent(Content):
-    """The facts of a report. It holds no sample: of those it says file and row, target and scores."""
+    """The facts of a report. It holds no samples, only their file, row, target and scores."""
 
     format: Annotated[Literal[1], Field(description="of this file")] = FORMAT
     study: Annotated[str, Field(description="name of the study")]
     description: Annotated[str, Field(description="of the study")]
-    unit: Annotated[str, Field(description="unit that is kept or dropped, such as sample")]
+    unit: Annotated[str, Field(description="unit of selection, such as sample")]
     arm: Annotated[str, Field(description="the word for an arm, such as selection")]
     metrics: Annotated[list[Metric], Field(min_length=1, description="measures; the first one decides")]
     baseline: Annotated[str, Field(description="name of the arm that keeps units at random")]
     seeds: Annotated[int, Field(ge=1, description="of the study, at most")]
-    looks: Annotated[list[int], Field(description="numbers of seeds after which budgets were tested; empty: after all")]
-    compare_at: Annotated[str | None, Field(description="equal steps, or equal epochs; null where trials are free")]
+    looks: Annotated[list[int], Field(description="numbers of seeds at which budgets were tested; empty: after all")]
+    compare_at: Annotated[str | None, Field(description="equal steps or equal epochs; null for trials of any length")]
     verdict: Annotated[str, Field(description="which arms did better than random")]
-    recommendation: Annotated[RecommendationContent | None, Field(description="null where no answer can be given")]
-    saving: Annotated[Mapping[str, Any] | None, Field(description="saving of each selection; null of other units")]
+    recommendation: Annotated[RecommendationContent | None, Field(description="null without an answer")]
+    saving: Annotated[Mapping[str, Any] | None, Field(description="saving of each selection; null for other units")]
     time_to_accuracy: Annotated[
-        Mapping[str, Any] | None, Field(description="steps and seconds to a target; null where nothing was measured")
+        Mapping[str, Any] | None, Field(description="steps and seconds to a target; null without measurements")
     ]
-    yardstick: Annotated[Beside | None, Field(description="metrics of a simple model; null of studies of other units")]
-    budgets: Annotated[Budgets | None, Field(description="sums of selections; null where each keeps just so many rows")]
-    target: Annotated[TargetContent | None, Field(description="null of a study without selections for a target")]
-    by_class: Annotated[ByClass | None, Field(description="share of each class's test samples found; null of numbers")]
-    findings: Annotated[list[Told], Field(description="faults, the gravest first; last, samples to look at")]
-    suspects: Annotated[SuspectContent | None, Field(description="null where no score tells hard samples")]
+    yardstick: Annotated[Beside | None, Field(description="metrics of a simple model; null for studies of other units")]
+    budgets: Annotated[Budgets | None, Field(description="totals of selections; null for exact numbers of single rows")]
+    target: Annotated[TargetContent | None, Field(description="null for a study without selections for a target")]
+    by_class: Annotated[ByClass | None, Field(description="recall of each class on test samples; null for numbers")]
+    findings: Annotated[list[Told], Field(description="faults, the most severe first; last, samples to inspect")]
+    suspects: Annotated[SuspectContent | None, Field(description="null without a score of hardness")]
     rows: Annotated[list[Row], Field(description="arms at budgets, with their numbers in the unit of each metric")]
-    whole: Annotated[list[Row], Field(description="references, then arms that go by no budget")]
+    whole: Annotated[list[Row], Field(description="references, then arms without a budget")]
     tuning: Annotated[Mapping[str, Any], Field(description="settings that held-out training samples chose, by arm")]
     note: Annotated[str, Field(description="how to read the numbers")]
-    table: Annotated[Table, Field(description="the main table as the page shows it, its header first")]
-    tables: Annotated[Mapping[str, Table], Field(description="the other tables as the page shows them, by title")]
+    table: Annotated[Table, Field(description="the main table of the page, its header first")]
+    tables: Annotated[Mapping[str, Table], Field(description="the other tables of the page, by title")]
     at_equal_steps: Annotated[
-        EqualStepsContent | None, Field(description="the second comparison; null where there is one alone")
+        EqualStepsContent | None, Field(description="the second comparison; null for a study with one")
     ]
 
 
 def docstrings_of(kind: type) -> dict[str, str]:
-    """What stands below each attribute of a class in its source."""
+    """Docstrings below the attributes of a class, by attribute, from its source."""
     [declared] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(declared, ast.ClassDef)
     told = {}

@@ -1,7 +1,7 @@
-"""The comparison at equal steps of a study that compares at both lengths: its table, and what both say together.
+"""The comparison at equal steps in a study of both lengths: its table, and the joint conclusion.
 
-At equal epochs a smaller subset is trained for fewer steps: what it loses may be lost to its samples or to the shorter
-training. At equal steps the training is as long as one on everything, and what is lost is lost to the samples.
+At equal epochs a smaller subset trains for fewer steps: either its samples or the shorter training may cause a loss. At
+equal steps its training is as long as the full one, and only the samples can cause a loss.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from secateur.trainers.judging.comparison import Comparison, Verdict
 AT_EPOCHS = "At equal epochs: what you save"
 AT_STEPS = "At equal steps: what the samples are worth"
 IN_TERMINAL = 5
-"""Columns of the table that a terminal has room for."""
+"""Columns of the table that fit into a terminal."""
 
 
 def steps_table(report: Report) -> Table:
-    """Every selection at equal steps beside random and everything, and what it comes to at equal epochs; empty for a
-    study that compares at one length."""
+    """Every selection at equal steps against random and the full data, with its result at equal epochs; empty for a
+    study of one length."""
     steps = report.at_steps
     if steps is None:
         return []
@@ -49,12 +49,12 @@ def steps_table(report: Report) -> Table:
 
 
 def whole_of(report: Report) -> str:
-    """Everything, as the other side of a comparison."""
+    """Title of the full data in comparisons."""
     return other_of(report.study, report.study.references[0])
 
 
 def sentences_of(report: Report) -> list[str]:
-    """What the two comparisons mean, and where they disagree; nothing for a study that compares at one length."""
+    """Meaning of the two comparisons, and their disagreements; empty for a study of one length."""
     steps = report.at_steps
     if steps is None:
         return []
@@ -74,8 +74,8 @@ def sentences_of(report: Report) -> list[str]:
 
 
 def pairs_of(report: Report, other: str) -> Iterator[tuple[Row, Comparison, Comparison, Comparison | None]]:
-    """Rows at equal steps that both lengths compare with a name: how at equal epochs, how at equal steps, and what the
-    longer training gains."""
+    """Rows at equal steps that both lengths compare with `other`: the comparison at equal epochs, the one at equal
+    steps, and the gain of the longer training."""
     assert report.at_steps
     shorter = {(row.name, row.keep): row for row in (*report.rows, *report.whole)}
     for row in (*report.at_steps.rows, *report.at_steps.whole):
@@ -85,7 +85,7 @@ def pairs_of(report: Report, other: str) -> Iterator[tuple[Row, Comparison, Comp
 
 
 def beside_everything(report: Report, whole: str) -> Iterator[str]:
-    """Which selections lose to everything at one length alone, with what costs it, and which at both."""
+    """Sentences on selections that lose to the full data at one length alone, with the cause, and at both."""
     metric = report.metric
     found: dict[tuple[bool, bool, Verdict], list[str]] = {}
     lost: list[Row] = []
@@ -121,7 +121,7 @@ def beside_everything(report: Report, whole: str) -> Iterator[str]:
 
 
 def by_name(report: Report, rows: Sequence[Row]) -> list[str]:
-    """Rows in a sentence, those of one selection together."""
+    """Rows in a sentence, grouped by selection."""
     every: dict[str, list[Row]] = {}
     for row in rows:
         every.setdefault(row.name, []).append(row)
@@ -131,7 +131,7 @@ def by_name(report: Report, rows: Sequence[Row]) -> list[str]:
 
 
 def beside_random(report: Report) -> Iterator[str]:
-    """Which selections do better than random at one length alone."""
+    """Sentences on selections that beat random at one length alone."""
     alone: dict[str, list[Row]] = {}
     for row, epochs, steps, _ in pairs_of(report, title_of(report.study, report.study.baseline)):
         better = epochs.verdict is Verdict.BETTER, steps.verdict is Verdict.BETTER
@@ -147,5 +147,5 @@ def name_of(report: Report, row: Row) -> str:
 
 
 def in_terminal(table: Sequence[Sequence[str]]) -> Table:
-    """The columns of `steps_table` that a terminal has room for."""
+    """The columns of `steps_table` that fit into a terminal."""
     return [list(line[:IN_TERMINAL]) for line in table]

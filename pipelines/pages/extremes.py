@@ -21,14 +21,14 @@ SHOWN = 10
 SIDE = 56
 """Pixels of a thumbnail."""
 LARGE = 112
-"""Pixels of the longer side of a picture in a list; smaller ones stay as they are."""
+"""Most pixels of the longer side of a picture in a list; smaller pictures keep their size."""
 EXPLAIN = "`secateur explain MANIFEST SAMPLE` says why a selection kept or dropped one of them."
 LARGEST = 40_000
-"""Bytes of a strip without loss; a larger one is stored with loss, for it lives in the event log."""
+"""Most bytes of a lossless strip; a larger one becomes lossy, because the event log stores it."""
 
 
 def ends(values: Ordered, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the lowest and of the highest scores, each from the extreme inwards."""
+    """Rows of the lowest and of the highest scores, each starting with the most extreme."""
     count = min(count, len(values))
     low = np.argpartition(values, count - 1)[:count]
     high = np.argpartition(values, len(values) - count)[-count:]
@@ -43,10 +43,10 @@ def extremes(
     files: Sequence[str] = (),
     previews: Previews | None = None,
 ) -> str:
-    """Markdown of both ends of a score, by the names that `secateur explain` takes: pictures for images, otherwise a
+    """Markdown of both ends of a score, with sample names for `secateur explain`: pictures for images, otherwise a
     table of previews.
 
-    `task` is the `Task.state` that shows targets.
+    `task` is the `Task.state` for showing targets.
     """
     low, high = ends(values)
     if inputs.ndim == 4 and inputs.dtype == np.uint8:
@@ -72,7 +72,7 @@ def described(
     files: Sequence[str],
     previews: Previews | None,
 ) -> pl.DataFrame:
-    """Score, name for `secateur explain`, target and preview of some rows, in their order."""
+    """Score, name for `secateur explain`, target and preview of the given rows, in their order."""
     shown = rows_at(samples, rows)
     texts = previewed(shown, previews)
     targets = shown_targets(shown, task)
@@ -87,7 +87,7 @@ def caption(table: pl.DataFrame) -> str:
 
 
 def picture_of(pixels: np.ndarray) -> "Image":
-    """A picture in RGB of pixels, uint8 `[height, width, channels]`."""
+    """An RGB picture of pixels, uint8 `[height, width, channels]`."""
     from PIL import Image
 
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
@@ -97,7 +97,7 @@ def picture_of(pixels: np.ndarray) -> "Image":
 
 
 def fitted(picture: "Image", side: int) -> "Image":
-    """A picture whose longer side has so many pixels."""
+    """The picture, scaled so that its longer side has `side` pixels."""
     from PIL import Image
 
     scale = side / max(picture.size)
@@ -106,7 +106,7 @@ def fitted(picture: "Image", side: int) -> "Image":
 
 
 def encoded(picture: "Image") -> bytes:
-    """A small picture as PNG or WebP, whichever has fewer bytes; one that is larger is made smaller."""
+    """A small picture as PNG or WebP, whichever is smaller in bytes; larger pictures are scaled down."""
     if max(picture.size) > LARGE:
         picture = fitted(picture, LARGE)
     contents = [io.BytesIO(), io.BytesIO()]
@@ -116,9 +116,9 @@ def encoded(picture: "Image") -> bytes:
 
 
 def strip(images: np.ndarray, title: str) -> str:
-    """Thumbnails side by side on transparent ground, inline; images uint8 `[k, height, width, channels]`.
+    """Inline image of thumbnails side by side, background transparent; images uint8 `[k, height, width, channels]`.
 
-    PNG where that is small, otherwise WebP.
+    PNG if that is small, otherwise WebP.
     """
     from PIL import Image
 

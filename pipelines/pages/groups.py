@@ -1,4 +1,4 @@
-"""Groups of equal rows as a report shows them, and the rows of all findings as a table."""
+"""Groups of equal rows for a report, and the rows of all findings as a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from secateur.pipelines.pages.previews import Previews, files_and_rows, previewe
 from secateur.pipelines.pages.suspects import Shown, Suspects
 
 GROUPS, ROWS = 10, 10
-"""Groups of a finding that the page shows, and rows of each; findings.csv lists the others."""
+"""Groups of a finding on the page, and rows of each; findings.csv lists the others."""
 HEAD = {
     "finding": pl.String, "importance": pl.Int64, "count": pl.Int64, "group": pl.Int64, "group_rows": pl.Int64,
     "split": pl.String, "file": pl.String, "row": pl.Int64, "sample": pl.Int64, "id": pl.String,
@@ -28,7 +28,7 @@ HEAD = {
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of a split, and how to show them: their table, their inputs, names of files, `Task.state`."""
+    """The samples of a split and the means to show them: table, inputs, file names, `Task.state`."""
 
     split: str
     table: pl.LazyFrame
@@ -40,7 +40,7 @@ class Samples:
     """Values by name, of training samples."""
 
     def described(self, rows: Int64[np.ndarray, " m"]) -> pl.DataFrame:
-        """`split`, `file`, `row`, `sample`, `id` and `given` of some samples, and their scores, in their order."""
+        """`split`, `file`, `row`, `sample`, `id`, `given` and scores of the samples at `rows`, in their order."""
         shown = rows_at(self.table, rows)
         addresses, own = files_and_rows(shown, self.files, self.split), "preview" in shown.columns
         return pl.DataFrame(
@@ -56,7 +56,7 @@ class Samples:
         )
 
     def sample(self, row: int) -> tuple[str, bytes]:
-        """A sample as text or as a picture; the other one is empty."""
+        """A sample as text or as picture; the other one is empty."""
         if self.inputs.ndim == 4 and self.inputs.dtype == np.uint8:
             return "", encoded(picture_of(np.asarray(self.inputs[row])))
         shown = self.table.filter(pl.col("row") == row).collect()
@@ -65,7 +65,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Group(Shown):
-    """Rows of equal input: how many there are, the first of them as `report.json` has them, and what they are."""
+    """Rows of equal input: their number, the first of them as in `report.json`, and their content."""
 
     number: int
     count: int
@@ -74,7 +74,7 @@ class Group(Shown):
     picture: bytes = b""
 
     def content(self) -> dict[str, Any]:
-        """JSON-able, without the sample itself."""
+        """JSON-able content, without the sample itself."""
         return {"number": self.number, "count": self.count, "rows": list(self.rows)}
 
 
@@ -84,33 +84,33 @@ Found = tuple[str, str]
 
 @dataclass(frozen=True)
 class Grouped:
-    """Groups by the finding that they are of: the first to be shown, and in `listed` how many rows findings.csv has."""
+    """Groups by finding: those on the page, and in `listed` the number of rows in findings.csv."""
 
     shown: Mapping[Found, Sequence[Group]] = field(default_factory=dict)
     listed: Mapping[Found, int] = field(default_factory=dict)
     rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TABLE))
-    """All that are listed, as `equal_groups.table_of` has them."""
+    """All listed rows, in the format of `equal_groups.table_of`."""
 
     def of(self, finding: Mapping[str, Any]) -> Sequence[Group]:
-        """Groups of a finding that are shown."""
+        """Groups of a finding on the page."""
         return self.shown.get((finding["kind"], finding["split"]), ())
 
     def listed_of(self, finding: Mapping[str, Any]) -> int:
-        """How many of its rows findings.csv has."""
+        """Number of the finding's rows in findings.csv."""
         return self.listed.get((finding["kind"], finding["split"]), 0)
 
     def cut(self, finding: Mapping[str, Any]) -> bool:
-        """Whether findings.csv has not all of its rows."""
+        """Whether findings.csv lacks some of its rows."""
         return self.listed_of(finding) >= MOST
 
     @property
     def embedded(self) -> int:
-        """How many groups are shown with what they are."""
+        """Number of groups shown with their content."""
         return sum(bool(group.text or group.picture) for groups in self.shown.values() for group in groups)
 
 
 def grouped(rows: pl.DataFrame, splits: Mapping[str, Samples], *, embedded: bool) -> Grouped:
-    """Groups of a data check, with their samples where these may be `embedded`."""
+    """Groups of a data check, with their samples if `embedded`."""
     shown, listed = dict[Found, list[Group]](), dict[Found, int]()
     for (kind, side), table in rows.group_by("kind", "side", maintain_order=True):
         listed[str(kind), str(side)] = len(table)
@@ -120,7 +120,7 @@ def grouped(rows: pl.DataFrame, splits: Mapping[str, Samples], *, embedded: bool
 
 
 def group_of(part: pl.DataFrame, splits: Mapping[str, Samples], *, embedded: bool) -> Group:
-    """One group of its rows in that table."""
+    """One group from its rows in that table."""
     first = part.row(0, named=True)
     described = [
         splits[str(split)].described(some["row"].to_numpy()).select("split", "file", "row", "sample", "id", "given")
@@ -140,10 +140,10 @@ def table_of_findings(
     splits: Mapping[str, Samples],
     audited: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """A line for each row of each finding, as far as these are listed, the samples to look at behind them.
+    """A line for each listed row of each finding, followed by the samples to inspect.
 
-    Rows of findings of an audit are those of its table `audited`. Columns are those of `HEAD` and one per score,
-    which training samples have. A finding without rows has one line.
+    Rows of an audit's findings come from its table `audited`. Columns are those of `HEAD` and one per score, filled for
+    training samples. A finding without rows has one line.
     """
     parts = [pl.DataFrame(schema=HEAD)]
     for finding in findings:
@@ -177,7 +177,7 @@ def of_groups(rows: pl.DataFrame, splits: Mapping[str, Samples]) -> pl.DataFrame
 
 
 def of_audit(finding: Mapping[str, Any], audited: pl.DataFrame | None) -> pl.DataFrame:
-    """Lines of the rows of an audit's finding, all that its table has; of another finding those that it lists."""
+    """All lines of an audit's finding from its table; for another finding, the rows that it lists."""
     if audited is None or finding.get("source") != "audit":
         return of_rows(finding)
     own = audited.filter(pl.col("finding") == finding["kind"], pl.col("split") == finding["split"])
@@ -187,7 +187,7 @@ def of_audit(finding: Mapping[str, Any], audited: pl.DataFrame | None) -> pl.Dat
 
 
 def of_rows(finding: Mapping[str, Any]) -> pl.DataFrame:
-    """Lines of a finding's rows or files; one line where it has neither."""
+    """Lines of a finding's rows or files; one line if it has neither."""
     rows = list(finding.get("rows", ())) or [(path, None) for path in finding.get("paths", ())] or [("", None)]
     return pl.DataFrame(
         {

@@ -8,7 +8,7 @@ NUMBERS = "0123456789"
 
 
 def html_table(table: Table) -> Markup:
-    """A table whose columns of numbers stand to the right."""
+    """An HTML table with right-aligned columns of numbers."""
     head, *lines = table
     right = [at > 0 and any(line[at][:1] in NUMBERS for line in lines if line[at]) for at in range(len(head))]
     aligned = ["right" if each else "left" for each in right]

@@ -1,4 +1,4 @@
-"""What makes a page stand alone: pictures and the library of its tables within it, and no request to any host."""
+"""Makes a page self-contained: embeds pictures and the tables' library, and forbids requests."""
 
 import base64
 import re
@@ -14,17 +14,17 @@ POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; base-uri 'none'; "
     "form-action 'none'"
 )
-"""Content Security Policy of the page: what is in it may be shown and run, and nothing may be asked of any host."""
+"""Content Security Policy of the page: it permits embedded content and scripts, and no request to any host."""
 COLOURS = {INK: "var(--ink)", GRID: "var(--line)", "#ffffff": "var(--page)", "white": "var(--page)"}
-"""Colours of pictures that follow the page from light to dark."""
+"""Colours of pictures, with the page's variables that replace them in light and dark mode."""
 OWN = re.compile(r'(\bid="|url\(#|href="#)')
 
 
 def inlined(svg: bytes, name: str, label: str) -> Markup:
-    """An SVG of ours as an element of the page: named for who does not see it, in the page's own colours, with ids that
-    no other picture has.
+    """An SVG of ours as an element of the page, with an accessible label, the page's colours, and ids unique to the
+    picture.
 
-    Any other SVG is a picture in an `img`, where none of it runs.
+    Any other SVG becomes an `img`, in which no script runs.
     """
     start = svg.find(b"<svg ")
     if b"<dc:title>Matplotlib" not in svg or start < 0:
@@ -45,15 +45,13 @@ def inlined(svg: bytes, name: str, label: str) -> Markup:
 
 @cache
 def library() -> str:
-    """The JavaScript module of DataTables (MIT) as the package itables ships it, as text that a script element may
-    hold.
-    """
+    """The JavaScript module of DataTables (MIT) from the package itables, escaped for a script element."""
     spec = find_spec("itables")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("itables, whose tables the report embeds, is not installed: pip install itables")
     text = (Path(spec.origin).parent / "html" / "dt_bundle.js").read_text(encoding="utf-8")
     text = text.replace("<!--", r"<\!--").replace("</script", r"<\/script")
-    # Such characters stand in strings and patterns alone, where an escape means the same.
+    # Such characters occur only in strings and patterns, where an escape is equivalent.
     return re.sub(
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]", lambda one: f"\\u{ord(one[0]):04x}", text
     )

@@ -1,4 +1,4 @@
-"""Names of arms and references as readers see them."""
+"""Readable names of arms and references."""
 
 from secateur.pipelines.studies.column_budgets import ROWS
 from secateur.pipelines.studies.own_scores import plain_budget
@@ -6,12 +6,12 @@ from secateur.pipelines.studies.study import AnyStudy
 
 
 def title_of(study: AnyStudy, name: str) -> str:
-    """The name of an arm or reference as readers see it."""
+    """The readable name of an arm or reference."""
     return study.title(name)
 
 
 def other_of(study: AnyStudy, name: str) -> str:
-    """A name as the other side of a comparison: a reference that has a title in words takes an article."""
+    """A name as the other side of a comparison; a reference with a title in words takes an article."""
     title = title_of(study, name)
     return f"the {title}" if name in study.references and name in study.titles else title
 

@@ -1,4 +1,4 @@
-"""What selections for a target are worth beside random rows, of which those of the target's own source often win."""
+"""Selections for a target compared with random rows, of which those of the target's own source often win."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ WORDS = {
     Verdict.NO_BETTER: "Not shown to be better than {0}, nor worse: {1}.",
     Verdict.ONE_SEED: "One seed says nothing of {1} beside {0}.",
 }
-"""Sentences of a reference and of selections beside it."""
+"""Sentences that compare selections with a reference."""
 
 
 @dataclass(frozen=True)
 class OfTarget:
-    """Which of the selections for a target and of the random ones beside them comes first, in sentences and a table."""
+    """The ranking of selections for the target and of their random baselines, in sentences and a table."""
 
     sentences: tuple[str, ...]
     winners: tuple[dict[str, Any], ...]
-    """By budget: `keep`, the name of the `arm` that comes first, and its `mean`."""
+    """By budget: `keep`, the name of the best `arm`, and its `mean`."""
     table: Table
 
     def content(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """JSON-able content."""
         return {"sentences": list(self.sentences), "winners": list(self.winners)}
 
 
 def of_target(report: Report) -> OfTarget | None:
-    """None of a study that has no selection for a target."""
+    """The comparison; None for a study without selections for a target."""
     study = report.study
     if not study.following:
         return None
@@ -55,7 +55,7 @@ def of_target(report: Report) -> OfTarget | None:
 
 
 def compared(report: Report) -> list[Row]:
-    """Rows of selections for the target and of all that is random."""
+    """Rows of selections for the target and of all random baselines."""
     study = report.study
     names = {*study.following, *study.beside_target, study.baseline, study.second_baseline}
     return [row for row in report.rows if row.name in names]
@@ -68,19 +68,19 @@ def in_order(report: Report, keep: Any) -> list[Row]:
 
 
 def mean(report: Report, row: Row) -> float:
-    """Of the metric that decides."""
+    """The row's mean of the deciding metric."""
     return row.metrics[report.metric.name].mean
 
 
 def first_of(report: Report, rows: list[Row]) -> str:
-    """Which row comes first, and the others behind it."""
+    """A sentence on the best row and the others in order."""
     first, *others = ((row.title, number(mean(report, row), report.metric)) for row in rows)
     behind = "; ".join(" ".join(each) for each in others)
     return f"At {report.place(rows[0])}, {first[0]} comes first with {first[1]} {report.metric.title}, before {behind}."
 
 
 def verdicts(report: Report) -> Iterator[str]:
-    """How each random reference of the target stands beside the selections for it."""
+    """Sentences that compare the selections for the target with each of its random baselines."""
     study = report.study
     for name in study.beside_target:
         named: dict[Verdict, list[str]] = {}
@@ -99,7 +99,7 @@ def verdicts(report: Report) -> Iterator[str]:
 
 
 def table_of(report: Report) -> Table:
-    """Selections for the target and random ones, beside each random reference of the target."""
+    """Selections for the target and random baselines, compared with each of the target's random baselines."""
     study, metric = report.study, report.metric
     titles = [title_of(study, name) for name in study.beside_target]
     lines = [[study.arm, report.kept_word, metric.title, *(f"against {title}" for title in titles)]]

@@ -1,4 +1,4 @@
-"""The report as people read it: pictures, Markdown and a page."""
+"""The readable report: pictures, Markdown and a page."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,22 +50,22 @@ LISTED = ("The gravest first. findings.csv, beside this report, has their rows w
 
 @dataclass(frozen=True)
 class Page:
-    """A report of anything, ready to be written."""
+    """A report of any kind, ready for writing."""
 
     title: str
     description: str
     verdict: str
     parts: Sequence[Part]
     content: BaseModel
-    """The numbers behind all of it."""
+    """The numbers of the report."""
     recommendation: str = ""
-    """How much can go, in a sentence or two; empty where no answer can be given."""
+    """The recommended budget, in a sentence or two; empty without an answer."""
     alerts: Sequence[Alert] = ()
-    """Why the answer may be wrong, and behind it what is wrong with other selections."""
+    """Warnings about the answer, followed by those about other selections."""
     texts: int = 0
-    """Samples whose texts stand in its tables."""
+    """Number of samples with texts in its tables."""
     lines: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=HEAD))
-    """Rows of the findings, as `table_of_findings` has them."""
+    """Rows of the findings, in the format of `table_of_findings`."""
 
     @property
     def plots(self) -> dict[str, bytes]:
@@ -74,19 +74,19 @@ class Page:
 
     @property
     def samples(self) -> int:
-        """How many samples the page embeds."""
+        """Number of samples embedded in the page."""
         shown = sum((part.suspects.embedded if part.suspects else 0) + part.groups.embedded for part in self.parts)
         return self.texts + shown
 
     def markdown(self, *, inside: bool = True) -> str:
-        """The whole report as Markdown without HTML and without samples; its pictures are in the text, or files."""
+        """The whole report as Markdown without HTML and without samples; pictures are inline, or files."""
         parts = [] if inside else [f"# {in_markdown(self.title)}", in_markdown(self.description)]
         parts += [f"**{as_text(text)}**" for text in (self.recommendation, self.verdict) if text]
         parts += [f"{lead} {in_markdown(text)}." for lead, text in self.alerts]
         return "\n\n".join([*filter(None, parts), *(part.markdown(inside=inside) for part in self.parts)])
 
     def html(self) -> str:
-        """The page, which needs no other file and asks nothing of any host."""
+        """The page, which needs no other file and sends no request."""
         environment = templates(inlined=inlined, predicted=predicted_text)
         return environment.get_template("report.html.jinja").render(page=self, policy=POLICY, library=library())
 
@@ -97,7 +97,7 @@ class Page:
         (folder / "report.html").write_text(self.html(), encoding="utf-8")
         (folder / "report.md").write_text(self.markdown(inside=False) + "\n", encoding="utf-8")
         (folder / "report.json").write_text(self.content.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        self.lines.write_csv(folder / "findings.csv", include_bom=True)  # without the mark Excel takes another charset
+        self.lines.write_csv(folder / "findings.csv", include_bom=True)  # Excel guesses the charset without the mark
 
 
 def page_of(
@@ -109,8 +109,8 @@ def page_of(
     lines: pl.DataFrame | None = None,
     audited: Sequence[str] = (),
 ) -> Page:
-    """The report of a study, pictures of its own behind the common ones; `findings` are those of `runs/findings.py`,
-    `groups` those of their equal rows, `lines` all their rows as a table, `audited` sentences of the study's audit.
+    """The report of a study, with its `pictures` after the common ones; `findings` come from `runs/findings.py`,
+    `groups` are those of their equal rows, `lines` all their rows as a table, `audited` sentences of the audit.
     """
     groups = groups or Grouped()
     return Page(
@@ -126,7 +126,7 @@ def page_of(
 
 
 def verdict_of(report: Report) -> str:
-    """Which selections did better than random, at both lengths where the study compares at both."""
+    """The selections that beat random, at each length of the study."""
     if report.at_steps is None:
         return report.verdict
     longer = report.at_steps.verdict
@@ -141,7 +141,7 @@ def parts_of(
     groups: Grouped,
     audited: Sequence[str],
 ) -> Iterator[Part]:
-    """Every part, the empty ones too."""
+    """All parts, including empty ones."""
     study, metric, tables = report.study, report.metric.name, dict(details(report))
     pictures = plots_of(report)
     curve = {metric: pictures.pop(metric)}
@@ -196,18 +196,18 @@ def parts_of(
 
 
 def data_parts(findings: Sequence[Mapping[str, Any]], groups: Grouped, audited: Sequence[str]) -> Iterator[Part]:
-    """What is wrong with the data, and what an audit of them says."""
+    """The parts of data findings and of the audit."""
     yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
     yield audit_part(audited)
 
 
 def audit_part(sentences: Sequence[str]) -> Part:
-    """What the study's audit says, with a link to its page; empty where there was none."""
+    """The part of the study's audit, with a link to its page; empty without an audit."""
     return Part("audit", "What the audit says", sentences, link=AUDIT_PAGE if sentences else ("", ""))
 
 
 def budgets_part(report: Report) -> Iterator[Part]:
-    """What selections come to of budgets of a column, of whole groups and of quotas; nothing of other studies."""
+    """The part of totals, for studies with budgets of a column, groups or quotas; none for others."""
     if report.budgets and isinstance(report.study, Study):
         come = [("What each selection comes to", report.budgets.table(report.study))]
         yield Part("budgets", "What budgets come to", list(report.budgets.sentences), tables=come)
@@ -219,7 +219,7 @@ def content_of(
     suspects: Suspects | None = None,
     groups: Grouped | None = None,
 ) -> ReportContent:
-    """The report's numbers: what was compared, every row, and a comparison's verdict by its name."""
+    """The report's numbers: the comparison, every row, and verdicts by name."""
     study = report.study
     listed = suspects and {
         "ordered_by": suspects.ordered_by, "of": suspects.of, "listed": [one.content() for one in suspects.listed]
@@ -260,7 +260,7 @@ def content_of(
 
 
 def steps_content(report: Report) -> dict[str, Any] | None:
-    """The comparison at equal steps; None where it was not asked for."""
+    """The comparison at equal steps; None for a study without one."""
     steps = report.at_steps
     if steps is None:
         return None
@@ -276,7 +276,7 @@ def steps_content(report: Report) -> dict[str, Any] | None:
 
 
 def plots_of(report: Report, *, first: bool = False, narrow: bool = False) -> dict[str, bytes]:
-    """SVG pictures by name; with `first` that of budgets alone, and with `narrow` for a narrow screen."""
+    """SVG pictures by name; `first` draws only that of budgets, and `narrow` draws it for a narrow screen."""
     study, metric, full = report.study, report.metric, report.full
     across = {row.title: row.metrics[metric.name] for row in report.whole if row.name in study.references}
     every = (*report.rows, *report.whole)
@@ -319,7 +319,7 @@ def plots_of(report: Report, *, first: bool = False, narrow: bool = False) -> di
 
 
 def advice_of(report: Report) -> dict[str, Any]:
-    """Where what may be lost ends, and the curve and place of the recommendation, on the picture of budgets."""
+    """The end of the accepted loss, and curve and place of the recommendation, for the picture of budgets."""
     answer, full, name = report.recommendation, report.full, report.metric.name
     if answer is None or full is None:
         return {}
@@ -337,7 +337,7 @@ def place_of(report: Report, row: Row) -> float:
 def curves_of(report: Report, place: Callable[[Row], float], *, chosen: bool = False) -> list[Curve]:
     """One curve per arm and twin, by the place of each of its rows.
 
-    With `chosen`, where nothing was chosen because all samples stay is left to the baselines: it costs what they do.
+    With `chosen`, only baselines keep rows with all samples: other arms select nothing there and cost the same.
     """
     study, drawn = report.study, []
     baselines = (study.baseline, study.second_baseline)

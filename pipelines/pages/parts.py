@@ -1,4 +1,4 @@
-"""The parts of a report's page, in the order of their questions: each is sentences, pictures and tables."""
+"""The parts of a report's page, in the order of their questions: each has sentences, pictures and tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,33 +13,33 @@ from secateur.pipelines.pages.words import Table, as_text, text_table
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the page; an empty one is left out. `name` is what links to it end in."""
+    """A part of the page, which omits empty ones; `name` is the fragment of its links."""
 
     name: str
     title: str
     sentences: Sequence[str] = ()
     link: tuple[str, str] = ("", "")
-    """Where another page stands from the folder of this one, and what it is called; empty without one."""
+    """Relative path of another page, and its title; empty without one."""
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     """SVG by name."""
     narrow: Mapping[str, bytes] = field(default_factory=dict)
-    """The same for narrow screens, of those pictures that have such a form."""
+    """Variants for narrow screens of some of the pictures."""
     tables: Sequence[tuple[str, Table]] = ()
-    """Captions, which say what a table holds, and tables."""
+    """Captions and tables."""
     findings: Sequence[Mapping[str, Any]] = ()
     groups: Grouped = field(default_factory=Grouped)
-    """Of the findings."""
+    """Groups of the findings."""
     suspects: Suspects | None = None
     folded: bool = False
-    """Whether it is shown only to who opens it."""
+    """Whether it is collapsed until a click."""
 
     def __bool__(self) -> bool:
-        """Whether there is anything to show."""
+        """Whether the part has content."""
         full = any(len(table) > 1 for _, table in self.tables)
         return bool(self.pictures or self.findings or full or self.suspects or self.sentences)
 
     def markdown(self, *, inside: bool) -> str:
-        """The part as Markdown without HTML; pictures are inside the text, or files beside it."""
+        """The part as Markdown without HTML; pictures are inline, or files beside it."""
         blocks = [f"## {self.title}"]
         blocks += [as_text(text) for text in self.sentences]
         if self.link[0] and not inside:
@@ -56,7 +56,7 @@ class Part:
 
 
 def suspects_table(suspects: Suspects) -> Table:
-    """Places, targets and scores of the samples to look at."""
+    """Places, targets and scores of the samples to inspect."""
     names = list(suspects.listed[0].scores)
     lines = [
         [one.place, one.given, predicted_text(one.predicted, one.certainty), *(f"{one.scores[n]:.4g}" for n in names)]
@@ -66,5 +66,5 @@ def suspects_table(suspects: Suspects) -> Table:
 
 
 def predicted_text(predicted: str, certainty: float | None) -> str:
-    """A prediction, with how sure it is."""
+    """A prediction with its certainty."""
     return predicted if certainty is None else f"{predicted} ({certainty:.0%})"

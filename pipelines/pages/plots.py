@@ -21,12 +21,12 @@ __all__ += ["inline", "picture", "score_histogram"]
 
 
 def inline(svg: bytes, title: str) -> str:
-    """Markdown that shows an SVG without a file beside it."""
+    """Markdown with an inline SVG."""
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg).decode()})"
 
 
 def titled(svg: bytes, titles: Sequence[str]) -> bytes:
-    """An SVG whose groups `point-0`, `point-1`, … have these titles, which a browser shows where a pointer rests."""
+    """An SVG whose groups `point-0`, `point-1`, … have these titles, which browsers show on hover."""
     text = svg.decode()
     for number, title in enumerate(titles):
         group = f'<g id="point-{number}">'
@@ -35,7 +35,7 @@ def titled(svg: bytes, titles: Sequence[str]) -> bytes:
 
 
 def lay_point(axes: Any, titles: list[str], x: float, y: float, title: str) -> None:
-    """Lay an invisible disc over a point, wide enough for a finger; `titled` gives it its title."""
+    """Draw an invisible disc over a point, large enough for a finger; `titled` adds its title."""
     axes.plot([x], [y], "o", markersize=12, alpha=0, gid=f"point-{len(titles)}", zorder=9)
     titles.append(title)
 
@@ -44,7 +44,7 @@ def score_histogram(scores: np.ndarray, card: Card | OwnCard) -> str:
     """Histogram of a score."""
 
     def draw(axes: Any) -> None:
-        # Bins may be narrower than floats of 32 bits are apart.
+        # Bins may be narrower than the spacing of float32.
         axes.hist(
             scores.astype(np.float64),
             bins=min(60, max(10, int(np.sqrt(len(scores))))),
@@ -57,13 +57,13 @@ def score_histogram(scores: np.ndarray, card: Card | OwnCard) -> str:
 
 
 MARKERS = "o^vPX<>*"
-"""Of curves in their order, so that colour does not tell them apart alone."""
+"""Markers of curves in their order, so that not only colour distinguishes them."""
 BASELINE_MARKERS = {"random": "s", "stratified random": "D"}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The metric of one arm, or of its taught twin, at each of its places on the x-axis."""
+    """The metric of one arm, or of its distilled twin, at each of its places on the x-axis."""
 
     name: str
     places: Sequence[float]
@@ -71,11 +71,11 @@ class Curve:
     distilled: bool = False
     baseline: bool = False
     marked: Sequence[bool] = ()
-    """Points that are not compared on equal terms: drawn hollow."""
+    """Points without a comparison on equal terms, drawn hollow."""
 
     @property
     def title(self) -> str:
-        """The arm's name, with that of its teaching."""
+        """The arm's name, with a suffix for its distilled twin."""
         return self.name + (" + KD" if self.distilled else "")
 
 
@@ -93,13 +93,13 @@ def curves(
     advised: tuple[str, float] | None = None,
     narrow: bool = False,
 ) -> bytes:
-    """A metric with 95% intervals over a logarithmic axis; baselines in grey, lines `across` for what has no budget.
+    """A metric with 95% intervals over a logarithmic axis; baselines in grey, lines `across` for rows without a budget.
 
-    `full_at` is the place of the first of these on the axis, where it has one. A taught twin has the colour of its
-    plain self and broken lines. `ticks` are written below the axis, where there is room, and then curves are moved
-    apart a little; `mark` explains hollow points. What intervals of shares hold beyond 0 and 100% is not shown.
-    What lies between the first line across and `limit` may be lost and is shaded; the point `advised`, of the curve of
-    that name at that place, has a ring. A `narrow` picture fits a phone: its legend stands below.
+    `full_at` is the place of the first of these on the axis, if it has one. A distilled twin has its plain arm's colour
+    and dashed lines. With `ticks`, the axis shows them where there is room, and curves are slightly offset; `mark`
+    explains hollow points. Intervals of shares are clipped to 0 and 100%. The range between the first line across
+    and `limit` is the accepted loss, shaded; `advised` (curve name, place) gets a ring. A `narrow` picture fits a
+    phone, with its legend below.
     """
     colours = dict(zip(dict.fromkeys(c.name for c in drawn if not c.baseline), COLOURS * len(drawn), strict=False))
     offsets = np.linspace(-0.03, 0.03, len(drawn)) if ticks and len(drawn) > 1 else np.zeros(len(drawn))
@@ -140,7 +140,7 @@ def curves(
 
 
 def draw_curve(axes: Any, curve: Curve, places: np.ndarray, scale: float, colour: str | None, marker: str) -> None:
-    """Points with their intervals, joined."""
+    """Draw a curve's points with their intervals, joined by lines."""
     colour = RANDOM_COLOUR if curve.baseline or colour is None else colour
     heights = scale * np.array([point.mean for point in curve.heights])
     axes.errorbar(
@@ -162,14 +162,14 @@ def draw_curve(axes: Any, curve: Curve, places: np.ndarray, scale: float, colour
 
 
 def draw_ring(axes: Any, curve: Curve, places: np.ndarray, scale: float, at: float) -> None:
-    """A ring around the point of a curve that is recommended; `places` are where its points are drawn."""
+    """Draw a ring around the recommended point of a curve; `places` are the drawn places of its points."""
     number = list(curve.places).index(at)
     style: dict[str, Any] = {"color": "#d08700", "mfc": "none", "mew": 2, "markersize": 12, "zorder": 6}
     axes.plot([places[number]], [scale * curve.heights[number].mean], "o", label="recommended", **style)
 
 
 def shown_heights(points: Sequence[Summary], metric: Metric) -> tuple[float, float]:
-    """Ends of an axis that holds all points, and of the intervals of shares what can be a share."""
+    """Limits of an axis that contains all points, and the intervals of shares clipped to valid shares."""
     floor, ceiling = (0.0, 1.0) if metric.percent else (-np.inf, np.inf)
     low = min(min(p.mean, max(floor, p.mean - (p.half_width or 0.0))) for p in points)
     high = max(max(p.mean, min(ceiling, p.mean + (p.half_width or 0.0))) for p in points)
@@ -178,7 +178,7 @@ def shown_heights(points: Sequence[Summary], metric: Metric) -> tuple[float, flo
 
 
 def write_ticks(axes: Any, places: Sequence[float]) -> None:
-    """A tick at every place that is not too near the one before it; without places at ones, twos and fives."""
+    """Set a tick at every place that is not too close to the previous one; without places at ones, twos and fives."""
     if not places:
         from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -197,7 +197,7 @@ def write_ticks(axes: Any, places: Sequence[float]) -> None:
 
 
 def differences(rows: Sequence[tuple[str, Comparison]], metric: Metric, *, xlabel: str) -> bytes:
-    """Difference from random with 95% intervals, a row for each label: green is better, whichever way that is."""
+    """Differences from random with 95% intervals, a row for each label; green is better, in either direction."""
     colours = {Verdict.BETTER: COLOURS[2], Verdict.WORSE: COLOURS[3]}
     markers = {Verdict.BETTER: ">" if metric.higher_is_better else "<"}
     markers[Verdict.WORSE] = "<" if metric.higher_is_better else ">"
@@ -224,7 +224,7 @@ MOST_FEATURES = 40
 
 
 def predicted_against_true(true: np.ndarray, predicted: np.ndarray, note: str) -> bytes:
-    """A point per architecture, and the line on which a prediction is right."""
+    """A point per architecture, and the diagonal of exact predictions."""
 
     def draw(axes: Any) -> None:
         axes.scatter(predicted, true, s=8, color=COLOURS[0], alpha=0.6, linewidths=0)
@@ -236,7 +236,7 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray, note: str) -
 
 
 def contributions(features: Sequence[str], means: np.ndarray, alive: np.ndarray) -> bytes:
-    """Mean SHAP value of each choice where it is used; pruned choices are hollow."""
+    """Mean SHAP value of each choice over its uses; pruned choices are hollow."""
     shown = np.argsort(-np.abs(means), kind="stable")[:MOST_FEATURES]
     shown = shown[np.argsort(means[shown], kind="stable")]
 
@@ -254,7 +254,7 @@ def contributions(features: Sequence[str], means: np.ndarray, alive: np.ndarray)
 
 
 def best_so_far(curves: Mapping[str, np.ndarray]) -> bytes:
-    """Median and quartiles over seeds of the best accuracy so far, `[seeds, evaluations]` of each search."""
+    """Median and quartiles over seeds of the best accuracy so far; each search has `[seeds, evaluations]`."""
 
     def draw(axes: Any) -> None:
         colours = iter(COLOURS)

@@ -1,4 +1,4 @@
-"""How samples are shown: where the user has them, and what is in them."""
+"""Previews of samples: their places in the user's files, and their content."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,22 +11,22 @@ from secateur.pipelines.data.scan import rows_in
 from secateur.trainers.modalities.rendering import Unfit, messages_in
 
 PREVIEW = 120
-"""Characters of a preview."""
+"""Most characters of a preview."""
 
 Previews = Callable[[np.ndarray], Sequence[str]]
-"""What a reader sees of some samples, by their rows."""
+"""Function from rows to previews of their samples."""
 
 
 def rows_at(samples: pl.LazyFrame, rows: np.ndarray) -> pl.DataFrame:
-    """Some samples of a table with the column `row`, in their order; of all others that column alone is read."""
+    """The samples at `rows` of a table with the column `row`, in their order; of others it reads that column alone."""
     wanted = pl.LazyFrame({"row": rows.astype(np.int64)})
-    # A filter is read before a join: only these rows of the other columns are.
+    # The filter comes before the join, so that other columns are read for these rows only.
     held = samples.filter(pl.col("row").is_in(rows.tolist()))
     return wanted.join(held, on="row", how="left", maintain_order="left").collect()
 
 
 def shown_places(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
-    """Row of each sample in the user's file, from 0; with the file's name where there are several."""
+    """Row of each sample in the user's file, from 0; with the file's name if there are several."""
     if "file" not in samples.columns:
         return [str(row) for row in samples["row"]]
     if len(files) <= 1:
@@ -35,7 +35,7 @@ def shown_places(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
 
 
 def names_of(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
-    """Each sample as `secateur explain` takes it: FILE:ROW, the path of a picture that is a file, or its number."""
+    """Each sample as an argument of `secateur explain`: FILE:ROW, the path of a picture file, or its number."""
     if "file" not in samples.columns:
         return [str(row) for row in samples["row"]]
     paths = samples["path"] if "path" in samples.columns else [""] * len(samples)
@@ -44,8 +44,8 @@ def names_of(samples: pl.DataFrame, files: Sequence[str]) -> list[str]:
 
 
 def files_and_rows(samples: pl.DataFrame, files: Sequence[str], split: str) -> list[tuple[str, int]]:
-    """File of each sample and row in it, from 0, as findings name them: the path of a picture that is a file; of
-    samples that lie in none the split and their number.
+    """File and row of each sample, from 0, as in findings: the path for a picture file; for samples without a file, the
+    split and their number.
     """
     if "file" not in samples.columns:
         return [(split, row) for row in samples["row"]]
@@ -55,19 +55,19 @@ def files_and_rows(samples: pl.DataFrame, files: Sequence[str], split: str) -> l
 
 
 def previewed(samples: pl.DataFrame, previews: Previews | None) -> Sequence[str]:
-    """What a reader sees of samples: what the table itself says, or the previews."""
+    """Previews of samples: from the table's column `preview`, or from `previews`."""
     if "preview" in samples.columns:
         return samples["preview"].to_list()
     return previews(samples["row"].to_numpy()) if previews else [""] * len(samples)
 
 
 def in_turns(texts: Iterable[str | None]) -> str:
-    """A prompt and its completion, or a conversation, on one line."""
+    """A prompt and its completion, or the turns of a conversation, on one line."""
     return " → ".join(filter(None, (" ".join((text or "").split()) for text in texts)))
 
 
 def contents_of(cell: str) -> list[str]:
-    """What is said in a conversation; the cell itself where it is none."""
+    """The messages of a conversation; the cell itself if it is none."""
     try:
         return [message["content"] for message in messages_in(cell)]
     except Unfit:
@@ -75,8 +75,8 @@ def contents_of(cell: str) -> list[str]:
 
 
 def previews_in(folder: Path, columns: Columns | None, longest: int = PREVIEW) -> Previews | None:
-    """Previews of at most so many characters from the rows in a study's folder; None of pictures, which are shown
-    themselves, and where none lie.
+    """Previews of at most `longest` characters from the rows in a study's folder; None without rows, and for pictures,
+    which pages show themselves.
     """
     if columns is None or columns.image is not None or not folder.is_dir():
         return None

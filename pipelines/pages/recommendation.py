@@ -1,4 +1,4 @@
-"""How much can go: the smallest subset that is not worse than everything by more than the study's margin."""
+"""The recommended budget: the smallest subset that is not worse than the full data by more than the margin."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ Runs = Mapping[str, Mapping[int, Outcome]]
 
 
 def learned(metrics: Sequence[Metric], outcomes: Sequence[Outcome]) -> bool:
-    """Whether models are better, in the mean over seeds, than the floor of the first metric that has one.
+    """Whether models beat the floor of the first metric that has one, in the mean over seeds.
 
-    The one that decides is the first; of others, such as R² behind RMSE, the floor counts where that has none.
+    The deciding metric comes first; if it has no floor, that of another counts, such as R² after RMSE.
     """
     metric = next((metric for metric in metrics if metric.floor is not None), None)
     values = [outcome.metrics[metric.name] for outcome in outcomes if metric and metric.name in outcome.metrics]
@@ -42,22 +42,22 @@ def useless_in(metrics: Sequence[Metric], runs: Runs) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to keep, of the selections, random and everything, and what the claim rests on."""
+    """The recommendation among selections, random and the full data, with its evidence."""
 
     selection: str
     """A trial's `selection`, which has a manifest: an arm at a budget, or the reference."""
     sentence: str
     margin: float
-    """In the unit of the metric, a share where it is one."""
+    """In the unit of the metric; a share for shares."""
     level: float
-    """Chance of a false claim over all arms and budgets."""
+    """Family-wise error rate over all arms and budgets."""
     power: float
-    """Chance that one comparison shows a budget that loses nothing; NaN for one seed."""
+    """Power of one comparison for a budget without loss; NaN for one seed."""
     claims: Mapping[str, Claim]
-    """By arm."""
+    """Claims by arm."""
 
     def content(self) -> dict[str, Any]:
-        """JSON-able; bounds and chances that one seed cannot give are None."""
+        """JSON-able content; undefined bounds and powers, as for one seed, are None."""
         told = {key: value for key, value in vars(self).items() if key != "claims"}
         tested = [
             {"arm": arm, "keep": keep, "level": claim.level} | vars(check)
@@ -68,22 +68,22 @@ class Recommendation:
 
 
 def finite(content: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity and no NaN."""
+    """Replace infinity and NaN, which JSON lacks, by None."""
     return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in content.items()}
 
 
 def margin_of(study: AnyStudy, metric: Metric) -> float | None:
-    """The study's margin in the unit of the metric, one point where it names none; None for a metric without points."""
+    """The study's margin in the unit of the metric, by default one point; None for a metric without points."""
     if study.margin is not None:
         return study.margin / scale_of(metric)
     return 0.01 if metric.percent else None
 
 
 def recommendation_of(study: AnyStudy, metric: Metric, runs: Runs, useless: frozenset[str]) -> Recommendation | None:
-    """What to keep; None where nothing is pruned of a whole, the whole was not run, or no margin is known.
+    """The recommendation; None if the study has no full data, or did not run them, or has no margin.
 
-    Arms that choose anew in every epoch have no manifest, and arms with a teacher another training than the whole: they
-    are left out, and so is an arm from the first budget on at which its models learned nothing (`useless`).
+    It excludes arms that select anew in every epoch, which have no manifest, and arms with a teacher, whose training
+    differs from the full one. An arm ends at the first budget whose models learned nothing (`useless`).
     """
     whole = whole_of(study, runs)
     margin = margin_of(study, metric)
@@ -100,21 +100,21 @@ def recommendation_of(study: AnyStudy, metric: Metric, runs: Runs, useless: froz
 
 
 def whole_of(study: AnyStudy, runs: Runs) -> str | None:
-    """The first reference that was run."""
+    """The first reference with outcomes."""
     return next((name for name in study.references if runs.get(name)), None)
 
 
 def planned_looks(study: AnyStudy) -> tuple[int, ...]:
-    """Numbers of seeds after which a budget is tested; none where it is with the seeds that there are."""
+    """Numbers of seeds at which a budget is tested; empty for a single test with the available seeds."""
     return study.looks or ((study.seeds,) if study.between else ())
 
 
 def differences_of(
     study: AnyStudy, metric: Metric, runs: Runs, whole: str, useless: frozenset[str]
 ) -> dict[str, dict[int | float, np.ndarray]]:
-    """Differences from the whole by seed, of each arm at its budgets, the largest first, the better the higher.
+    """Differences from the full data by seed, for each arm and budget, the largest first; higher is better.
 
-    Where looks are planned these are of the seeds 0, 1, 2, …: none after the first that is missing.
+    With planned looks, they are of the seeds 0, 1, 2, … up to the first missing one.
     """
     sign, planned = 1 if metric.higher_is_better else -1, bool(planned_looks(study))
     budgets: dict[str, dict[int | float, np.ndarray]] = {}
@@ -135,7 +135,7 @@ def differences_of(
 
 
 def share_of(keep: int | float, runs: Runs, arm: str) -> float:
-    """How much a budget keeps, whether it is a share or a count."""
+    """The share that a budget keeps, for shares and counts."""
     outcomes = runs.get(selection_key(arm, keep), {}).values()
     everything = next((one.of for trials in runs.values() for one in trials.values() if one.of), 1)
     asked = keep / everything if isinstance(keep, int) else keep
@@ -143,20 +143,20 @@ def share_of(keep: int | float, runs: Runs, arm: str) -> float:
 
 
 def could_do_better(study: AnyStudy, runs: Runs, arm: str, found: Mapping[str, Claim]) -> bool:
-    """Whether what is still open of an arm could be a smaller budget than all that was shown."""
+    """Whether an open budget of an arm could become smaller than every budget shown so far."""
     shown = [share_of(claim.smallest, runs, name) for name, claim in found.items() if claim.smallest is not None]
     claim = found[arm]
     waits = claim.open
     if waits is None:
         return False
-    # One between is the end of its sequence; of the sequence itself all that follows may pass.
+    # A midpoint budget ends its sequence; in the sequence itself, all later budgets may still pass.
     reachable = [waits] if waits in study.between.values() else [waits, *study.keep]
     return min(share_of(keep, runs, arm) for keep in reachable) < min(shown, default=math.inf)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The claims of a study on their way into words."""
+    """Turns the claims of a study into a recommendation in words."""
 
     study: AnyStudy
     metric: Metric
@@ -166,7 +166,7 @@ class Answer:
     runs: Runs
 
     def recommendation(self) -> Recommendation:
-        """The smallest budget of all arms; of equal ones random's, which costs nothing, then the best."""
+        """The smallest budget of all arms; among equal ones random's, which costs nothing, then the best."""
         passed = [(arm, claim.smallest, claim) for arm, claim in self.claims.items() if claim.smallest is not None]
         baselines = [self.study.baseline, self.study.second_baseline]
         best = min(
@@ -190,7 +190,7 @@ class Answer:
         )
 
     def settled(self, arm: str, claim: Claim) -> Claim:
-        """A claim as the report says it: where more seeds could change nothing, none are needed."""
+        """A claim for the report; an open one whose outcome could change nothing becomes idle."""
         if claim.open is None or could_do_better(self.study, self.runs, arm, self.claims):
             return claim
         idle = replace(claim.checks[claim.open], state=State.IDLE)
@@ -198,29 +198,29 @@ class Answer:
 
     @property
     def power(self) -> float:
-        """Chance that one comparison shows a budget that loses nothing; NaN for one seed."""
+        """Power of one comparison for a budget without loss; NaN for one seed."""
         if self.seeds < 2:
             return math.nan
         return margins.power(self.seeds, self.spread, self.margin, self.level, self.looks)
 
     @property
     def level(self) -> float:
-        """Of the first budget of an arm."""
+        """Level of an arm's first budget."""
         return next(iter(next(iter(self.claims.values())).checks.values())).level
 
     @property
     def checks(self) -> list[Check]:
-        """All comparisons with everything."""
+        """All comparisons with the full data."""
         return [check for claim in self.claims.values() for check in claim.checks.values()]
 
     @property
     def seeds(self) -> int:
-        """The fewest of any comparison; with looks, those of the last one."""
+        """The fewest seeds of any comparison; with looks, the seeds of the last one."""
         return self.looks[-1] if self.looks else min(check.seeds for check in self.checks)
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Of a study whose seeds come in stages."""
+        """Looks of a study whose seeds come in stages."""
         return self.study.looks
 
     @property
@@ -256,7 +256,7 @@ class Answer:
         )
 
     def why_all(self) -> str:
-        """Why nothing is recommended to go."""
+        """The reason why everything should be kept."""
         if self.seeds < 2:
             return "one seed cannot show how much can go; ask for more seeds."
         return (
@@ -265,14 +265,14 @@ class Answer:
         )
 
     def seeds_looked_at(self) -> str:
-        """How many seeds the verdict rests on."""
+        """Number of seeds behind the verdict, in words."""
         if not self.looks:
             return f"over {self.seeds} seeds"
         most = max(check.seeds for check in self.checks)
         return f"after {most} seeds at most, of looks at {', '.join(map(str, self.looks))}"
 
     def unsettled(self) -> str:
-        """Which budgets wait for seeds that could change the recommendation; empty where none does."""
+        """A sentence on budgets that await seeds and could change the recommendation; empty if there are none."""
         waiting = [
             f"{title_of(self.study, arm)} at {budget_of(self.study, claim.open)}"
             for arm, claim in self.claims.items()
@@ -283,7 +283,7 @@ class Answer:
         return f"Not settled: more seeds could show {', '.join(waiting)}; `secateur run {self.study.name}` trains them."
 
     def resolution(self, *, shown: bool) -> str:
-        """What so many seeds can show here, and how many would show the margin; `shown` says that a budget is."""
+        """The margin that these seeds can show, and the number of seeds for the study's; `shown`: a budget passed."""
         if self.seeds < 2 or not math.isfinite(self.spread):
             return ""
         least = margins.shown_margin(self.seeds, self.spread, self.level, self.looks)
@@ -297,7 +297,7 @@ class Answer:
             can = (
                 f"{seeds[0].upper()}{seeds[1:]} show a margin of {self.points(least)} here {surely}, if nothing is lost"
             )
-        else:  # that the margin was shown with so few seeds was no matter of course
+        else:  # the margin was shown although so few seeds made that unlikely
             can = (
                 f"Had nothing been lost, {seeds} would have shown a margin of {self.points(least)} here {surely}, and "
             )
@@ -310,7 +310,7 @@ class Answer:
 
 
 def margin_table(recommendation: Recommendation, study: AnyStudy, metric: Metric) -> Table:
-    """Every budget that was tested, in the order of the tests, with what it lost at most."""
+    """Every tested budget, in the order of the tests, with the bound on its loss."""
     whole = other_of(study, study.references[0])
     sign = 1 if metric.higher_is_better else -1
     unit = metric.title.removeprefix(metric.name.replace("_", " "))

@@ -1,4 +1,4 @@
-"""The report: every arm of a study, of whatever kind, beside random at the same budget."""
+"""The report: every arm of a study, of any kind, compared with random at the same budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,58 +23,58 @@ from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.tasks.contract import Metric
 
 SHORTER = "the same samples at equal epochs"
-"""The other side of a comparison of both lengths of training."""
+"""The other side in comparisons between the two lengths of training."""
 BY_EPOCHS, BY_STEPS = "equal epochs", "equal steps"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came out of a study."""
+    """The results of a study."""
 
     study: AnyStudy
     metrics: Metrics
     """The first one decides."""
     note: str
-    """What the metrics were measured on, and whose claim is tested."""
+    """The data behind the metrics, and the claim under test."""
     compare_at: str | None
-    """equal steps, or equal epochs; None where a trial may spend what it likes."""
+    """equal steps or equal epochs; None for trials of any length."""
     rows: tuple[Row, ...]
     whole: tuple[Row, ...]
-    """References, then arms that go by no budget of the study."""
+    """References, then arms without a budget of the study."""
     tuning: Mapping[str, Any] = field(default_factory=dict)
     recommendation: Recommendation | None = None
-    """How much can go; None where no answer can be given."""
+    """The recommended budget; None without an answer."""
     by_class: ByClass | None = None
-    """What selections do to each class; None where that is not known, or targets are no classes."""
+    """Effects of selections on each class; None if they are unknown or targets are not classes."""
     saving: Saving | None = None
-    """What subsets of samples save; None where other units are pruned, or costs are not known."""
+    """Saving by subsets of samples; None for other units, and for unknown costs."""
     beside: Beside | None = None
-    """What a simple model gets of the same samples; None of studies of other units."""
+    """Metrics of a simple model on the same samples; None for studies of other units."""
     budgets: Budgets | None = None
-    """What selections come to; None where each keeps as many rows as its budget says, each by itself."""
+    """Totals of selections; None if all keep an exact number of single rows."""
     time_to: TimeToAccuracy | None = None
-    """How soon trainings get where the full set's do; None where they were not measured along the way."""
+    """Time of trainings to the full set's result; None without evaluations during training."""
     at_steps: "Report | None" = None
-    """The other comparison of a study that asks for both: its rows alone, of selections that were trained for as many
-    steps as everything takes; each stands beside the same samples at equal epochs, too."""
+    """The second comparison in a study of both lengths: only its rows, of selections trained for as many steps as the
+    full set; each is also compared with the same samples at equal epochs."""
 
     @property
     def metric(self) -> Metric:
-        """What decides."""
+        """The deciding metric."""
         return self.metrics[0]
 
     @property
     def full(self) -> Row | None:
-        """The first reference: what nothing is pruned of."""
+        """The first reference, without pruning."""
         return next((row for row in self.whole if row.name in self.study.references), None)
 
     def against(self, name: str) -> list[tuple[Row, Comparison]]:
-        """Rows at budgets that are compared with the arm or reference of that name, and how."""
+        """Rows at budgets that are compared with the arm or reference of that name, with the comparison."""
         title = other_of(self.study, name)
         return [(row, row.against[title]) for row in self.rows if title in row.against]
 
     def place(self, row: Row) -> str:
-        """Where a row stands, behind its title in a sentence."""
+        """The budget of a row, for use after its title in a sentence."""
         if row.keep is None:
             return f"{row.kept:,} {self.kept_word}"
         if getattr(self.study, "budget_of", ROWS) != ROWS:
@@ -85,17 +85,17 @@ class Report:
 
     @property
     def is_search(self) -> bool:
-        """Whether a budget is spent, not kept."""
+        """Whether budgets count evaluations instead of kept units."""
         return self.study.unit == "evaluation"
 
     @property
     def kept_word(self) -> str:
-        """The head of the column of budgets."""
+        """The header of the column of budgets."""
         return "evaluations" if self.is_search else "kept"
 
     @property
     def verdict(self) -> str:
-        """One sentence over all arms, and one more over their taught twins."""
+        """One sentence on all arms, and another on their distilled twins."""
         study = self.study
         if study.first_seeds < 2:
             return f"One seed says nothing about any {study.arm}; ask for more seeds."
@@ -111,7 +111,7 @@ class Report:
         return said
 
     def sentence(self, compared: Sequence[tuple[Row, Comparison]]) -> str:
-        """Which of these arms did better than random, and which did worse."""
+        """A sentence on the arms that did better than random, and on those that did worse."""
         named: dict[Verdict, list[str]] = {}
         for row, comparison in compared:
             longer = f" ({row.steps_ratio:.2g} times its steps)" if row.steps_ratio else ""
@@ -126,7 +126,7 @@ class Report:
 
 
 def of_manifests(rows: Sequence[Row]) -> str:
-    """Which rows that manifests list did better or worse than as many at random; empty without such rows."""
+    """A sentence on rows of manifests that did better or worse than random ones; empty without such rows."""
     listed = [(row, row.against[AS_MANY]) for row in rows if AS_MANY in row.against and not row.distilled]
     named = {
         verdict: [row.title for row, compared in listed if compared.verdict is verdict]
@@ -149,13 +149,13 @@ def build_report(
     beside: Beside | None = None,
     budgets: Budgets | None = None,
 ) -> Report:
-    """Gather the trials that were run; `note` says what the metrics were measured on. `metrics` take the place of the
-    study's where these follow from its data or its settings.
+    """Build the report of completed trials; `note` describes the data behind the metrics. `metrics` replace the study's
+    if they depend on its data or its settings.
 
-    Comparisons are paired by seed, so they use the seeds that both sides have. Where outcomes say that trials are
-    compared at equal optimiser steps, or at equal epochs, raises ValueError for trials of one budget that are not of
-    the same length: they would not be comparable. So does a budget without its baselines, and a trial without the
-    metric that decides. Recommendation and saving go by equal epochs where a study compares at both.
+    Comparisons are paired by seed, so they use the seeds that both sides have. If outcomes claim equal optimiser steps
+    or equal epochs, trials of one budget with different lengths raise ValueError, because they are not comparable. So
+    does a budget without its baselines, and a trial without the deciding metric. Recommendation and saving use equal
+    epochs if a study compares at both lengths.
     """
     metrics = metrics or metrics_of(study)
     if lacking := next((trial for trial, one in outcomes.items() if metrics[0].name not in one.metrics), None):
@@ -164,7 +164,7 @@ def build_report(
     outcomes = settled(study, metrics, outcomes)
     twins = {trial.plain: one for trial, one in outcomes.items() if trial.at_steps}
     every = runs_of({trial: one for trial, one in outcomes.items() if not trial.at_steps})
-    # How many seeds a stage adds depends on what came out, which no other test allows for.
+    # The number of seeds that a stage adds depends on the outcomes, for which no other test accounts.
     results = first_of(study, every)
     lengths = {outcome.compare_at for trials in every.values() for outcome in trials.values()}
     if len(lengths) != 1 or (study.at_steps and lengths != {BY_EPOCHS}):
@@ -190,12 +190,12 @@ def build_report(
 
 
 def first_of(study: AnyStudy, runs: Family) -> dict[str, dict[int, Outcome]]:
-    """Results of the seeds that all trials have."""
+    """Outcomes of the seeds that all trials have."""
     return {name: {s: one for s, one in each.items() if s < study.first_seeds} for name, each in runs.items()}
 
 
 def useless_note(metrics: Metrics, runs: Family) -> str:
-    """Which selections have models that learned nothing; empty where none has."""
+    """A note on selections whose models learned nothing; empty without any."""
     useless = [key for key, trials in runs.items() if not all(learned(metrics, [one]) for one in trials.values())]
     named = {key.rpartition("@")[0] or key for key in useless}
     if not named:
@@ -208,7 +208,7 @@ def useless_note(metrics: Metrics, runs: Family) -> str:
 
 
 def at_steps_of(study: AnyStudy, metrics: Metrics, note: str, shorter: Family, twins: Family) -> Report:
-    """The comparison at equal steps, by the results at equal epochs, whose references it shares, and those of twins."""
+    """The comparison at equal steps, from results at equal epochs, whose references it shares, and those of twins."""
     longer = {name: trials for name, trials in first_of(study, twins).items() if name in shorter}
     longer |= {name: shorter[name] for name in study.references if name in shorter}
     longer = {

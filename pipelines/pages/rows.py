@@ -1,4 +1,4 @@
-"""Rows of a report: every arm at every budget beside random, summarised over seeds, with its comparisons."""
+"""Rows of a report: every arm at every budget compared with random, summarised over seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,45 +14,45 @@ from secateur.trainers.tasks.contract import Metric
 
 PLAIN_TWIN = "the same samples without a teacher"
 AS_MANY = "as many rows at random"
-"""The other side of a comparison of rows that a manifest lists."""
+"""The other side in comparisons of a manifest's rows."""
 Results = Mapping[int, Outcome]
-"""What an arm came to at a budget, by seed."""
+"""Outcomes of an arm at a budget, by seed."""
 Family = Mapping[str, Results]
 Metrics = tuple[Metric, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One arm at one budget, over the seeds that all arms of that budget have; `keep` is None where it has none."""
+    """One arm at one budget, over the seeds common to all arms of that budget."""
 
     name: str
-    """Of the arm."""
+    """The arm's name."""
     title: str
-    """The arm's name as readers see it."""
+    """The arm's readable name."""
     keep: int | float | None
-    """The budget as the study writes it; None where it has none."""
+    """The budget in the study's notation; None without one."""
     kept: int | None
-    """None where nothing is pruned, or where seeds differ."""
+    """Kept units; None without pruning, and if seeds differ."""
     of: int | None
-    """Units in all; None where seeds differ."""
+    """Units in all; None if seeds differ."""
     in_training: bool
-    """Whether `kept` are the samples of an epoch, chosen anew in each."""
+    """Whether `kept` counts the samples of an epoch, selected anew in each."""
     steps: int
-    """Optimiser steps, of the longest seed."""
+    """Optimiser steps of the longest seed."""
     steps_ratio: float | None
-    """Steps over the baseline's, None where they are equal."""
+    """Steps divided by the baseline's; None if they are equal."""
     metrics: Mapping[str, Summary]
-    """By name."""
+    """Summaries by metric."""
     random: Summary | None
     """The baseline at the same budget."""
     against: Mapping[str, Comparison]
-    """By the other side, as a sentence names it."""
+    """Comparisons by the title of the other side."""
     tokens: float | None
-    """Completion tokens that a language model was trained on, mean over seeds; None of other models."""
+    """Completion tokens in a language model's training, mean over seeds; None for other models."""
     tokens_ratio: float | None
-    """These over the baseline's; None without one, and where nothing is counted."""
+    """These divided by the baseline's; None without a baseline or without counts."""
     compute: Mapping[str, Mapping[str, float]]
-    """By part, and in all: `samples` trained on, or as much work, and `seconds`; means over seeds."""
+    """By part, and in all: `samples` trained on, or equivalent work, and `seconds`; means over seeds."""
 
     @property
     def distilled(self) -> bool:
@@ -60,17 +60,17 @@ class Row:
 
     @property
     def marked(self) -> str:
-        """The title, with a dagger where the steps are not the baseline's."""
+        """The title, with a dagger if the steps differ from the baseline's."""
         return self.title + ("" if self.steps_ratio is None else " †")
 
 
 def compared_rows(
     study: AnyStudy, metrics: Metrics, results: Family, budgets: Sequence[int | float], *, at: str = ""
 ) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Rows at budgets, then those of the whole, of results by selection.
+    """Rows at budgets, then rows without a budget, from results by selection.
 
-    Raises ValueError for one of `budgets` without its baselines, and for trials of one that are not as long; ` at` is
-    said behind the budget.
+    Raises ValueError for one of `budgets` without its baselines, and for trials of a budget with different lengths;
+    `at` follows the budget in messages.
     """
     references = {name: results[name] for name in study.references if name in results}
     rows: list[Row] = []
@@ -86,7 +86,7 @@ def compared_rows(
 def rows_at(
     study: AnyStudy, metrics: Metrics, keep: int | float, family: Family, references: Family, *, at: str = ""
 ) -> list[Row]:
-    """The rows of one budget, baselines first, each twin behind its plain self."""
+    """The rows of one budget, baselines first, each twin after its plain arm."""
     baselines = [name for name in (study.baseline, study.second_baseline) if name]
     missing = [name for name in baselines if name not in family]
     if missing:
@@ -110,9 +110,9 @@ def rows_at(
 def comparisons(
     study: AnyStudy, metrics: Metrics, outcomes: Mapping[str, Sequence[Outcome]]
 ) -> dict[str, dict[str, Comparison]]:
-    """Comparisons at one budget by the title of the other side, then by arm: Holm's correction is over each of these.
+    """Comparisons at one budget by title of the other side, then by arm; Holm's correction is by other side.
 
-    All comparisons with random that the table shows are one family, taught twins included.
+    All comparisons with random in the table are one family, including distilled twins.
     """
     values = {name: values_of(metrics, trials) for name, trials in outcomes.items()}
     better = metrics[0].higher_is_better
@@ -139,7 +139,7 @@ def comparisons(
 
 
 def rows_of_the_whole(study: AnyStudy, metrics: Metrics, family: Family) -> list[Row]:
-    """References, then arms that go by no budget, each compared with the first reference."""
+    """References, then arms without a budget, each compared with the first reference."""
     if not family:
         return []
     reference = next(iter(family))
@@ -161,12 +161,12 @@ def rows_of_the_whole(study: AnyStudy, metrics: Metrics, family: Family) -> list
 
 
 def values_of(metrics: Metrics, outcomes: Sequence[Outcome]) -> list[float]:
-    """The deciding metric of each."""
+    """The deciding metric of each outcome."""
     return [outcome.metrics[metrics[0].name] for outcome in outcomes]
 
 
 def comparable(where: str, family: Family) -> list[int]:
-    """Seeds that all sides have; raises ValueError where their trainings were not equally long, as chosen."""
+    """Seeds common to all sides; raises ValueError if trainings differ in the length of comparison."""
     everything = [outcome for trials in family.values() for outcome in trials.values()]
     if everything[0].compare_at:
         counted = everything[0].compare_at.removeprefix("equal ")
@@ -188,15 +188,15 @@ def row_of(
     baseline: Sequence[Outcome] | None,
     against: Mapping[str, Mapping[str, Comparison]],
 ) -> Row:
-    """Summaries over the seeds of one arm; `baseline` are the outcomes of the same seeds that its steps are set by."""
+    """Summary of one arm over seeds; `baseline` are the outcomes of the same seeds to compare its steps with."""
     steps = [outcome.steps for outcome in outcomes]
     usual = steps if baseline is None else [outcome.steps for outcome in baseline]
     in_training = any(outcome.in_training for outcome in outcomes)
     counts = {outcome.kept for outcome in outcomes}
-    if keep is None and in_training:  # what an epoch keeps is known only from what it saw
+    if keep is None and in_training:  # only the number of samples seen shows the size of an epoch
         counts = {round(mean([outcome.samples_seen / outcome.epochs for outcome in outcomes]))}
     totals = {outcome.of for outcome in outcomes}
-    # A budget of a column, one of whole groups and one with quotas is another number of rows in each seed.
+    # The number of rows in a budget of a column, of whole groups or with quotas differs between seeds.
     varies = isinstance(study, Study) and not all(map(study.by_rows, study.selections.values()))
     kept = round(mean([float(outcome.kept or 0) for outcome in outcomes])) if varies else None
     measured = [m.name for m in metrics if all(m.name in outcome.metrics for outcome in outcomes)]
@@ -220,18 +220,18 @@ def row_of(
 
 
 def tokens_of(outcomes: Sequence[Outcome]) -> float | None:
-    """Mean over seeds of the completion tokens that models were trained on; None where some do not count them."""
+    """Mean over seeds of the completion tokens in trainings; None if some outcomes lack a count."""
     counted = [float(outcome.facts[TOKENS]) for outcome in outcomes if TOKENS in outcome.facts]
     return mean(counted) if counted and len(counted) == len(outcomes) else None
 
 
 def ratio_of(number: float | None, other: float | None) -> float | None:
-    """One number over another; None where either is not known."""
+    """The quotient of two numbers; None if either is unknown."""
     return number / other if number is not None and other else None
 
 
 def compute_of(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-    """Means over seeds of every part, and of all together."""
+    """Means over seeds of every part, and of their total."""
     parts = list(dict.fromkeys(part for outcome in outcomes for part in outcome.compute))
     spent = {part: [outcome.compute.get(part, Cost()) for outcome in outcomes] for part in parts}
     totals = {"samples": mean([o.work for o in outcomes]), "seconds": mean([o.all_seconds for o in outcomes])}

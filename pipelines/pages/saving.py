@@ -1,9 +1,9 @@
-"""What a subset saves: samples, steps, seconds and money of each training, and from which training on it has paid for
-what was spent once to make it.
+"""Saving by a subset: samples, steps, seconds and money of each training, and the training at which it breaks even with
+its one-time cost.
 
-Once: what a selection would not have been made without, its proxy, scores, embeddings, choice, tuned settings, teacher.
-Again and again: the training on what is kept, and within it a sampler's own work and a teacher that is asked for every
-batch. A trial's `compute` tells them apart: the part `training` recurs, all others are spent once.
+One-time costs are the inputs of a selection: its proxy, scores, embeddings, choice, tuned settings, teacher.
+Recurring costs are the training on the kept samples, including a sampler's own work and a teacher that answers for
+every batch. A trial's `compute` separates them: the part `training` recurs, all others are one-time costs.
 """
 
 import math
@@ -22,15 +22,15 @@ from secateur.pipelines.studies.study import AnyStudy
 from secateur.trainers.judging.outcome import Cost, Outcome
 
 TRAINING = "training"
-"""The part of a trial's compute that every further training on the subset costs again."""
+"""The part of a trial's compute that recurs in every further training on the subset."""
 NEXT_TO_NOTHING = 0.02
-"""Of a training's seconds: what costs less is not worth a word."""
+"""Share of a training's seconds below which a cost is negligible."""
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """One arm at one budget beside everything, over the seeds that both have."""
+    """One arm at one budget compared with the full data, over their common seeds."""
 
     arm: str
     title: str
@@ -38,56 +38,56 @@ class Saved:
     """The trials' `selection`: the arm at its budget."""
     keep: int | float | None
     kept: int
-    """Samples kept, of an in-training selection those of an epoch; the mean where seeds differ."""
+    """Kept samples, for an in-training selection those of an epoch; the mean if seeds differ."""
     of: int
     seeds: int
     steps: float
-    """Optimiser steps that one training saves, the mean over seeds."""
+    """Optimiser steps saved per training, mean over seeds."""
     full_steps: float
     work: float
-    """As many samples trained on that one training saves, the mean over seeds."""
+    """Work saved per training, in samples trained on, mean over seeds."""
     full_work: float
     seconds: float
-    """That one training saves: the median over seeds."""
+    """Saved per training: median over seeds."""
     least_seconds: float
-    """That one training saves, in the seed that saved the least."""
+    """Saved per training in the seed with the least saving."""
     full_seconds: float
-    """Of one training on everything: the median over seeds."""
+    """Of one training on the full data: median over seeds."""
     once: Mapping[str, Cost]
-    """What was spent once, by part: means over seeds."""
+    """One-time costs by part: means over seeds."""
     equal_steps: bool = False
-    """Whether trainings take equally many steps, so that differing seconds are chance."""
+    """Whether trainings take equally many steps, so that differences in seconds are chance."""
 
     @property
     def once_seconds(self) -> float:
-        """What was spent once, in seconds."""
+        """One-time cost in seconds."""
         return sum(cost.seconds for cost in self.once.values())
 
     @property
     def once_work(self) -> float:
-        """What was spent once, in as many samples trained on."""
+        """One-time cost in samples trained on."""
         return sum(cost.samples for cost in self.once.values())
 
     @property
     def shorter(self) -> bool:
-        """Whether a training takes less work; of equally much, differing seconds are chance."""
+        """Whether a training takes less work; with equal work, differences in seconds are chance."""
         return self.work > 0 and not self.equal_steps
 
     @property
     def saves(self) -> bool | None:
-        """Whether a training saves time; None where in some seeds it took longer than one on everything."""
+        """Whether a training saves time; None if it took longer than the full one in some seeds."""
         if not self.shorter or self.seconds <= 0:
             return False
         return True if self.least_seconds > 0 else None
 
     @property
     def pays_from(self) -> int | None:
-        """Number of the training by which the seconds saved make up for those spent once; None where that is never, or
-        not sure."""
+        """Number of the training at which the saved seconds exceed the one-time cost; None if they never do, or if that
+        is uncertain."""
         return max(1, math.ceil(self.once_seconds / self.seconds)) if self.saves else None
 
     def content(self, cost_per_hour: float | None) -> dict[str, Any]:
-        """JSON-able; money where an hour has a price."""
+        """JSON-able content, with money if the study gives a price per hour."""
         told = {name: value for name, value in vars(self).items() if name not in ("once", "equal_steps")}
         money = {name: price(getattr(self, name), cost_per_hour) for name in ("seconds", "full_seconds")}
         return told | {
@@ -104,18 +104,18 @@ class Saved:
 
 @dataclass(frozen=True)
 class Saving:
-    """What all that was compared saves, and the words for what is recommended."""
+    """Savings of all selections, and sentences on the recommended one."""
 
     rows: Sequence[Saved]
     sentences: Sequence[str]
     table: Table
     cost_per_hour: float | None = None
     trainings: int = 0
-    """Of the study itself, whose seconds no row counts."""
+    """Trainings of the study itself, which no row counts."""
     seconds: float = 0.0
 
     def content(self) -> dict[str, Any]:
-        """JSON-able."""
+        """JSON-able content."""
         return {
             "cost_per_hour": self.cost_per_hour,
             "sentences": list(self.sentences),
@@ -129,9 +129,9 @@ class Saving:
 
 
 def saving_of(study: AnyStudy, runs: Runs, recommended: str | None) -> Saving | None:
-    """What subsets save beside the whole, and in words what the selection saves that is `recommended`.
+    """Savings of subsets against the full data, with sentences on the `recommended` selection.
 
-    None where samples are not what is pruned, the whole was not run, or no trial knows what its training cost.
+    None for units other than samples, without results on the full data, and without known costs of training.
     """
     whole = next((name for name in study.references if runs.get(name)), None)
     if not isinstance(study, Study) or whole is None:
@@ -151,7 +151,7 @@ def saving_of(study: AnyStudy, runs: Runs, recommended: str | None) -> Saving | 
 
 
 def trainings_of(runs: Runs) -> list[float]:
-    """Seconds of each training of a study; where all samples stay, selections share one."""
+    """Seconds of each training of a study; selections that keep all samples share one."""
     seconds: dict[tuple[str, int], float] = {}
     for selection, trials in runs.items():
         name = selection.rpartition("@")[0] or selection
@@ -164,16 +164,16 @@ def trainings_of(runs: Runs) -> list[float]:
 def saved(
     study: Study, arm: str, keep: int | float | str, trials: Mapping[int, Outcome], whole: Mapping[int, Outcome]
 ) -> Saved | None:
-    """One arm at a budget beside the whole; None where it keeps everything in one go, or costs are not known."""
+    """One arm at a budget against the full data; None if it keeps all samples statically, or costs are unknown."""
     common = sorted(trials.keys() & whole.keys())
     pairs = [(trials[seed], whole[seed]) for seed in common]
     if not pairs or not all(TRAINING in one.compute for pair in pairs for one in pair):
         return None
     if all(one.kept == one.of and not one.in_training for one, _ in pairs):
         return None
-    # A budget of a column is another number of rows in each seed.
+    # The number of rows in a budget of a column differs between seeds.
     counts: list[float] = [one.kept or 0 for one, _ in pairs]
-    if keep == OWN and any(one.in_training for one, _ in pairs):  # what an epoch keeps is known from what it saw
+    if keep == OWN and any(one.in_training for one, _ in pairs):  # samples seen show the size of an epoch
         counts = [one.samples_seen / max(1, one.epochs) for one, _ in pairs]
     parts = dict.fromkeys(part for one, _ in pairs for part in one.compute if part != TRAINING)
     seconds = np.array([[one.compute[TRAINING].seconds for one in pair] for pair in pairs], np.float64)
@@ -200,19 +200,19 @@ def saved(
 
 
 def mean_cost(costs: Sequence[Cost]) -> Cost:
-    """Of one part, over seeds."""
+    """Mean cost of one part over seeds."""
     count = len(costs)
     forward, backward = (round(sum(getattr(cost, way) for cost in costs) / count) for way in ("forward", "backward"))
     return Cost(forward, backward, sum(cost.seconds for cost in costs) / count)
 
 
 def price(seconds: float, cost_per_hour: float | None) -> float | None:
-    """What so many seconds cost, in the currency of the price of an hour; None without one."""
+    """Price of a time span, in the currency of the price per hour; None without one."""
     return None if cost_per_hour is None else seconds / HOUR * cost_per_hour
 
 
 def ordinal(number: int) -> str:
-    """A place in a row, in words up to ten.
+    """An ordinal number, in words up to ten.
 
     >>> ordinal(3), ordinal(21), ordinal(112)
     ('third', '21st', '112th')
@@ -225,7 +225,7 @@ def ordinal(number: int) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """Rows on their way into sentences and a table."""
+    """Turns rows into sentences and a table."""
 
     study: Study
     whole: str
@@ -233,24 +233,24 @@ class Words:
 
     @property
     def other(self) -> str:
-        """Everything, as a sentence calls it."""
+        """Title of the full data in sentences."""
         return other_of(self.study, self.whole)
 
     def money(self, seconds: float) -> str:
-        """What so many seconds cost; empty where an hour has no price."""
+        """Price of a time span; empty without a price per hour."""
         amount = price(seconds, self.study.cost_per_hour)
         if amount is None:
             return ""
         return f"{amount:,.2f}" if abs(amount) >= 1 else f"{amount:.2g}"
 
     def aside(self, seconds: float, *facts: str) -> str:
-        """Facts and the price of so many seconds in brackets; nothing where there are neither."""
+        """Facts and the price of a time span in brackets; empty if there are none."""
         told = [fact for fact in facts if fact]
         told += [f"in money {self.money(seconds)}"] if self.study.cost_per_hour else []
         return f" ({'; '.join(told)})" if told else ""
 
     def of(self, rows: Sequence[Saved], recommended: str | None, trainings: int, seconds: float) -> list[str]:
-        """Sentences: what the recommendation saves, or why nothing does, and what it took to find out."""
+        """Sentences on the recommendation's saving, or the reason for none, and on the study's own cost."""
         chosen = next((row for row in rows if row.selection == recommended), None)
         if chosen is not None:
             said = [self.sentence(chosen), self.break_even(chosen)]
@@ -270,7 +270,7 @@ class Words:
         return said
 
     def sentence(self, row: Saved) -> str:
-        """What one training saves."""
+        """A sentence on the saving per training."""
         samples = f"{row.of - row.kept:,} of {row.of:,} samples"
         if row.saves is False:
             return f"The recommended subset saves {samples} of storage, and nothing in training."
@@ -281,7 +281,7 @@ class Words:
         )
 
     def break_even(self, row: Saved) -> str:
-        """What was spent once, and from which training on that has paid."""
+        """A sentence on the one-time cost, and the training at which it breaks even."""
         parts = sorted(row.once.items(), key=lambda part: -part[1].seconds)
         listed = ", ".join(f"{name} {cost.seconds:.3g}" for name, cost in parts if cost.seconds)
         little = row.once_seconds < NEXT_TO_NOTHING * row.full_seconds
@@ -294,7 +294,7 @@ class Words:
         return f"{cost}: in training time it never pays."
 
     def table(self, rows: Sequence[Saved]) -> Table:
-        """Every arm at every budget."""
+        """A table with every arm at every budget."""
         priced = self.study.cost_per_hour is not None
         head = [self.study.arm, "kept", "steps saved %", "seconds saved of each training", "%"]
         head += ["money saved"] if priced else []
@@ -315,6 +315,6 @@ class Words:
         return lines
 
     def in_training(self, row: Saved) -> bool:
-        """Whether a row chooses anew in every epoch."""
+        """Whether a row's selection draws anew in every epoch."""
         selection = self.study.selections.get(row.arm.removesuffix(KD))
         return selection is not None and selection.in_training

@@ -1,4 +1,4 @@
-"""What the UI shows of a score by class: a box for each class, or for the extreme ones among many."""
+"""The score by class for the UI: a box for each class, or for the extreme ones among many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from secateur.scorers.contract import Card, Scores
 from secateur.trainers.experiments.drawing import COLOURS, RANDOM_COLOUR, picture
 
 EACH = 24
-"""Classes with a box of their own; of more, the extreme ones have one and the rest share one."""
+"""Most classes with a box of their own; beyond that, the extreme ones have one and the rest share one."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NAME = 28
-"""Characters of a class name beside a picture."""
+"""Most characters of a class name beside a picture."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Five quantiles of a score over some classes, whiskers, box and median, and how many samples they are of."""
+    """Five quantiles of a score over one or several classes, for whiskers, box and median, with the sample count."""
 
     title: str
     quantiles: tuple[float, ...]
@@ -32,7 +32,7 @@ class Box:
 
 
 def boxes(scores: Scores, labels: Int64[np.ndarray, " n"], names: Sequence[str], *, each: int = EACH) -> list[Box]:
-    """A box per class that has samples, by ascending median; the middle ones of more than `each` share one.
+    """A box per non-empty class, by ascending median; with more than `each`, the middle ones share one.
 
     Quantiles are linear interpolations in float64.
     """
@@ -50,7 +50,7 @@ def boxes(scores: Scores, labels: Int64[np.ndarray, " n"], names: Sequence[str],
 
 
 def box(title: str, values: Scores, *, rest: bool = False) -> Box:
-    """The box of some samples."""
+    """The box of the given samples."""
     found = np.quantile(values.astype(np.float64), QUANTILES)
     return Box(title, tuple(found.tolist()), len(values), rest)
 

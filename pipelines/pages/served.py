@@ -1,7 +1,7 @@
-"""Reports beside the UI: a browser follows no link from a page of http to a file, so `secateur ui` serves them itself.
+"""Reports beside the UI, served over HTTP by `secateur ui`, because a browser follows no link from a page to a file.
 
-On this machine alone, to be read alone: `/STUDY/report.html`, `/STUDY/findings.csv` and `/STUDY/audit.html` of the
-home's studies and nothing else.
+For this machine only, and read-only: `/STUDY/report.html`, `/STUDY/findings.csv` and `/STUDY/audit.html` of the home's
+studies, nothing else.
 """
 
 import os
@@ -22,11 +22,11 @@ from secateur.pipelines.runs.audit_told import LINK
 from secateur.pipelines.storage.store import Store
 
 ADDRESS = "SECATEUR_REPORTS"
-"""Variable of the environment in which `secateur ui` says where reports are served."""
+"""Environment variable with the address of the reports, which `secateur ui` sets."""
 HOST = "127.0.0.1"
 REPORT, FINDINGS, AUDIT = "report.html", "findings.csv", "audit.html"
 FILE = re.compile(rf"/([a-z][a-z0-9_]{{0,99}})/({re.escape(REPORT)}|{re.escape(FINDINGS)}|{re.escape(AUDIT)})")
-"""Of a study's name nothing but what a name may be is taken."""
+"""Permitted paths; a study's name must match the rule for names."""
 TYPES = {file: {"Content-Type": "text/html; charset=utf-8"} for file in (REPORT, AUDIT)}
 TYPES[FINDINGS] = {
     "Content-Type": "text/csv; charset=utf-8",
@@ -43,14 +43,14 @@ HEADERS = {
 
 
 def link_to(study: str, file: str = REPORT) -> str:
-    """Where a file of a study's report is served; empty where it is not."""
+    """URL of a file of a study's report; empty if no server runs."""
     base = os.environ.get(ADDRESS, "")
     return f"{base}/{study}/{file}" if base else ""
 
 
 def start_beside(root: Path) -> str:
-    """Serve the reports of a store in a process that ends when this one does; where they are, also for processes that
-    this one starts or becomes.
+    """Serve the reports of a store in a process that ends with this one; returns the address and sets it in the
+    environment, also for child processes.
     """
     with socket.create_server((HOST, 0)) as listening:
         command = [sys.executable, "-m", __name__, str(listening.fileno()), str(root), str(os.getpid())]
@@ -60,7 +60,7 @@ def start_beside(root: Path) -> str:
 
 
 class Reports(ThreadingHTTPServer):
-    """The server; it listens on the socket that it is given."""
+    """The server, on an open listening socket."""
 
     daemon_threads = True
 
@@ -72,7 +72,7 @@ class Reports(ThreadingHTTPServer):
         self.names = {f"{host}:{port}" for host in (HOST, "localhost")}
 
     def report(self, path: str) -> tuple[str, bytes] | None:
-        """Name and content of the file at a path; None for every other path, and where a study has no report below the
+        """Name and content of the file at a path; None for every other path, and for a study without a report in the
         store.
         """
         asked = FILE.fullmatch(path)
@@ -83,14 +83,14 @@ class Reports(ThreadingHTTPServer):
         if not file.is_file() or not file.is_relative_to(self.store.root.resolve()):
             return None
         content = file.read_bytes()
-        if asked[2] == REPORT:  # here the audit's page stands beside it, and on disk in the next folder
+        if asked[2] == REPORT:  # served, the audit's page is in the same folder; on disk, in the next one
             content = content.replace(f'href="{LINK}"'.encode(), f'href="{AUDIT}"'.encode())
         return file.name, content
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One answer. Requests by other names of this machine are refused: a page of another host may have made one up to
-    read what is served here.
+    """One response. Refuses requests with another host name for this machine, which a page of another host may have
+    made up to read the reports.
     """
 
     server: Reports
@@ -98,7 +98,7 @@ class Answer(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        """The file, or that there is none."""
+        """Send the file, or status 404."""
         if self.headers.get("Host") not in self.server.names:
             self.send_error(HTTPStatus.FORBIDDEN)
             return
@@ -118,11 +118,11 @@ class Answer(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: the terminal is Dagster's."""
+        """Log nothing: Dagster uses the terminal."""
 
 
 def main(descriptor: int, root: Path, parent: int) -> None:
-    """Serve until the process that started this one is gone, which it may be already."""
+    """Serve until the parent process is gone, which may already be the case."""
     with Reports(socket.socket(fileno=descriptor), root) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         while os.getppid() == parent:

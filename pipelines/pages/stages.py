@@ -1,8 +1,8 @@
-"""Which trials of a study its recommendation needs: seeds come in stages, and budgets where the one before failed.
+"""The trials that a study's recommendation needs: seeds come in stages, and midpoint budgets after a failed one.
 
-The first stage is every arm at every budget of `keep`, with the seeds of the first look. Then the budget at which an
-arm's test waits gets the seeds of the next look, and a budget between two others its first ones, as long as that could
-change what is recommended. A study of neither needs all its trials.
+The first stage is every arm at every budget of `keep`, with the seeds of the first look. Then the open budget of an
+arm's test gets the seeds of the next look, and a midpoint budget its first ones, as long as that could change the
+recommendation. A study without looks and midpoints needs all its trials.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ Outcomes = Mapping[Trial, Outcome]
 
 
 def in_stages(study: AnyStudy) -> bool:
-    """Whether outcomes decide which trials are run."""
+    """Whether outcomes determine further trials."""
     return bool(planned_looks(study))
 
 
 def first_stage(study: AnyStudy) -> list[Trial]:
-    """Trials that are run whatever comes out, in the order of the study."""
+    """Trials that run in any case, in the order of the study."""
     later = {selection_key(arm, keep) for arm in study.arms for keep in study.between.values()}
     return [trial for trial in study.trials if trial.seed < study.first_seeds and trial.selection not in later]
 
@@ -37,7 +37,7 @@ def runs_of(outcomes: Outcomes) -> dict[str, dict[int, Outcome]]:
 
 
 def needed(study: AnyStudy, metrics: Sequence[Metric], outcomes: Outcomes) -> list[Trial]:
-    """Trials that the recommendation rests on or waits for, of the outcomes of earlier stages; in the study's order."""
+    """Trials that the recommendation uses or awaits, given the outcomes of earlier stages; in the study's order."""
     first = first_stage(study)
     if not in_stages(study) or any(trial not in outcomes for trial in first):
         return first
@@ -52,7 +52,7 @@ def needed(study: AnyStudy, metrics: Sequence[Metric], outcomes: Outcomes) -> li
 
 
 def read_by(study: AnyStudy, arm: str, claim: Claim) -> set[Trial]:
-    """Trials behind the checks of an arm, and those that everything between two budgets stands beside."""
+    """Trials behind the checks of an arm, with the baselines of midpoint budgets."""
     trials: set[Trial] = set()
     for keep, check in claim.checks.items():
         trials |= beside(study, arm, keep, check.seeds)
@@ -60,12 +60,12 @@ def read_by(study: AnyStudy, arm: str, claim: Claim) -> set[Trial]:
 
 
 def waited_for(study: AnyStudy, arm: str, keep: int | float, seeds: int) -> set[Trial]:
-    """Trials up to the next look after so many seeds."""
+    """Trials up to the first look with more than `seeds` seeds."""
     return beside(study, arm, keep, next(look for look in planned_looks(study) if look > seeds))
 
 
 def beside(study: AnyStudy, arm: str, keep: int | float, seeds: int) -> set[Trial]:
-    """An arm at a budget and the whole with so many seeds, and the baselines of a budget between two others."""
+    """An arm at a budget and the references for `seeds` seeds, and the baselines of a midpoint budget."""
     if not seeds:
         return set()
     trials = {Trial(name, seed) for name in (selection_key(arm, keep), *study.references) for seed in range(seeds)}
@@ -76,7 +76,7 @@ def beside(study: AnyStudy, arm: str, keep: int | float, seeds: int) -> set[Tria
 
 
 def settled(study: AnyStudy, metrics: Sequence[Metric], outcomes: Outcomes) -> Outcomes:
-    """The outcomes that the stages came to, one after another, whatever else was run besides."""
+    """Outcomes of the stages, in sequence, without those of other trials."""
     if not in_stages(study):
         return outcomes
     known: dict[Trial, Outcome] = {}

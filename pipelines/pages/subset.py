@@ -1,6 +1,6 @@
-"""What the UI shows of a subset: balance of strata, how it covers the data beside random, overlaps, both sides.
+"""The UI's page of a subset: balance of strata, coverage against random, overlaps, kept and dropped samples.
 
-One function, `subset_page`, makes the page of a study's trial and of an ad-hoc selection alike.
+One function, `subset_page`, makes it for a study's trial and for an ad-hoc selection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,18 +26,18 @@ from secateur.selectors.draws.ranks import Keep, first_by_key
 from secateur.selectors.static.uniform_random import uniform_random
 
 WORK = 1e10
-"""Multiplications that one page spends on coverage at most, but for the fewest rows."""
+"""Most multiplications for one page's coverage, unless `FEWEST` rows need more."""
 FEWEST, MOST = 64, 4096
-"""Rows whose distance to the nearest kept sample is taken, where there are more than that."""
+"""Bounds on the number of rows sampled for the distance to the nearest kept sample."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """The data that subsets are of; what every page of a study is drawn from.
+    """The data of which a subset is a part.
 
-    `strata` are int64 `[n]` (classes, where targets are classes) and `names` theirs, `inputs` `[n, …]`, `samples` the
-    table of them, `task` the `Task.state` that shows their targets, `embeddings` float `[n, d]` where the study makes
-    them; `files` are those that the samples lie in, and `previews` shows some.
+    `strata` are int64 `[n]` (classes, if targets are classes) and `names` theirs, `inputs` `[n, …]`, `samples` the
+    table of samples, `task` the `Task.state` for showing targets, `embeddings` float `[n, d]` if the study has them,
+    `files` the samples' files, and `previews` shows samples.
     """
 
     strata: np.ndarray
@@ -51,14 +51,14 @@ class Whole:
 
 
 def random_beside(keep: Keep, seed: int) -> Keep:
-    """A random subset of as many samples, the one that the study's random baseline of this seed keeps."""
+    """A random subset of equal size, equal to that of the study's random baseline with this seed."""
     return uniform_random(np.arange(len(keep), dtype=np.int64), int(keep.sum()), seed=seed)
 
 
 def others_at(
     study: Study, store: Store, budget: int, seed: int, count: int, but: Trial | None = None
 ) -> dict[str, Keep]:
-    """Masks of the study's static selections at a budget and a seed, by name, as far as they fit its samples now."""
+    """Masks of the study's static selections at a budget and a seed, by name, if they match its current samples."""
     key, found = (study.name, "subset"), {}
     for trial in (Trial(selection, seed) for selection in study.selection_keys):
         static = trial.name in study.selections and not study.selections[trial.name].in_training
@@ -78,7 +78,7 @@ def subset_page(
     others: Mapping[str, Keep] | None = None,
     score: tuple[str, Scores] | None = None,
 ) -> dict[str, Any]:
-    """Numbers and Markdown of a subset beside a random one of its size, by name.
+    """Numbers and Markdown, by name, of a subset beside a random one of its size.
 
     `others` are other selections at its budget and seed.
     """
@@ -103,13 +103,13 @@ def subset_page(
 
 
 def rows_asked(count: int, kept: int, width: int) -> np.ndarray:
-    """Rows whose distance is taken, int64 ascending: all, or the same draw for every subset of this size."""
+    """Rows for distances, int64 ascending: all, or the same sample of rows for every subset of this size."""
     most = int(np.clip(WORK / (kept * width), FEWEST, MOST))
     return np.sort(first_by_key(np.arange(count), most, 0))
 
 
 def coverage_table(mine: np.ndarray, its: np.ndarray, count: int) -> str:
-    """Distances to the nearest kept sample beside random's, and what they were taken of."""
+    """Distances to the nearest kept sample, beside random's, with the number of sampled rows."""
     lines = ["| Euclidean distance to the nearest kept sample | this subset | random |", "| --- | ---: | ---: |"]
     measures = (("largest (coverage radius)", np.max), ("mean", np.mean), ("median", np.median))
     for title, measure in measures:
@@ -120,12 +120,12 @@ def coverage_table(mine: np.ndarray, its: np.ndarray, count: int) -> str:
 
 
 def overlap(one: Keep, other: Keep) -> float:
-    """Jaccard index: samples that both keep, of those that either keeps."""
+    """Jaccard index: samples that both keep, divided by samples that either keeps."""
     return int(np.count_nonzero(one & other)) / max(1, int(np.count_nonzero(one | other)))
 
 
 def overlap_table(keep: Keep, others: Mapping[str, Keep]) -> str:
-    """The overlap with each other selection, greatest first."""
+    """The overlap with each other selection, largest first."""
     kept, count = int(keep.sum()), len(keep)
     chance = kept / (2 * count - kept)
     note = f"Two random subsets of {kept:,} of {count:,} samples overlap by about {chance:.2f}."
@@ -141,7 +141,7 @@ def overlap_table(keep: Keep, others: Mapping[str, Keep]) -> str:
 def both_sides(whole: Whole, keep: Keep, *, seed: int, score: tuple[str, Scores] | None = None) -> str:
     """Some kept and some dropped samples, drawn at random: pictures of images, otherwise a table of previews.
 
-    Where the selection reads a score they stand by it, highest first.
+    If the selection reads a score, samples are ordered by it, highest first.
     """
     sides = []
     for title, mask in (("Kept", keep), ("Dropped", ~keep)):
@@ -154,7 +154,7 @@ def both_sides(whole: Whole, keep: Keep, *, seed: int, score: tuple[str, Scores]
 
 
 def drawn(rows: np.ndarray, seed: int, count: int = SHOWN) -> np.ndarray:
-    """Some of the rows, int64 ascending: those of the smallest random keys."""
+    """A random sample of the rows, int64 ascending: those with the smallest random keys."""
     return np.sort(first_by_key(rows, count, seed))
 
 
@@ -199,7 +199,7 @@ class Share:
 
 
 def shares(labels: np.ndarray, keep: Keep, names: Sequence[str], *, each: int = EACH) -> list[Share]:
-    """Shares of each class in the order of the labels; of many, by change, the middle ones as one."""
+    """Shares of each class in label order; with many classes, in order of change, with the middle ones combined."""
     before = np.bincount(labels, minlength=len(names)) / len(labels)
     after = np.bincount(labels[keep], minlength=len(names)) / max(1, int(keep.sum()))
     chosen = np.arange(len(names))

@@ -1,4 +1,4 @@
-"""Samples that somebody should look at: those that their scores call hardest, with what was given and predicted."""
+"""Samples to inspect: the hardest by their scores, with given and predicted targets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,47 +21,47 @@ from secateur.trainers.passes.folds import Folds
 from secateur.trainers.tasks.contract import Task
 
 LEAST, MOST, SHARE = 12, 60, 0.05
-"""Samples on the page: this share of all, but not fewer and not more than that."""
+"""Bounds on the number of samples on the page, and their share of all samples."""
 LONGEST = 1500
-"""Characters of a text that the page embeds."""
+"""Most characters of an embedded text."""
 SHORT = 140
-"""Characters of it that stand there before somebody opens it."""
+"""Characters of its preview before a click."""
 HARD = {"harder": 1.0, "likelier mislabelled": 1.0, "easier": -1.0}
-"""Sign of a score by what its high end means, so that suspicious samples have high values; others say nothing of it."""
+"""Sign of a score by the meaning of its high values, so that suspicious samples have high values; others are unused."""
 BLIND = frozenset({"vog", "normalised_vog", "tdds"})
-"""Scorers that call samples hard and yet find wrong labels no better than chance: see docs/label-noise.md."""
+"""Scorers of hardness that find wrong labels no better than chance: see docs/label-noise.md."""
 
 SUSPICIOUS = "suspicious samples"
-"""Their kind in the list of findings."""
+"""Kind of their finding."""
 
 Scored = Mapping[str, tuple[Card | OwnCard, np.ndarray]]
-"""Cards and values by the names that a study gives its scores."""
+"""Cards and values by the scores' names in a study."""
 Guess = Callable[[Int64[np.ndarray, " m"]], tuple[list[str], list[float | None]]]
-"""What models predict for rows, as readers see it, and how sure they are, 0 to 1; None where they cannot say."""
+"""Readable predictions of models for rows, with certainty from 0 to 1; None if the task defines none."""
 
 
 class Shown:
-    """A sample as a page shows it: as text or as a picture (PNG or WebP)."""
+    """A sample on a page: as text or as a picture (PNG or WebP)."""
 
     text: str
     picture: bytes
 
     @property
     def source(self) -> str:
-        """The picture as an address that is the picture itself."""
+        """The picture as a data URI."""
         return data_uri(self.picture)
 
     @property
     def short(self) -> str:
-        """The text's beginning."""
+        """The beginning of the text."""
         return one_line(self.text, SHORT)
 
 
 @dataclass(frozen=True)
 class Suspect(Shown):
-    """One sample: its row among the training samples and its place in the files, as readers see it, and as file and row
-    in it; its target as given and as predicted, its scores, and what it is, as text or as a picture (PNG or WebP); both
-    are empty where the page embeds no samples.
+    """One sample: its row among the training samples; its place in the files, in readable form and as file and row; its
+    given and predicted target; its scores; and its content as text or as picture (PNG or WebP), both empty if the page
+    embeds no samples.
     """
 
     row: int
@@ -76,7 +76,7 @@ class Suspect(Shown):
     picture: bytes = b""
 
     def content(self) -> dict[str, Any]:
-        """JSON-able, without the sample itself."""
+        """JSON-able content, without the sample itself."""
         return {name: value for name, value in vars(self).items() if name not in ("text", "picture")}
 
 
@@ -85,20 +85,20 @@ class Suspects:
     """The most suspicious samples, the most suspicious first."""
 
     ordered_by: Sequence[str]
-    """Names of the scores whose mean rank orders them."""
+    """Scores whose mean rank orders them."""
     of: int
-    """Training samples."""
+    """Number of training samples."""
     listed: Sequence[Suspect]
     held_out: bool = False
-    """Whether predictions are those of proxies that did not learn from the sample."""
+    """Whether predictions come from proxies that did not learn from the sample."""
 
     @property
     def embedded(self) -> int:
-        """How many are shown with what they are."""
+        """Number of samples shown with their content."""
         return sum(bool(one.text or one.picture) for one in self.listed)
 
     def finding(self) -> dict[str, Any]:
-        """What stands of them in the list of findings, less its importance."""
+        """Their entry in the list of findings, without importance."""
         names = ", ".join(self.ordered_by)
         return {
             "kind": SUSPICIOUS,
@@ -115,8 +115,8 @@ class Suspects:
 
 
 def suspicion(scores: Scored) -> tuple[list[str], Float64[np.ndarray, " n"] | None]:
-    """Names of the scores that tell hard samples, and their mean rank, float64, the more suspicious the higher; None
-    without any. Equal values share a rank.
+    """Names of the scores of hardness, and their mean rank, float64, higher for more suspicious samples; None without
+    any. Equal values share a rank.
     """
     from scipy.stats import rankdata
 
@@ -134,10 +134,9 @@ def suspects_of(
     previews: Previews | None,
     guess: Guess,
 ) -> Suspects | None:
-    """The samples of the highest mean rank over the scores that tell hard samples; None where no score does.
+    """The samples with the highest mean rank over the scores of hardness; None without such a score.
 
-    `task` is the `Task.state` that shows targets; `inputs` are uint8 `[n, height, width, channels]` where these are
-    pictures.
+    `task` is the `Task.state` for showing targets; `inputs` are uint8 `[n, height, width, channels]` for pictures.
     """
     names, ranks = suspicion(scores)
     if ranks is None:
@@ -149,7 +148,7 @@ def suspects_of(
     pictured = inputs.ndim == 4 and inputs.dtype == np.uint8
     texts = [""] * len(rows) if pictured else [visible(text or "") for text in previewed(shown, previews)]
     places, addresses = shown_places(shown, files), files_and_rows(shown, files, "train")
-    if "path" in shown.columns:  # of pictures that are files, and nothing of those that are not
+    if "path" in shown.columns:  # non-empty for picture files only
         places = [path or place for path, place in zip(shown["path"], places, strict=True)]
     targets = shown_targets(shown, task)
     listed = [
@@ -171,11 +170,11 @@ def suspects_of(
 
 
 def guess_by(models: Sequence[Any], data: Data, folds: Folds | None = None) -> Guess:
-    """What these networks, or those of the rows' folds, say together of rows of the data: the target that their mean
-    output stands for; without networks nothing."""
+    """A guess of targets by the mean output of these networks, or of those of the rows' folds; empty without
+    networks."""
 
     def guess(rows: Int64[np.ndarray, " m"]) -> tuple[list[str], list[float | None]]:
-        if not models or type(data.task).guesses is Task.guesses:  # a task that cannot say
+        if not models or type(data.task).guesses is Task.guesses:  # the task defines no guess
             return [""] * len(rows), [None] * len(rows)
         outputs = mean_outputs(models, data, rows, folds)
         targets = data.task.guesses(outputs)
@@ -186,7 +185,7 @@ def guess_by(models: Sequence[Any], data: Data, folds: Folds | None = None) -> G
 
 
 def certainties(task: Task, outputs: Float64[np.ndarray, "n width"]) -> list[float | None]:
-    """Probability of the class that is predicted; None where classes do not exclude each other."""
+    """Probability of the predicted class; None if classes are not exclusive."""
     from scipy.special import softmax
 
     if not task.exclusive:

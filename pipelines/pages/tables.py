@@ -1,4 +1,4 @@
-"""The report's tables: every arm beside random, the comparisons behind it, other measures, and what all of it cost."""
+"""The report's tables: every arm against random, the comparisons in detail, other measures, and costs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,16 +15,16 @@ from secateur.trainers.tasks.contract import Metric
 
 MARGINS, SAVING, TIME = "How much can go", "What it saves", "Time to accuracy"
 BY_CLASS, PAIRED, COMPUTE = "Found of each", "Paired comparisons", "Compute"
-"""Titles of tables behind the main one that the page gives a place of their own; there may be several by class."""
+"""Titles of tables with their own place on the page; there may be several by class."""
 WORST, WORST_HEAD = "worst_class_accuracy", "worst class"
 TRAINED = "completion tokens trained"
-"""Head of a column: each token counts as often as it was seen, and beside it how many times random's they are."""
+"""Header of a column: tokens counted as often as seen, with their ratio to random's."""
 RANDOM_COLUMN = 3
-"""Place of random's own number in the main table; a terminal leaves it out, where the first line of a budget is it."""
+"""Column of random's own number in the main table; a terminal omits it, because a budget's first line shows it."""
 
 
 def main_table(report: Report) -> Table:
-    """The deciding metric of every arm beside random, and beside the second baseline where there is one."""
+    """The deciding metric of every arm against random, and against the second baseline if there is one."""
     study, metric, total = report.study, report.metric, total_of(report)
     unit = metric.title.removeprefix(metric.name.replace("_", " "))
     random, other = title_of(study, study.baseline), study.second_baseline
@@ -56,15 +56,15 @@ def main_table(report: Report) -> Table:
 
 
 def worst_class(report: Report) -> Metric | None:
-    """The metric of the worst class, where it is known and decides nothing."""
+    """The metric of the worst class, if it is known and not the deciding one."""
     every = (*report.rows, *report.whole)
     known = [metric for metric in report.metrics[1:] if metric.name == WORST]
     return known[0] if known and any(WORST in row.metrics for row in every) else None
 
 
 def worst_of(row: Row, worst: Metric | None, effects: ByClass | None) -> list[str]:
-    """A row's cell of the worst class, the mean alone, marked where the row loses it; none where the table has no such
-    column.
+    """A row's cell of the worst class: only the mean, with a mark if the row loses the class; empty if the table has no
+    such column.
     """
     if worst is None:
         return []
@@ -75,7 +75,7 @@ def worst_of(row: Row, worst: Metric | None, effects: ByClass | None) -> list[st
 
 
 def loses_worst(row: Row, effects: ByClass) -> bool:
-    """Whether the class of which a row finds least, in the mean over seeds, is one that it loses."""
+    """Whether a row loses its worst class, by the mean over seeds."""
     own = row.name if row.name in effects.recalls else selection_key(row.name, OWN)
     key = own if row.keep is None else selection_key(row.name, row.keep)
     known = {name: x for name, x in zip(effects.names, effects.recalls.get(key, ()), strict=False) if x is not None}
@@ -83,13 +83,13 @@ def loses_worst(row: Row, effects: ByClass) -> bool:
 
 
 def total_of(report: Report) -> int | None:
-    """Of how many units all rows keep some; None where that differs."""
+    """Total number of units, common to all rows; None if it differs."""
     totals = {row.of for row in report.rows if row.of is not None}
     return totals.pop() if len(totals) == 1 else None
 
 
 def size_of(report: Report, row: Row) -> str:
-    """What a row keeps, as a reader sees it."""
+    """The readable size of a row's subset."""
     if not report.study.by_share:
         return "" if row.kept is None else f"{row.kept:,}" + (" per epoch" if row.in_training else "")
     if row.keep is None:
@@ -115,7 +115,7 @@ def paired_table(report: Report) -> Table:
 
 
 def measures_table(report: Report) -> Table:
-    """Every metric of every row, and behind them of classes what a model without inputs comes to."""
+    """Every metric of every row; for classes, followed by the result of a model without inputs."""
     every = (*report.rows, *report.whole)
     metrics = [metric for metric in report.metrics if any(metric.name in row.metrics for row in every)]
     lines = [[report.study.arm, report.kept_word, *(metric.title for metric in metrics)]]
@@ -129,7 +129,7 @@ def measures_table(report: Report) -> Table:
 
 
 def compute_table(report: Report) -> Table:
-    """What each row cost, by part."""
+    """The cost of each row, by part."""
     every = (*report.rows, *report.whole)
     parts = list(dict.fromkeys(part for row in every for part in row.compute if part != "all"))
     stepped = any(row.steps for row in every)
@@ -153,20 +153,20 @@ def compute_table(report: Report) -> Table:
 
 
 def tokens_of(row: Row) -> str:
-    """How many completion tokens a row was trained on, and how many times random's."""
+    """Number of completion tokens in a row's training, with its ratio to random's."""
     if row.tokens is None:
         return ""
     return f"{row.tokens:,.0f}" + (f" ({row.tokens_ratio:.2f} x)" if uneven(row) else "")
 
 
 def uneven(row: Row) -> bool:
-    """Whether a row was trained on more or fewer completion tokens than random, by half a percent at least."""
+    """Whether a row's completion tokens differ from random's by at least half a percent."""
     return row.tokens_ratio is not None and abs(row.tokens_ratio - 1) >= 0.005
 
 
 def saving_table(report: Report) -> Table:
-    """Steps, compute and seconds of every row, and the share of the full set's compute that it does without; empty
-    without a full set.
+    """Steps, compute and seconds of every row, and the saved share of the full set's compute; empty without a full
+    set.
     """
     if report.full is None or not report.full.compute["all"]["samples"]:
         return []
@@ -179,16 +179,16 @@ def saving_table(report: Report) -> Table:
 
 
 def compute_saved(report: Report, row: Row) -> float | None:
-    """Share of the full set's compute, in samples trained on, that a row does without; negative where it costs more.
+    """Saved share of the full set's compute, in samples trained on; negative for a higher cost.
 
-    None without a full set to compare with.
+    None without a full set.
     """
     full = report.full.compute["all"]["samples"] if report.full else 0
     return 1 - row.compute["all"]["samples"] / full if full else None
 
 
 def tuning_table(report: Report) -> Table:
-    """Which settings held-out training samples chose, and the deciding metric of every candidate on them."""
+    """Settings tuned on held-out training samples, with the deciding metric of every candidate."""
     lines = [
         [
             name,
@@ -201,7 +201,7 @@ def tuning_table(report: Report) -> Table:
 
 
 def details(report: Report) -> list[tuple[str, Table]]:
-    """The tables behind the main one."""
+    """The tables after the main one."""
     answer = report.recommendation
     tables = [(MARGINS, margin_table(answer, report.study, report.metric))] if answer and answer.claims else []
     saving = report.saving.table if report.saving else saving_table(report)
@@ -214,7 +214,7 @@ def details(report: Report) -> list[tuple[str, Table]]:
 
 
 def note(report: Report) -> str:
-    """How to read the numbers."""
+    """Explanation of the numbers."""
     study, every = report.study, (*report.rows, *report.whole)
     random, whole = title_of(study, study.baseline), [other_of(study, name) for name in study.references]
     seen = {other: None for row in every for other in row.against if other not in (random, *whole)}
@@ -248,7 +248,7 @@ def note(report: Report) -> str:
 
 
 def seeds_in_words(report: Report) -> str:
-    """How many seeds the tables rest on."""
+    """Number of seeds behind the tables, in words."""
     study = report.study
     if not study.looks:
         return f"{study.seeds} seeds"
@@ -256,9 +256,9 @@ def seeds_in_words(report: Report) -> str:
 
 
 def terminal_table(report: Mapping[str, Any], width: int = 80) -> Table:
-    """The main table of a report.json as a terminal shows it, within 80 columns where names are short.
+    """The main table of a report.json for a terminal, within 80 columns if names are short.
 
-    The worst class stands in it where a line has room for it.
+    It includes the worst class if a line has room for it.
     """
     table: Table = [[cell for at, cell in enumerate(line) if at != RANDOM_COLUMN] for line in report["table"]]
     heads = [max(map(len, head.split())) for head in table[0]]

@@ -1,4 +1,4 @@
-"""Templates of pages, which stand beside this file, and what all of them may ask for."""
+"""Templates of pages, in this folder, with their common functions."""
 
 from pathlib import Path
 from typing import Any

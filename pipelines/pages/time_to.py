@@ -1,9 +1,9 @@
-"""Time to accuracy: steps and seconds until a training reaches a share of the full set's result, or a named value.
+"""Time to accuracy: steps and seconds until a training reaches a share of the full set's result, or a given value.
 
-That is what selections in training claim (Okanovic et al. 2024, "Repeated random sampling for minimizing the
-time-to-accuracy of learning"). Seconds are those of the training and of all that the selection would not have been made
-without; measuring on the test split is off the clock. A value counts as reached at the first measurement that has it,
-so a time is right to one interval between measurements.
+In-training selections claim to shorten it (Okanovic et al. 2024, "Repeated random sampling for minimizing the
+time-to-accuracy of learning"). Seconds include the training and all inputs of the selection, but not the evaluations on
+the test split. A value counts as reached at the first evaluation that has it, so times are exact to one interval
+between evaluations.
 """
 
 import math
@@ -23,12 +23,12 @@ from secateur.trainers.judging.outcome import Outcome
 from secateur.trainers.tasks.contract import Metric
 
 CURVE = "curve"
-"""The fact of an outcome that holds the measurements of its training: steps, seconds, metrics by name."""
+"""The fact of an outcome with the evaluations during its training: steps, seconds, metrics by name."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be reached, in words and in the unit of the metric, a share where it is one."""
+    """A target in words and in the unit of the metric; a share for shares."""
 
     title: str
     value: float
@@ -36,7 +36,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Reached:
-    """How soon the trainings of one arm at one budget reach a target; a median is infinite where half do not."""
+    """Time of one arm's trainings at one budget to a target; a median is infinite if half of the seeds miss it."""
 
     arm: str
     selection: str
@@ -45,12 +45,12 @@ class Reached:
     target: Target
     seeds: int
     reached: int
-    """Of the seeds, those whose training reached it."""
+    """Number of seeds whose training reached it."""
     steps: float
     seconds: float
-    """Medians over seeds, what the selection was made of included in the seconds."""
+    """Medians over seeds; seconds include the selection's inputs."""
     beside: Mapping[str, float]
-    """The median of seconds over that of `everything` and of `random` at the same budget, where both are finite."""
+    """The median of seconds divided by that of `everything` and of `random` at the same budget, if both are finite."""
 
     def content(self) -> dict[str, Any]:
         """JSON-able; an infinite median is None."""
@@ -60,7 +60,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class TimeToAccuracy:
-    """All that was measured, and the words for it."""
+    """All measurements, and sentences on them."""
 
     rows: Sequence[Reached]
     sentences: Sequence[str]
@@ -72,9 +72,9 @@ class TimeToAccuracy:
 
 
 def targets_of(study: Study, metric: Metric, whole: Sequence[Outcome]) -> list[Target]:
-    """Shares of the mean result of `whole`, of a metric of which lower is better one over the share, then values.
+    """Shares of the mean result of `whole` (for lower-is-better metrics, the result divided by the share), then values.
 
-    Shares of a result that is not above 0 mean nothing and are left out.
+    Shares of a result that is not above 0 are meaningless and left out.
     """
     asked = study.watched
     result = float(np.mean([outcome.metrics[metric.name] for outcome in whole]))
@@ -88,7 +88,7 @@ def targets_of(study: Study, metric: Metric, whole: Sequence[Outcome]) -> list[T
 
 
 def time_to_of(study: AnyStudy, metric: Metric, runs: Runs) -> TimeToAccuracy | None:
-    """How soon trainings get where the full set's do; None where none was measured along the way, or no full set."""
+    """Times of trainings to the full set's result; None without evaluations during training, or without a full set."""
     if not isinstance(study, Study) or not runs.get("full"):
         return None
     cells: list[tuple[str, int | float | None, str]] = [("full", None, "full")]
@@ -114,7 +114,7 @@ def time_to_of(study: AnyStudy, metric: Metric, runs: Runs) -> TimeToAccuracy | 
 
 @dataclass(frozen=True)
 class Medians:
-    """Of the steps and seconds of several seeds until a target, and how many reached it."""
+    """Medians of steps and seconds to a target over seeds, and the number of seeds that reached it."""
 
     steps: float
     seconds: float
@@ -122,14 +122,14 @@ class Medians:
 
 
 def medians_of(trials: Sequence[Outcome], metric: Metric, target: Target) -> Medians:
-    """Over the seeds of one arm at one budget."""
+    """Medians over the seeds of one arm at one budget."""
     found = np.array([first(outcome, metric, target) for outcome in trials], np.float64)
     steps, seconds = np.median(found, axis=0).tolist()
     return Medians(steps, seconds, int(np.isfinite(found[:, 0]).sum()))
 
 
 def first(outcome: Outcome, metric: Metric, target: Target) -> tuple[float, float]:
-    """Steps and seconds of the first measurement that reaches the target, infinite where none does."""
+    """Steps and seconds at the first evaluation that reaches the target; infinite if none does."""
     sign = 1 if metric.higher_is_better else -1
     once = outcome.all_seconds - outcome.seconds if outcome.compute else 0.0
     for point in outcome.facts[CURVE]:
@@ -158,7 +158,7 @@ def reached(
 
 @dataclass(frozen=True)
 class Words:
-    """Lines on their way into sentences and a table."""
+    """Turns lines into sentences and a table."""
 
     study: Study
     metric: Metric
@@ -177,7 +177,7 @@ class Words:
         return f"{target.title} {name} ({value})" if "%" in target.title else f"{name} of {value}"
 
     def sentences(self, rows: Sequence[Reached]) -> list[str]:
-        """The selection in training, or else any, that is soonest at the highest target that one reaches."""
+        """The fastest in-training selection, or else any, at the highest target that one of them reaches."""
         chosen = [row for row in rows if row.in_training] or [
             row for row in rows if row.arm not in ("full", self.study.baseline)
         ]
@@ -202,13 +202,13 @@ class Words:
         ]
 
     def beside(self, row: Reached) -> str:
-        """The other side of a sentence."""
+        """The other side of the comparison in a sentence."""
         if math.isinf(row.seconds) or math.isnan(row.seconds):
             return f"{self.place(row)} reached it in {row.reached} of {row.seeds}"
         return f"{self.place(row)} took {row.seconds:.3g} seconds and {row.steps:,.0f} steps"
 
     def table(self, rows: Sequence[Reached]) -> Table:
-        """Every arm at every budget for every target."""
+        """A table with every arm at every budget for every target."""
         head = ["target", self.study.arm, "kept", "seeds that reach it", "steps", "seconds, all included"]
         lines = [[*head, "of everything's seconds", "of random's seconds"]]
         for row in rows:

@@ -11,16 +11,16 @@ from secateur.trainers.judging.comparison import Comparison, Summary, Verdict
 from secateur.trainers.tasks.contract import Metric
 
 MARKUP = re.compile(r"[\\`*{}\[\]#!~<&]|(?<!\w)_|_(?!\w)")
-"""What no words of ours hold."""
+"""Markup characters, which our own sentences never contain."""
 CODE = re.compile(r"`([^`\n]+)`")
-"""A command or a key in our own words."""
+"""A command or a key in our own sentences."""
 BACKSLASH = "\\"
 ESCAPED = re.compile(r"\\`([^`\n]+)\\`")
-"""The same once all of the words are escaped."""
+"""The same after escaping of the whole sentence."""
 MINUS = re.compile(r"(?<![\w.,/-])-(?=\d)")
-"""A hyphen before a number, which a page shows as a minus sign."""
+"""A hyphen before a number, which becomes a minus sign on a page."""
 LOST = "▼"
-"""Stands before the number of a class that is lost."""
+"""Mark before the number of a lost class."""
 HOUR = 3600
 MOST_DECIMALS = 6
 """Of a mean and of its interval."""
@@ -29,12 +29,12 @@ Table = list[list[str]]
 
 
 def scale_of(metric: Metric) -> float:
-    """The factor from a metric's values to the numbers shown."""
+    """The factor from a metric's values to displayed numbers."""
     return 100.0 if metric.percent else 1.0
 
 
 def unit_of(metric: Metric) -> str:
-    """What the numbers shown are in; empty where a metric has no unit."""
+    """The unit of displayed numbers; empty for a metric without one."""
     return "%" if metric.percent else metric.unit
 
 
@@ -85,7 +85,7 @@ def difference_of(compared: Comparison, metric: Metric) -> str:
 
 
 def brief(compared: Comparison, metric: Metric, *, with_p: bool = True) -> str:
-    """The verdict in a table's cell, where the head of the column names the other side."""
+    """The verdict for a table's cell; the column's header names the other side."""
     p_value = f" (p {compared.p_value:.2g})" if with_p and compared.p_value is not None else ""
     return f"{compared.verdict} {signed(compared.difference, metric)}{p_value}"
 
@@ -101,7 +101,7 @@ def sentence(compared: Comparison, metric: Metric, other: str) -> str:
 
 
 def sentence_of(better: list[str], worse: list[str], compared: int, seeds: int, arm: str) -> str:
-    """Which of the arms that were compared did better than random, and which did worse."""
+    """A sentence on the compared arms that did better than random, and on those that did worse."""
     if better:
         rest = "; the others were not" if len(better) < compared else ""
         said = f"Better than random at the same budget, over {seeds} seeds: {', '.join(better)}{rest}."
@@ -111,13 +111,13 @@ def sentence_of(better: list[str], worse: list[str], compared: int, seeds: int, 
 
 
 def direction(metric: Metric) -> str:
-    """Which way is better."""
+    """The better direction, in words."""
     return "higher is better" if metric.higher_is_better else "lower is better"
 
 
 def as_text(said: str) -> str:
-    """Our own words as they are, for Markdown, code in backticks as code; whole as text where a name of the user's in
-    them would be markup."""
+    """Our own sentence for Markdown, with code in backticks as code; escaped as a whole if a user's name in it contains
+    markup."""
     words = CODE.sub("", said)
     if not MARKUP.search(words):
         return said.replace("|", "\\|")
@@ -125,13 +125,13 @@ def as_text(said: str) -> str:
 
 
 def as_html(said: str) -> Markup:
-    """Our own words for a page: as text with minus signs, code in backticks as code."""
+    """Our own sentence for a page: as text with minus signs, code in backticks as code."""
     parts = CODE.split(str(escape(said)))  # every second one is code
     return Markup("".join(f"<code>{part}</code>" if at % 2 else with_minus(part) for at, part in enumerate(parts)))
 
 
 def with_minus(said: str) -> str:
-    """Our own words for a page, hyphens before numbers as minus signs; a terminal, JSON and CSV keep hyphens."""
+    """Our own sentence for a page, with hyphens before numbers as minus signs; terminal, JSON and CSV keep hyphens."""
     return MINUS.sub("−", said)  # noqa: RUF001
 
 
@@ -143,7 +143,7 @@ def text_table(table: Table) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span of time with about three digits, in the unit that suits its size."""
+    """A time span with about three digits, in a unit by its size."""
     for unit, size in (("hours", HOUR), ("minutes", 60)):
         if abs(seconds) >= 3 * size:
             return f"{seconds / size:.3g} {unit}"

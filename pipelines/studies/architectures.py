@@ -27,11 +27,11 @@ from secateur.trainers.tasks.contract import Metric
 Position = Annotated[list[bool | int | float | str], Field(min_length=1)]
 
 OWN_COLUMNS = ("row", "key", "accuracy")
-"""Columns of a table of architectures beside its positions, which cannot have these names."""
+"""Names of the table's other columns, which no position may have."""
 
 
 def distinct(positions: Any) -> Any:
-    """The same positions; raises ValueError for a name that is taken and for names or choices that are there twice."""
+    """Return the positions unchanged; raise ValueError for a reserved name and for a duplicate position or choice."""
     for name in positions:
         if name in OWN_COLUMNS:
             raise ValueError(f"no position can be called {name!r}, which the table of architectures has: rename it")
@@ -43,7 +43,7 @@ def distinct(positions: Any) -> Any:
 
 
 def names_alone(positions: Any) -> Any:
-    """The same positions; raises ValueError for a choice that is no text, such as a number without quotes."""
+    """Return the positions unchanged; raise ValueError for a choice that is no string, such as an unquoted number."""
     for name, listed in positions.items() if isinstance(positions, dict) else ():
         for choice in listed if isinstance(listed, list) else ():
             if not isinstance(choice, str):
@@ -56,7 +56,7 @@ def names_alone(positions: Any) -> Any:
 
 Scale = Annotated[
     Literal["share", "percent", "number"],
-    Field(description="accuracies are shares in [0, 1], percent, or any numbers of which higher is better"),
+    Field(description="unit of the accuracies: shares in [0, 1], percent, or any numbers; higher is better"),
 ]
 
 
@@ -87,7 +87,7 @@ class TableSpace(Settings):
 
 
 class CallableSpace(Settings):
-    """Every combination of choices, evaluated by a Python function."""
+    """All combinations of choices, which a Python function evaluates."""
 
     evaluate: Annotated[
         str, CODE, Field(pattern=r"^[\w.]+:\w+$", description="module:function of a mapping of choices")
@@ -99,16 +99,14 @@ class CallableSpace(Settings):
 
 
 class ProxySubset(Settings):
-    """Networks are compared after training on a part of the samples: data pruning speeds up the search."""
+    """Train the networks on a subset to compare them: data pruning speeds up the search."""
 
     selector: Annotated[str, Field(description="a static selector")] = "uniform_random"
     keep: Annotated[int | float, Field(description="a fraction in (0, 1] or a count")]
-    score: Annotated[str | None, Field(description="an observer of one training run, where the selector reads it")] = (
-        None
-    )
+    score: Annotated[str | None, Field(description="an observer of one training run, if the selector reads one")] = None
     settings: Annotated[dict[str, Any], Field(description="of the selector")] = Field(default_factory=dict)
     classes: Annotated[ClassShares | None, Field(description="how classes share the budget")] = None
-    compare: Annotated[int, Field(ge=3, description="networks trained on everything too, to compare the orders")] = 20
+    compare: Annotated[int, Field(ge=3, description="networks also trained on all samples, to compare the ranks")] = 20
 
     @model_validator(mode="after")
     def _possible(self) -> "ProxySubset":
@@ -141,16 +139,16 @@ class ModelSpace(Settings):
     columns: Annotated[Columns, Field(description="as in a study")]
     data: Annotated[DataPolicy, Field(description="as in a study")] = DataPolicy()
     encoding: Annotated[dict[str, Any], PATHS, Field(description="as in a study")] = Field(default_factory=dict)
-    training: Annotated[TrainingConfig, Field(description="the part of the networks' training that no choice changes")]
+    training: Annotated[TrainingConfig, Field(description="the networks' training, as far as no choice changes it")]
     positions: Annotated[
         dict[str, Position],
         PATHS_OR_CODE,
         Field(min_length=1, description="choices at each position: a field of the config or a setting of its model"),
         AfterValidator(distinct),
     ]
-    validation_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the samples that judges them")] = 0.2
+    validation_fraction: Annotated[float, Field(gt=0, lt=1, description="share of the samples for validation")] = 0.2
     training_seeds: Annotated[int, Field(ge=1, description="trainings per network")] = 1
-    subset: Annotated[ProxySubset | None, Field(description="networks are compared on a part of the samples")] = None
+    subset: Annotated[ProxySubset | None, Field(description="a subset of samples to compare networks on")] = None
 
     @model_validator(mode="after")
     def _configs_exist(self) -> "ModelSpace":
@@ -172,13 +170,13 @@ class ModelSpace(Settings):
 
     @property
     def modality(self) -> Modality:
-        """How rows become arrays."""
+        """The modality that turns rows into arrays."""
         kind = self.columns.kind
         return "text" if kind == "completion" or kind == "messages" else kind
 
 
 class Space(Settings):
-    """Where architectures and their accuracies come from; exactly one of these."""
+    """The source of architectures and their accuracies; exactly one of these."""
 
     table: Annotated[TableSpace | None, Field(description="a file of architectures and accuracies")] = None
     callable: Annotated[CallableSpace | None, Field(description="a Python function")] = None
@@ -186,7 +184,7 @@ class Space(Settings):
 
     @property
     def scale(self) -> Scale:
-        """Of the accuracies that searches see; trained networks are judged in percent."""
+        """Unit of the accuracies that searches see; the accuracy of trained networks is in percent."""
         part = self.table or self.callable
         return part.scale if part else "percent"
 
@@ -218,15 +216,15 @@ class Evolution(Settings):
     """The evolutionary baseline."""
 
     population: Annotated[int, Field(ge=1, description="architectures that live at a time")] = 30
-    sample: Annotated[int, Field(ge=1, description="of the population, whose best is changed next")] = 10
+    sample: Annotated[int, Field(ge=1, description="drawn from the population; the best of them is mutated next")] = 10
 
 
 GUIDED = "gbdt_s3"
-"""The arm that a search is about: boosted trees that prune choices between rounds."""
+"""The arm under study: boosted trees that prune choices between rounds."""
 
 
 class Search(AnyStudy):
-    """A search of architectures that prunes choices, beside the same without pruning, evolution and random search."""
+    """An architecture search that prunes choices; unpruned search, evolution and random search are its baselines."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits_search"))
 
@@ -234,13 +232,13 @@ class Search(AnyStudy):
     outcome_asset: ClassVar[str] = "evaluations"
     titles: ClassVar[Mapping[str, str]] = {GUIDED: "guided", "gbdt": "guided (unpruned)"}
 
-    kind: Annotated[Literal["search"], Field(description="tells a search from the other kinds of study")]
+    kind: Annotated[Literal["search"], Field(description="distinguishes a search from the other kinds of study")]
     space: Annotated[Space, Field(description="where architectures come from")]
     search: Annotated[SearchSettings, Field(description="the guided search")] = SearchSettings()
     evolution: Annotated[Evolution, Field(description="the evolutionary baseline")] = Evolution()
     seeds: Annotated[int, Field(ge=1, le=1000, description="repetitions of every search, for the comparison")] = 20
-    margin: Annotated[float | None, Field(description="none: a search compares nothing with everything")] = None
-    metric: Annotated[str | None, Field(description="none: a search goes by accuracy")] = None
+    margin: Annotated[float | None, Field(description="must be empty: a search has no non-inferiority test")] = None
+    metric: Annotated[str | None, Field(description="must be empty: a search compares accuracies")] = None
 
     @model_validator(mode="after")
     def _sample_fits(self) -> "Search":
@@ -283,7 +281,7 @@ class Search(AnyStudy):
 
     @property
     def keep(self) -> list[int]:
-        """Evaluations after which the searches are compared: half of the budget, and all of it."""
+        """Numbers of evaluations at which the searches are compared: half of the budget and the whole budget."""
         return list(dict.fromkeys((max(1, self.search.budget // 2), self.search.budget)))
 
     def revision(self, base: Path, cache: Path) -> str:

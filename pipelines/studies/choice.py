@@ -1,4 +1,4 @@
-"""A study that trains nothing: rows are chosen by scores and vectors that the user brings, beside as many at random."""
+"""A study without training: it selects rows by the user's scores and vectors, beside a random baseline."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ from secateur.trainers.tasks.contract import Metric
 
 BASELINE = "uniform_random"
 UNTRAINED = ("metric", "margin", "looks")
-"""Keys of other studies that ask what a model can do."""
+"""Keys of other studies that concern a model's evaluation."""
 DATA = ("source", "samples")
 EXAMPLE: dict[str, Any] = {
     "name": "maths",
@@ -42,42 +42,38 @@ EXAMPLE: dict[str, Any] = {
     "selections": {"band": {"score": "pass_rate", "low": 0.2, "high": 0.8}},
     "keep": [0.1],
 }
-"""A study of this kind, as `dg` shows it."""
+"""An example of this kind of study, which `dg` shows."""
 
 
 class Choice(AnyStudy):
-    """A study of samples that trains nothing: scores and vectors of the user's, selections, and as much at random."""
+    """A study of samples without training: the user's scores and vectors, selections, and their random baselines."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     arm: ClassVar[str] = "selection"
     outcome_asset: ClassVar[str] = ""
 
-    kind: Annotated[
-        Literal["choice"], Field(description="may be left out, where a file has none of proxy, training and task")
-    ] = "choice"
+    kind: Annotated[Literal["choice"], Field(description="optional in a file without proxy, training and task")] = (
+        "choice"
+    )
     seeds: Annotated[
         int, Field(ge=1, le=1000, description="repetitions of every draw, each with its own manifests")
     ] = 1
     source: Annotated[Source, Field(description="where the samples are; it names no test split")]
     columns: Annotated[
-        Columns, Field(description="which columns are input, id, group and label; the last three may be left out")
+        Columns, Field(description="columns of the input, id, group and label; the last three are optional")
     ]
-    data: Annotated[DataPolicy, Field(description="policies for rows that cannot be used, or should not")] = (
+    data: Annotated[DataPolicy, Field(description="policies for rows that the study cannot or should not use")] = (
         DataPolicy()
     )
-    scores: Annotated[dict[Name, AnyOwn], Field(description="scores that you bring, by name")] = Field(
-        default_factory=dict
-    )
-    embeddings: Annotated[
-        OwnVectors | None, Field(description="vectors that you bring, for selectors that read them")
-    ] = None
+    scores: Annotated[dict[Name, AnyOwn], Field(description="your scores, by name")] = Field(default_factory=dict)
+    embeddings: Annotated[OwnVectors | None, Field(description="your vectors, for selectors that read them")] = None
     target: Annotated[
-        StudyTarget | None, Field(description="examples of the job that the data are for, for selections like them")
+        StudyTarget | None, Field(description="examples of the target task, for selections by similarity to them")
     ] = None
     selections: Annotated[
         dict[Name, OwnSelection],
-        Field(min_length=1, description="selections by name; beside each stands as much at random, as NAME+random"),
+        Field(min_length=1, description="selections by name; each has a random baseline of equal size, NAME+random"),
     ]
     keep: Annotated[  # type: ignore[assignment]
         list[Budget],
@@ -86,7 +82,9 @@ class Choice(AnyStudy):
             description="budgets: fractions in (0, 1], counts, or an amount of a column, {tokens: 2000000}",
         ),
     ]
-    recurring: Annotated[Recurring | None, Field(description="when and how the data is read again by itself")] = None
+    recurring: Annotated[Recurring | None, Field(description="schedule, triggers and scope of automatic repeats")] = (
+        None
+    )
     report_samples: Annotated[bool, Field(description="whether the report's page shows texts of samples")] = True
 
     @model_validator(mode="before")
@@ -162,7 +160,7 @@ class Choice(AnyStudy):
         return self
 
     def _check_target(self) -> None:
-        """Raise ValueError for rows that cannot be compared with those of the target."""
+        """Raise ValueError if rows cannot be compared with those of the target."""
         texts = self.columns.text is not None
         if self.target is None:
             return
@@ -178,18 +176,18 @@ class Choice(AnyStudy):
 
     @property
     def target_signals(self) -> set[str]:
-        """What selections read of the target and of where rows come from."""
+        """Signals of the target and of the rows' sources that the selections read."""
         return set[str]().union(*(each.reads for each in self.selections.values())) & (OF_TARGET | OF_SOURCES)
 
     @property
     def target_by_texts(self) -> bool:
-        """Whether rows are compared with those of the target by their texts."""
+        """Whether the study compares rows with those of the target by their texts."""
         texts = self.columns.text is not None
         return self.target is not None and self.target.by_texts(named=self.embeddings is not None, texts=texts)
 
     @property
     def read_source(self) -> Source:
-        """The source, as studies have it that may do without one."""
+        """The source; it is None in kinds of study that need none."""
         return self.source
 
     @property
@@ -215,7 +213,7 @@ class Choice(AnyStudy):
 
     @property
     def arms(self) -> list[str]:
-        """Selections, each followed by as much at random, unless it is random itself."""
+        """Selections, each followed by its random baseline unless it is random itself."""
         return [
             arm
             for name, selection in self.selections.items()
@@ -228,7 +226,7 @@ class Choice(AnyStudy):
 
     @property
     def selection_keys(self) -> list[str]:
-        """Every selection at every budget, each with what is random right behind it."""
+        """Every selection at every budget, each directly followed by its random baseline."""
         return [selection_key(arm, keep) for keep in self.budgets for arm in self.arms]
 
     def title(self, name: str) -> str:
@@ -236,16 +234,16 @@ class Choice(AnyStudy):
         return TITLES.get(plain, plain) + (", at random" if name.endswith(RANDOM) else "")
 
     def selection_of(self, trial: Trial) -> OwnSelection:
-        """The selection of a trial, or the one that a random trial stands beside."""
+        """The selection of a trial; for a random baseline, the selection that it belongs to."""
         return self.selections[trial.name.removesuffix(RANDOM)]
 
     def budget_of(self, trial: Trial) -> Budget:
-        """The budget of a trial as the study gives it."""
+        """The budget of a trial, as the study states it."""
         return amount_in(trial.selection.rpartition("@")[2])
 
     @property
     def read_besides(self) -> list[str]:
-        """Columns of the data that the study reads beside those of `columns`, vectors left out."""
+        """Columns of the data that the study reads in addition to `columns`, without vectors."""
         own = [score for score in self.scores.values() if not isinstance(score, OutputScore)]
         scores = [score.column for score in own if score.file is None]
         quotas = [selection.by for selection in self.selections.values()]
@@ -307,5 +305,5 @@ class Choice(AnyStudy):
         return self.model_dump(mode="json", exclude={"kind", "recurring"})
 
     def told(self) -> dict[str, str]:
-        """Where each score comes from, as manifests say it."""
+        """The source of each score, as manifests state it."""
         return {name: score.told() for name, score in self.scores.items()}

@@ -1,4 +1,4 @@
-"""Budgets of a column in the file of a study that trains: `keep: {tokens: 0.3}`, `keep: [{seconds: 7200}]`."""
+"""Column budgets in the file of a study that trains: `keep: {tokens: 0.3}`, `keep: [{seconds: 7200}]`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ ROWS = "rows"
 
 
 def budgets_of(content: dict[str, Any]) -> dict[str, Any]:
-    """The same file of a study, whose budgets of a column are numbers beside the column's name."""
+    """Return the file's content with column budgets as plain numbers and the column's name under `budget_of`."""
     keep = content.get("keep")
     listed: list[Any] = keep if isinstance(keep, list) else [keep]
     if not any(isinstance(each, dict) for each in listed):

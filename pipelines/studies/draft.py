@@ -1,4 +1,4 @@
-"""A first study of a data set: its columns, task, models and budget guessed, each with the reason why."""
+"""Draft a first study of a data set: guess its columns, task, models and budget, and state the reason of each guess."""
 
 import os
 import re
@@ -26,14 +26,14 @@ KNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
     "digits": ({"image": "image", "label": "label"}, "classification", "scikit-learn's digits"),
     "diabetes": ({"features": DIABETES, "label": "progression"}, "regression", "scikit-learn's diabetes"),
 }
-"""Columns, task and reason of places that need no look."""
+"""Columns, task and reason for sources with a known schema."""
 OFFERED = (("leaked", "leaked", "drop_from_training"), ("duplicates", "duplicates", "drop"))
-"""Policies that a study may want: key, kind of finding, choice."""
+"""Optional policies: key, kind of finding, choice."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user says instead of having it guessed; None and empty leave it to the guess."""
+    """The user's own settings; None and empty leave a setting to the guess."""
 
     labels: tuple[str, ...] = ()
     task: str | None = None
@@ -52,7 +52,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Guess:
-    """One thing that was decided, in words, and why."""
+    """One decision, in words, with its reason."""
 
     what: str
     value: str
@@ -61,7 +61,7 @@ class Guess:
 
 @dataclass
 class Draft:
-    """A study in the making: its sections as YAML has them, and what was guessed."""
+    """A study in the making: its sections as in YAML, and the guesses."""
 
     profile: Profile
     wish: Wish
@@ -69,13 +69,13 @@ class Draft:
     encoding: dict[str, Any] = field(default_factory=dict)
     goal: Goal = field(default_factory=lambda: Goal(("label",), "classification", "", ""))
     policy: dict[str, str] = field(default_factory=dict)
-    """What the study's `data` says of rows that cannot be used."""
+    """The study's `data` section: policies for rows that it cannot use."""
     report: DataReport | None = None
     guesses: list[Guess] = field(default_factory=list)
 
     @property
     def findings(self) -> list[Finding]:
-        """What the data check found."""
+        """Findings of the data check."""
         return self.report.findings() if self.report else []
 
     def note(self, what: str, value: object, why: str) -> None:
@@ -84,7 +84,7 @@ class Draft:
 
 
 def draft_columns(place: Place, wish: Wish) -> Draft:
-    """Columns and task; raises SourceError where no label or no input can be told, naming the columns there are."""
+    """Guess columns and task; raise SourceError, which lists the columns, if there is no label or no input."""
     found = profile(place)
     draft = Draft(found, wish)
     if place.kind == "hub":
@@ -116,7 +116,7 @@ def draft_columns(place: Place, wish: Wish) -> Draft:
 
 
 def draft_sft(draft: Draft, columns: dict[str, Any], why: str) -> Draft:
-    """The columns of fine-tuning data, and of where its rows are from."""
+    """Set the columns of fine-tuning data and the column of its sources."""
     draft.columns = dict(columns)
     names = [name for given in columns.values() for name in ([given] if isinstance(given, str) else given)]
     for kind, given in columns.items():
@@ -133,7 +133,7 @@ def draft_sft(draft: Draft, columns: dict[str, Any], why: str) -> Draft:
 
 
 def guess_inputs(draft: Draft, rest: dict[str, Column]) -> None:
-    """A picture, a text, or a table of everything that can be a feature."""
+    """Choose an image column, a text column, or a table of every column that can be a feature."""
     wish = draft.wish
     pictures = [name for name, column in rest.items() if column.holds in ("image", "path")]
     if wish.image is not None or (pictures and not wish.text and not wish.features):
@@ -154,7 +154,7 @@ def guess_inputs(draft: Draft, rest: dict[str, Column]) -> None:
 
 
 def text_of(rest: dict[str, Column]) -> str | None:
-    """The column of free text: of a usual name, otherwise the one of most words, four or more on average."""
+    """The column of free text: one with a usual name, otherwise the one with most words, at least four on average."""
     strings = {name: column for name, column in rest.items() if column.holds == "text"}
     usual = [name for word in TEXTS for name in strings if name.lower() == word and strings[name].words >= 1.5]
     wordy = sorted((name for name in strings if strings[name].words >= 4), key=lambda name: -strings[name].words)
@@ -162,7 +162,7 @@ def text_of(rest: dict[str, Column]) -> str | None:
 
 
 def guess_features(draft: Draft, rest: dict[str, Column]) -> None:
-    """Every column that can be a feature, categories among numbers, marks of missing values."""
+    """Choose every column that can be a feature, the categorical ones among integers, and marks of missing values."""
     wish = draft.wish
     if wish.features:
         kept, out = list(wish.features), {}
@@ -188,7 +188,7 @@ def guess_features(draft: Draft, rest: dict[str, Column]) -> None:
     marks = {name: found for name, found in marks.items() if found}
     if marks:
         every = sorted(set().union(*marks.values()))
-        # What is surely no number may be a word elsewhere: NA among countries is Namibia.
+        # A mark in a column of numbers may be a word in another: NA among countries is Namibia.
         apart = any(texts.values()) and any(columns[name].marks for name in kept)
         draft.encoding["missing"] = marks if apart else every
         why = "marks that usually stand for nothing"
@@ -206,7 +206,7 @@ def is_code(column: Column) -> bool:
 
 
 def reason_against(column: Column) -> str:
-    """Why a column is no feature, empty where it can be one."""
+    """The reason why a column is no feature; empty if it can be one."""
     if column.holds == "nothing":
         return "empty"
     if column.holds in ("other", "image", "path"):
@@ -222,7 +222,7 @@ def reason_against(column: Column) -> str:
 
 
 def source_of(draft: Draft, base: Path) -> dict[str, Any]:
-    """The `source` section, with paths as a study in the absolute folder `base` gives them."""
+    """The `source` section, with paths relative to a study in the absolute folder `base`."""
     place, wish = draft.profile.place, draft.wish
 
     def told(path: str) -> str:
@@ -255,7 +255,7 @@ def source_of(draft: Draft, base: Path) -> dict[str, Any]:
 
 
 def note_test(draft: Draft, source: dict[str, Any]) -> None:
-    """Remember where the test samples come from."""
+    """Note the source of the test samples."""
     if draft.profile.place.kind in BUNDLED:
         draft.note("test", "a fifth of the rows", "drawn by their inputs")
     elif "test" in source:
@@ -271,14 +271,14 @@ def note_test(draft: Draft, source: dict[str, Any]) -> None:
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
-    """A study's name made of some words, with a number behind it where it is taken."""
+    """A study's name made of the words in `wanted`, followed by a number if the name is taken."""
     plain = re.sub(r"[^a-z0-9]+", "_", wanted.lower()).strip("_")
     plain = plain if re.match("[a-z]", plain) else f"study_{plain}".strip("_")
     return next(name for name in [plain, *(f"{plain}_{number}" for number in range(2, 1000))] if name not in taken)
 
 
 def name_of(place: Place) -> str:
-    """What a data set is called: its file, or its folder where the file's name says nothing."""
+    """The name of a data set: its file's, or its folder's if the file has a generic name."""
     if place.kind in BUNDLED:
         return place.kind
     if place.kind == "hub":
@@ -324,7 +324,7 @@ def render(name: str, draft: Draft, source: dict[str, Any], settled: dict[str, A
 
 
 def middle(settled: dict[str, Any], loaded: Loaded, task: str) -> list[str]:
-    """What a study of targets scores, selects and trains, as YAML with comments."""
+    """The YAML lines, with comments, of scores, selections and trainings of a study of targets."""
     return [
         "# One training run on all samples; scores watch it.",
         f"proxy: {flowed(settled['proxy'])}",
@@ -346,7 +346,7 @@ def middle(settled: dict[str, Any], loaded: Loaded, task: str) -> list[str]:
 
 
 def policies_of(policy: Mapping[str, str], findings: Sequence[Finding]) -> list[str]:
-    """Lines of the policies that the rows need, and of those that they could do with, each with what was seen."""
+    """Lines of the required policies and, as comments, of the recommended ones with their findings."""
     seen = {name: [finding.text for finding in findings if finding.kind == kind] for name, kind, _ in OFFERED}
     offers = [(name, choice, seen[name][0]) for name, _, choice in OFFERED if seen[name]]
     lines = ["# Policies for rows that cannot be used, or should not."] if policy or offers else []
@@ -357,7 +357,7 @@ def policies_of(policy: Mapping[str, str], findings: Sequence[Finding]) -> list[
 
 
 def scores_of(task: str) -> list[str]:
-    """Lines of the scores that a task has besides loss and early error."""
+    """Lines of a task's scores in addition to loss and early error."""
     if task == "regression":
         return ["  dynamic_uncertainty: # how much predictions vary over training"]
     return ["  forgetting:", "  aum: # area under the margin; low means likelier mislabelled"]

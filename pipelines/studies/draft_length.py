@@ -1,4 +1,4 @@
-"""How long the trainings of a first study are, and whether it compares them at both lengths, by what that takes."""
+"""Training length of a first study, and whether it compares at equal epochs and equal steps, by their costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from secateur.selectors.contract import resolve_keep
 
 LEAST_STEPS, MOST_STEPS = 100, 1000
-"""Of a training of middle length: half of the proxy's steps, within these."""
+"""Bounds on the steps of a medium training, which takes half of the proxy's steps."""
 MORE = 1.5
-"""How many times the room of a study at one length both lengths may take."""
+"""Limit on the steps of both comparisons, as a multiple of the steps of a study at equal epochs alone."""
 LEAST_EPOCHS = 3
-"""With fewer, small subsets learn next to nothing at equal epochs: better longer trainings than both comparisons."""
+"""With fewer, small subsets learn next to nothing at equal epochs: longer trainings serve better than both lengths."""
 
 
 @dataclass(frozen=True)
 class FirstLength:
-    """Epochs of the trainings of a first study, and whether subsets are trained as long as everything, too."""
+    """Epochs of a first study's trainings, and whether its subsets also train for as many steps as the full data."""
 
     epochs: int
     both: bool
     ratio: float
-    """Steps of all trainings at both lengths over those at equal epochs alone."""
+    """Steps of all trainings for both comparisons, divided by the steps at equal epochs alone."""
 
     def lines(self) -> list[str]:
-        """The study's key `compare_at`, or as a comment where it would take too long."""
+        """Lines of the study's key `compare_at`; commented out if it would take too long."""
         times = f"{self.ratio:.1f}"
         if self.both:
             return [
@@ -39,10 +39,10 @@ class FirstLength:
 
 
 def first_length(rows: int, batch: int, proxy_epochs: int, arms: int, budgets: Sequence[int | float]) -> FirstLength:
-    """The most epochs at which both comparisons, or else the one at equal epochs, fit into the room of a first study.
+    """The most epochs at which both comparisons, or else the one at equal epochs, stay within the step limit.
 
-    The room is that of trainings of middle length: one on everything, and one of each arm at each budget. Steps of a
-    training count, for what a step takes does not depend on the budget.
+    The limit equals one medium training on all samples plus one for each arm at each budget. The unit is training
+    steps, because the cost of a step does not depend on the budget.
     """
     middle = max(LEAST_STEPS, min(MOST_STEPS, proxy_epochs * rows // batch // 2))
     room = middle * (1 + arms * len(budgets))

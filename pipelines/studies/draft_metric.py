@@ -1,4 +1,4 @@
-"""The metric that decides a first study, and its selections, one of which shares the budget among classes."""
+"""The deciding metric of a first study, and its selections, one of which shares the budget among classes."""
 
 from secateur.pipelines.data.sources import Loaded
 from secateur.pipelines.data.targets import class_counts
@@ -8,7 +8,7 @@ from secateur.trainers.tasks.classification import Classification
 
 
 def metric_lines(loaded: Loaded, task: str) -> list[str]:
-    """The key `metric` where a class is rare, or the default as a comment; nothing of tasks without classes."""
+    """Lines of the key `metric` if a class is rare, else the default as a comment; empty for tasks without classes."""
     if task != "classification":
         return []
     known = classes_of(loaded)
@@ -31,12 +31,12 @@ def selection_lines(loaded: Loaded, task: str) -> list[str]:
 
 
 def arms_of(loaded: Loaded, task: str) -> int:
-    """How many selections there are at a budget, with both random ones."""
+    """Number of arms at a budget, including both random ones."""
     return 2 + sum(not line.lstrip().startswith("#") for line in selection_lines(loaded, task))
 
 
 def cut_lines(task: str) -> list[str]:
-    """Lines of the selection that cuts the samples whose targets are likeliest wrong."""
+    """Lines of the selection that cuts the samples most likely to have wrong targets."""
     if task == "regression":
         return ["  window: {selector: quantile_window, score: el2n, low: 0.0, high: 0.9} # without the largest errors"]
     return [
@@ -45,7 +45,7 @@ def cut_lines(task: str) -> list[str]:
 
 
 def rare_class_lines(loaded: Loaded, task: str) -> list[str]:
-    """A selection that keeps as many of each class, as far as there are so many, where a class is rare."""
+    """Lines of a selection with a balanced budget per class if a class is rare, else an empty list."""
     if task != "classification" or rarest(classes_of(loaded).counts) is None:
         return []
     return [
@@ -55,6 +55,6 @@ def rare_class_lines(loaded: Loaded, task: str) -> list[str]:
 
 
 def classes_of(loaded: Loaded) -> Classification:
-    """The task as the training samples teach it."""
+    """The classification task with the training samples' class counts."""
     counts = class_counts(loaded.targets, len(loaded.label_names))
     return Classification(len(loaded.label_names), loaded.label_names, counts)

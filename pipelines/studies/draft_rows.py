@@ -1,4 +1,4 @@
-"""The rows of a first study: read as its run will read them, with policies for those that it would reject."""
+"""The rows of a first study, read as its run will read them, with policies for rows that the run would reject."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,12 +19,12 @@ from secateur.pipelines.studies.samples import Study
 from secateur.trainers.modalities import encoding as encodings
 
 FRACTIONS, SEEDS = (0.2, 0.3, 0.5), 8
-"""Shares for testing and seeds of the split that are tried, until every class has rows on both sides."""
+"""Test fractions and split seeds to try until every class has rows on both sides."""
 NEEDED = {"bad_rows": "rows without input, or that cannot be decoded", "unlabelled": "rows without label"}
 
 
 def read_rows(draft: Draft, base: Path, cache: Path) -> tuple[dict[str, Any], Loaded]:
-    """The `source` section and both splits; the draft learns its policies, its test samples and what the check found.
+    """The `source` section and both splits; adds policies, the test split and the data check's report to the draft.
 
     Raises SourceError for data that no study can read.
     """
@@ -50,9 +50,9 @@ def read_rows(draft: Draft, base: Path, cache: Path) -> tuple[dict[str, Any], Lo
 
 
 def look_at_encoding(draft: Draft, study: Study, loaded: Loaded) -> None:
-    """Add to the report of the draft what the encoding of the written study loses of its texts.
+    """Add to the draft's report which parts of its texts the study's encoding loses.
 
-    Raises ValueError for what it cannot encode, as a run of the study would.
+    Raises ValueError for rows that it cannot encode, as a run of the study would.
     """
     if draft.report and study.columns:
         with loaded.placing("train"):
@@ -67,7 +67,7 @@ def look_at_encoding(draft: Draft, study: Study, loaded: Loaded) -> None:
 
 
 def sources(source: dict[str, Any], draft: Draft) -> Iterator[dict[str, Any]]:
-    """The source, then with other draws of the test samples where it draws any."""
+    """Yield the source, then variants with other test fractions and seeds if it draws its test split."""
     yield source
     if "test_fraction" in source:
         for share in FRACTIONS if draft.wish.test_fraction is None else (draft.wish.test_fraction,):

@@ -22,7 +22,7 @@ PAIRS = (
 )
 """Columns of a prompt and its completion; an Alpaca's `input` follows its instruction."""
 SOURCES = ("source", "domain", "dataset", "data_source", "category", "task", "subset", "topic")
-"""Columns that usually name where a row is from."""
+"""Usual names of a column of sources."""
 MOST_SOURCES = 100
 LONGEST = 400
 """Characters of the rendered sample."""
@@ -47,15 +47,15 @@ SELECTED_PLAIN = (
     "  likeliest: {selector: top, score: perplexity, end: low}",
     "  unlikeliest: {selector: top, score: perplexity, end: high}",
 )
-"""What a first study scores and selects: of rows with prompts, and of plain texts, of which IFD says nothing."""
+"""Scores and selections of a first study: of rows with prompts, and of plain texts, for which IFD is undefined."""
 MOST_CHECKPOINTS = 5
-"""Of the proxy of a first study of plain texts."""
+"""Checkpoints of the proxy in a first study of plain texts."""
 
 
 def recognised(columns: Mapping[str, Column], asked: str | None) -> tuple[dict[str, Any], str] | None:
-    """The input columns of fine-tuning data and why; None where there are none and the task is not asked for.
+    """The input columns of fine-tuning data, with the reason; None if there are none and `asked` is not `sft`.
 
-    Raises SourceError where it is.
+    Raises SourceError if there are none and it is.
     """
     names = {name.lower(): name for name in columns}
     for word in CONVERSATIONS:
@@ -83,7 +83,7 @@ def recognised(columns: Mapping[str, Column], asked: str | None) -> tuple[dict[s
 
 
 def source_column(columns: Mapping[str, Column], taken: Sequence[str]) -> str | None:
-    """The column that names where rows are from; None where none does."""
+    """The column with the source of each row; None if there is none."""
     named = {name.lower(): name for name in columns if name not in taken}
     for word in SOURCES:
         column = columns.get(named.get(word, ""))
@@ -93,7 +93,7 @@ def source_column(columns: Mapping[str, Column], taken: Sequence[str]) -> str | 
 
 
 def sft_lines(settled: Mapping[str, Any], *, by_source: bool, prompted: bool) -> list[str]:
-    """What the study scores, selects and trains, as YAML with comments; `prompted` says whether rows have prompts."""
+    """YAML lines, with comments, of scores, selections and trainings; `prompted` means that rows have prompts."""
     epochs = settled["proxy"]["epochs"]
     curved = epochs > 1 and not prompted
     what = (
@@ -121,7 +121,7 @@ def sft_lines(settled: Mapping[str, Any], *, by_source: bool, prompted: bool) ->
 
 
 def rendered_sample(encoder: Any, rows: Any) -> str:
-    """The first training sample as the model reads it; what is learned stands in ⟦ ⟧."""
+    """The first training sample as the model reads it, with the learned text in ⟦ ⟧."""
     from secateur.trainers.modalities.rendering import shown
 
     table = next(rows.batches(encoder.names)).slice(0, 1)

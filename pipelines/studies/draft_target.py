@@ -1,4 +1,4 @@
-"""What a first study learns to predict: the label columns of a data set and the task, guessed with the reason why."""
+"""The target of a first study: the label columns of a data set and the task, guessed with reasons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ SFT = "sft"
 TASKS = ("classification", "regression", "multi_label", SFT)
 MOST_CLASSES = 1000
 FEW = 20
-"""Distinct whole numbers with gaps between them that still look like classes."""
+"""Most distinct whole numbers, with gaps between them, that still count as classes."""
 SIGNS = (-1, 0, 1)
-"""Labels of which -1 is a class, and no mark of a sample without one."""
+"""Labels in which -1 is a class instead of the mark of an unlabelled sample."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Label columns, the task, reasons for both, names to write into the study, and how many classes or labels."""
+    """Label columns, task, reasons for both, the study's label names, and the classes or labels."""
 
     columns: tuple[str, ...]
     task: str
@@ -35,12 +35,12 @@ class Goal:
 
     @property
     def label(self) -> str | list[str]:
-        """As `columns.label` has it."""
+        """The value of `columns.label`."""
         return self.columns[0] if len(self.columns) == 1 else list(self.columns)
 
 
 def goal_of(profile: Profile, labels: Sequence[str], task: str | None, taken: Sequence[str | None]) -> Goal:
-    """Label columns as named, or guessed from those that are not `taken`; raises SourceError where none can be told."""
+    """The named label columns, or a guess among those that are not `taken`; raises SourceError if none fits."""
     columns = {name: column for name, column in profile.columns.items() if name not in taken}
     if task not in (None, *TASKS):
         raise SourceError(f"--task: there is no {task!r} to begin with; there are {', '.join(TASKS)}")
@@ -99,7 +99,7 @@ def guess_columns(columns: Mapping[str, Column], task: str | None) -> tuple[tupl
 
 
 def guess_task(profile: Profile, known: Sequence[Column]) -> tuple[str, str]:
-    """Regression of real or many-valued numbers, multi_label of lists or flags, otherwise classification; and why."""
+    """Regression for real or many-valued numbers, multi_label for lists or flags, else classification; with reason."""
     if len(known) > 1:
         if all(map(is_flag, known)):
             return "multi_label", flags_why(profile, known)
@@ -118,7 +118,7 @@ def guess_task(profile: Profile, known: Sequence[Column]) -> tuple[str, str]:
 
 
 def flags_why(profile: Profile, known: Sequence[Column]) -> str:
-    """Why columns of 0 and 1 are sets of labels; raises SourceError where each row has exactly one."""
+    """The reason why columns of 0 and 1 are sets of labels; raises SourceError if each row has exactly one."""
     sums = profile.head.select(column.name for column in known).drop_nulls().cast(pl.Int64).sum_horizontal().to_numpy()
     if np.all(sums == 1):
         raise SourceError(
@@ -150,7 +150,7 @@ def is_number(column: Column) -> bool:
 
 
 def is_label_list(column: Column) -> bool:
-    """Lists of names or whole numbers, of which there are at most a thousand."""
+    """Lists of names or whole numbers, at most a thousand distinct ones."""
     return column.holds == "list" and bool(column.values)
 
 
@@ -160,9 +160,9 @@ def is_flag(column: Column) -> bool:
 
 
 def class_names(column: Column) -> tuple[str, ...]:
-    """Names to write into the study: empty but where their order, or that they are names, cannot be seen.
+    """Class names for the study: empty unless the column shows neither their order nor that they are names.
 
-    Raises SourceError for what cannot be classes, with the remedy.
+    Raises SourceError, with the remedy, for a column that cannot hold classes.
     """
     where = f"label column {column.name!r}"
     if column.holds not in ("text", "boolean", "path", "nothing") and not column.whole:

@@ -1,4 +1,4 @@
-"""What a first study trains: models, budgets and lengths, by the kind of input and how much there is."""
+"""Models, budgets and lengths of a first study's trainings, by kind of input and number of rows."""
 
 import os
 from pathlib import Path
@@ -13,16 +13,16 @@ from secateur.pipelines.studies.grid import CURVE
 from secateur.trainers.models.registry import MODELS
 
 EPOCHS_OF_TFIDF, STEPS_OF_TFIDF = 4, 200
-"""Of a proxy that reads TF-IDF, whichever is longer: then it learns wrong labels by heart (docs/label-noise.md)."""
+"""Of a proxy on TF-IDF, whichever is longer: beyond this it memorises wrong labels (docs/label-noise.md)."""
 SEEN, LEAST_EPOCHS, MOST_EPOCHS = 120_000, 3, 30
-"""Samples that other proxies see in all their epochs, within these bounds of epochs."""
+"""Samples that other proxies see over all epochs, and bounds on their epochs."""
 KEEP_OF_TOKENS = [0.5, 0.3, 0.1]
 LEAST_SAMPLES = 20
-"""Of an average class, at the smallest budget of a first study that is not half or more."""
+"""Fewest samples per average class at a budget below 0.5 in a first study."""
 
 
 def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
-    """Model, length of training and budget, by what kind of input there is and how much of it."""
+    """Choose model, training length and budget by kind of input and number of rows."""
     if draft.goal.task == SFT:
         return settle_sft(draft, loaded)
     wish, kind = draft.wish, next(iter(draft.columns))
@@ -59,14 +59,14 @@ def settle(draft: Draft, loaded: Loaded) -> dict[str, Any]:
 
 
 def epochs_reason(epochs: int, rows: int) -> str:
-    """Why a proxy takes so many epochs."""
+    """The reason for a proxy's number of epochs."""
     if abs(epochs * rows - SEEN) <= rows:
         return f"about {SEEN:,} samples seen, of {rows:,}"
     return f"{'the most' if epochs == MOST_EPOCHS else 'the fewest'}, for {rows:,} samples"
 
 
 def settle_sft(draft: Draft, loaded: Loaded) -> dict[str, Any]:
-    """Models and lengths: weights that are given are scored as they come, and trained for one epoch."""
+    """Choose models and lengths; pretrained weights score samples untrained, then train for one epoch."""
     wish, rows = draft.wish, len(loaded.train)
     given = wish.model if wish.model and wish.model not in MODELS and ":" not in wish.model else None
     weights = os.path.abspath(given) if given and Path(given).is_dir() else given
@@ -89,7 +89,7 @@ def settle_sft(draft: Draft, loaded: Loaded) -> dict[str, Any]:
 
 
 def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, str]:
-    """Model, learning rate and reason; large pictures are scaled down by the encoding."""
+    """Model, learning rate and reason; sets a smaller picture size in the encoding if pictures are large or differ."""
     if kind == "text":
         draft.encoding |= {"kind": "tfidf"} if draft.wish.model in (None, "mlp") else {}
         return "mlp", 1e-3, "TF-IDF under a small network: minutes on a CPU; try transformer later"
@@ -107,7 +107,7 @@ def choose_model(draft: Draft, loaded: Loaded, kind: str) -> tuple[str, float, s
 
 
 def picture_sizes(loaded: Loaded, column: str) -> set[tuple[int, int]]:
-    """Height and width of some pictures from all over the training rows; raises SourceError where none opens."""
+    """Height and width of up to about 64 pictures across the training rows; raises SourceError if none opens."""
     import datasets
 
     from secateur.trainers.modalities.decoding import decode_image

@@ -1,4 +1,4 @@
-"""Files of studies: every `*.yaml` of the folders, read and validated, a broken one beside the others."""
+"""Reads and validates every study file (`*.yaml`) of the folders; a broken file does not stop the others."""
 
 import re
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from secateur.pipelines.studies.trust import TRUST, refuse_untrusted
 
 
 class StudyError(ValueError):
-    """A study file that cannot be used; the text names the file, the key and what is allowed."""
+    """An unusable study file; the message names the file, the key and the allowed values."""
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study of any kind, or the reason why its file holds none."""
+    """A study of any kind, or the error of its file."""
 
     path: Path
     study: AnyStudy | None
@@ -34,7 +34,7 @@ class StudyFile:
 
 
 def load_file(path: Path) -> StudyFile:
-    """Read and validate one file of a trusted folder; raises StudyError, before it reads a file of any other."""
+    """Read and validate one file of a trusted folder; raises StudyError before it reads a file of an untrusted one."""
     if path.is_symlink() and not path.exists():
         raise StudyError(f"{path}: is a link that leads nowhere; remove it, or restore the file")
     if path.exists() and not path.is_file():  # to open a pipe would wait for whoever writes into it
@@ -56,7 +56,7 @@ def load_study(path: Path) -> AnyStudy:
 
 
 def validated(content: Any, path: Path) -> AnyStudy:
-    """A study from what its file holds; raises StudyError with file, key and what is allowed where that is none."""
+    """A study from a file's content; raises StudyError with file, key and allowed values if the content is invalid."""
     if not isinstance(content, dict):
         raise StudyError(f"{path}: a study is a mapping of keys, got {type(content).__name__}")
     kind = kind_of(content)
@@ -78,9 +78,9 @@ def own_studies() -> list[StudyFile]:
 
 
 def all_studies(examples: Callable[[str], bool] = lambda _: True) -> list[StudyFile]:
-    """The user's studies, then those that ship, of which `examples` may leave out some by their names.
+    """The user's studies, then the shipped ones whose names `examples` accepts.
 
-    A study of the user's takes the place of one that ships under its name.
+    A study of the user replaces a shipped one of the same name.
     """
     own = own_studies()
     names = {file.name for file in own}
@@ -89,7 +89,7 @@ def all_studies(examples: Callable[[str], bool] = lambda _: True) -> list[StudyF
 
 
 def read_studies(folders: list[Path]) -> list[StudyFile]:
-    """Every `*.yaml` of the folders; a broken file, or a second one of the same name, takes no other down."""
+    """Read every `*.yaml` of the folders; a broken file or a duplicate name becomes an error entry, the others load."""
     files: list[StudyFile] = []
     for path in (path for folder in folders for path in files_in(folder)):
         try:
@@ -105,7 +105,7 @@ def read_studies(folders: list[Path]) -> list[StudyFile]:
 
 
 def find_study(name: str) -> StudyFile:
-    """The file of the study of that name or at that path; raises StudyError where there is none or it is broken."""
+    """The file of the study with that name or path; raises StudyError if it is missing or broken."""
     file = load_file(Path(name)) if name.endswith((".yaml", ".yml")) else named(name)
     if file.study is None:
         raise StudyError(file.error)
@@ -113,7 +113,7 @@ def find_study(name: str) -> StudyFile:
 
 
 def named(name: str) -> StudyFile:
-    """The file of the study of that name; raises StudyError with the names there are."""
+    """The file of the study with that name; raises StudyError, which lists the known names."""
     files, shipped = {file.name: file for file in own_studies()}, shipped_files()
     if name not in files and name in shipped:
         return load_file(shipped[name])

@@ -1,4 +1,4 @@
-"""Where studies are: the folder of those that ship, and the user's; nothing of them is read here."""
+"""Folders of studies: the shipped ones and the user's. This module reads no file."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Final
 
 SHIPPED: Final = Path(__file__).parent / "shipped"
 LISTING: Final = SHIPPED / "listing.json"
-"""What `secateur studies` says of the studies that ship; docs/reference_pages.py writes it."""
+"""The entries of `secateur studies` for shipped studies; docs/reference_pages.py writes it."""
 
 
 def shipped_files() -> dict[str, Path]:
-    """Files of the studies that ship by the studies' names, which are the files'."""
+    """Files of the shipped studies by study name, which is the file's stem."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
@@ -20,5 +20,5 @@ def own_folder() -> Path:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """What may be studies in a folder, in alphabetical order."""
+    """Candidate study files in a folder, in alphabetical order."""
     return sorted(folder.glob("*.y*ml"))

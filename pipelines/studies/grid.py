@@ -6,27 +6,27 @@ from itertools import pairwise
 from urllib.parse import quote
 
 KD = "+kd"
-"""Ends the name of a selection's twin, trained on the same samples with knowledge distillation."""
+"""Suffix of a selection's twin, trained on the same samples with knowledge distillation."""
 RANDOM = "+random"
-"""Ends the name of what stands beside a selection: as much, at random."""
+"""Suffix of a selection's random baseline, which keeps an equal amount."""
 STEPS = "+steps"
-"""Ends the name of a selection's twin, trained on the same samples for as many steps as everything takes."""
+"""Suffix of a selection's twin, trained on the same samples for as many steps as the full training takes."""
 OWN = "own"
-"""Stands for the budget of an in-training selection that goes by its own settings."""
+"""Placeholder for the budget of an in-training selection that follows its own settings."""
 CURVE: list[int | float] = [0.9, 0.7, 0.5, 0.3, 0.1]
 """Budgets of a study that names none."""
 
 
 @dataclass(frozen=True, order=True)
 class Trial:
-    """One selection (`name@keep`, or `full`) and one seed; with an empty selection, what all of a seed share."""
+    """One selection (`name@keep`, or `full`) and one seed; an empty selection stands for the work shared by a seed."""
 
     selection: str
     seed: int
 
     @classmethod
     def parse(cls, partition: str) -> "Trial":
-        """From Dagster's key, which joins the dimensions in alphabetical order: `seed|selection`, or `seed` alone."""
+        """Parse Dagster's key, which joins the dimensions in alphabetical order: `seed|selection`, or `seed` alone."""
         seed, _, selection = partition.partition("|")
         return cls(selection, int(seed))
 
@@ -35,48 +35,48 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """As messages name it."""
+        """The trial's name in messages."""
         return f"{self.selection}, seed {self.seed}" if self.selection else f"seed {self.seed}"
 
     @property
     def name(self) -> str:
-        """Name of the selection, less its budget."""
+        """Name of the selection, without its budget."""
         return self.selection.rpartition("@")[0] or self.selection
 
     @property
     def keep(self) -> int | float:
-        """The budget as the study gives it; 1.0 for `full` and where a selection goes by its own settings.
+        """The budget of the study's `keep`; 1.0 for `full` and for a selection that follows its own settings.
 
-        One of a column is none of these numbers: a study of choices tells it by the key.
+        Not for a budget of a column, whose key holds no plain number: use `budget`.
         """
         _, at, text = self.selection.rpartition("@")
         return 1.0 if not at or text == OWN else int(text) if text.isdigit() else float(text)
 
     @property
     def budget(self) -> int | float | str:
-        """`keep`, and where that is no number, as of an amount of a column, what stands for it in the key."""
+        """`keep`, or for an amount of a column its text in the key."""
         text = self.selection.rpartition("@")[2]
         return text if "=" in text else self.keep
 
     @property
     def distilled(self) -> bool:
-        """Whether this is the twin that a teacher taught."""
+        """Whether this is the twin that learns from a teacher."""
         return self.name.endswith(KD)
 
     @property
     def at_steps(self) -> bool:
-        """Whether this is the twin that is trained for as many optimiser steps as everything takes."""
+        """Whether this is the twin that trains for as many optimiser steps as the full training."""
         return self.name.endswith(STEPS)
 
     @property
     def plain(self) -> "Trial":
-        """The trial of the same samples and seed without a teacher, at the length that the study's `training` has."""
+        """The trial of the same samples and seed without a teacher, at the length of the study's `training`."""
         name = self.name.removesuffix(KD).removesuffix(STEPS)
         return Trial(name + self.selection.removeprefix(self.name), self.seed)
 
 
 def budgets_between(budgets: Sequence[int | float]) -> dict[int | float, int | float]:
-    """The budget in the middle between each and the next larger one, by the smaller: shares to four places, or counts.
+    """The midpoint between each budget and the next larger one, by the smaller: shares to four places, or counts.
 
     >>> budgets_between([0.9, 0.7, 0.6999])
     {0.7: 0.8}
@@ -91,14 +91,14 @@ def budgets_between(budgets: Sequence[int | float]) -> dict[int | float, int | f
 
 
 def tuned_as(selection: str, between: Mapping[int | float, int | float]) -> str:
-    """The key whose tuned settings a selection at a budget takes: one between has those of the next smaller."""
+    """The key whose tuned settings a selection uses: a midpoint budget uses those of the next smaller budget."""
     trial, below = Trial(selection, 0), {middle: keep for keep, middle in between.items()}
     return selection_key(trial.name, below[trial.keep]) if trial.keep in below else selection
 
 
 def selection_key(name: str, keep: float | str | Mapping[str, int | float]) -> str:
-    """Partition key of a selection at a budget: a count is digits alone, a fraction is not, an amount of a column has
-    its name in front.
+    """Partition key of a selection at a budget: digits alone for a count, a decimal for a fraction, and the column's
+    name in front of an amount of a column.
 
     >>> selection_key("band", {"tokens": 5000})
     'band@tokens=5000'

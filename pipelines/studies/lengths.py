@@ -1,8 +1,8 @@
-"""At what length a study compares its trainings: at equal epochs, at equal optimiser steps, or at both.
+"""Lengths at which a study compares its trainings: equal epochs, equal optimiser steps, or both.
 
-A study that compares at both trains every selection twice at a budget: for the epochs that `training` says, as a user
-will, and, as the twin `<name>+steps`, for as many optimiser steps as a training on everything takes. The trainings on
-everything belong to both comparisons.
+For both, a study trains every selection twice at a budget: for the epochs of `training`, as a user will, and, as
+the twin `<name>+steps`, for as many optimiser steps as the full training takes. The full training belongs to both
+comparisons.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,12 @@ Length = Literal["epochs", "steps"]
 
 
 def listed(content: Any) -> Any:
-    """Lengths as a study writes them: one alone stands for the list of it."""
+    """Lengths as a list; a study may write a single one without it."""
     return [content] if isinstance(content, str) else content
 
 
 def refuse_lengths(lengths: Sequence[Length], config: TrainingConfig) -> None:
-    """Raise ValueError for lengths at which trainings by this config cannot be compared; none follow the config."""
+    """Raise ValueError for lengths that contradict the training config; no lengths means that of the config."""
     if len(set(lengths)) < len(lengths):
         raise ValueError("compare_at: each of epochs and steps can be listed once")
     if len(lengths) == 2 and config.length == "steps":
@@ -36,9 +36,9 @@ def refuse_lengths(lengths: Sequence[Length], config: TrainingConfig) -> None:
 
 
 def keys_at_steps(names: Iterable[str], own: Iterable[str], budgets: Iterable[int | float]) -> list[str]:
-    """Keys of the twins at equal steps: of names at every budget, then of those that go by their own settings.
+    """Keys of the twins at equal steps: of `names` at every budget, then of `own`, which follow their own settings.
 
-    At a budget of everything, 1.0, both lengths are one and there is no twin.
+    At a budget of 1.0 both lengths are equal and there is no twin.
     """
     pruned = [keep for keep in budgets if isinstance(keep, int) or keep < 1]
     at_budgets = [selection_key(f"{name}{STEPS}", keep) for keep in pruned for name in names]
@@ -46,7 +46,7 @@ def keys_at_steps(names: Iterable[str], own: Iterable[str], budgets: Iterable[in
 
 
 def config_at(config: TrainingConfig, trial: Trial, samples: int) -> TrainingConfig:
-    """The config of a trial of a study of so many training samples: of a twin at equal steps, those of everything."""
+    """The trial's config for `samples` training samples; a twin at equal steps takes the full training's steps."""
     if not trial.at_steps:
         return config
     return config.model_copy(update={"epochs": None, "steps": config.total_steps(samples)})

@@ -1,4 +1,4 @@
-"""Selections of a study that trains whose rows a manifest lists, and as many rows at random beside each."""
+"""Selections from manifests in a study that trains, each with a random baseline of equal size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from secateur.pipelines.studies.target_keys import TargetKeys
 
 
 class ManifestKeys(TargetKeys):
-    """What a study says of manifests under `selections`."""
+    """Handling of manifests under `selections`."""
 
     def add_as_many(self) -> None:
-        """Put as many rows at random beside each selection that a manifest lists."""
+        """Add a random baseline of equal size for each selection with a manifest."""
         for name in self.manifests:
             beside = self.selections.setdefault(
                 f"{name}{RANDOM}", Selection(selector="uniform_random", budget="own", as_many_as=name)
@@ -29,7 +29,7 @@ class ManifestKeys(TargetKeys):
 
     @property
     def manifests(self) -> dict[str, Path]:
-        """Folders of the manifests whose rows selections keep, by the selection."""
+        """Folders of the manifests by the names of their selections."""
         return {name: one.manifest for name, one in self.selections.items() if one.manifest is not None}
 
     def as_many(self, name: str) -> str:
@@ -45,7 +45,7 @@ class ManifestKeys(TargetKeys):
         return super().title(name).replace(plain, f"{further}random, as many as {of}", 1)
 
     def listed_by(self, name: str) -> str:
-        """The selection whose manifest says which rows a selection keeps, or how many; empty where none does."""
+        """The selection whose manifest sets a selection's rows or row count; empty if there is none."""
         selection = self.selections.get(name)
         return "" if selection is None else name if selection.manifest is not None else selection.as_many_as or ""
 

@@ -1,6 +1,6 @@
-"""What a study reads besides its source, by the names that its settings give: files, folders and code, by content.
+"""Content digests of the files, folders and code that a study's settings name, beside its source.
 
-Fields say so themselves, see `NamesInput`; of a new key nothing else is to be written.
+Fields carry their own mark, see `NamesInput`; a new key needs nothing else.
 """
 
 import re
@@ -19,10 +19,10 @@ CODE_NAME = re.compile(r"(?P<module>[\w.]+):\w+")
 
 
 def contents_of(settings: BaseModel, base: Path | None = None) -> dict[str, str]:
-    """Digest of the content of each thing that settings name, by the key that names it, such as `proxy.model`.
+    """Digest of the content of each input that settings name, by its key, such as `proxy.model`.
 
-    Relative paths that start at the study's file are looked for below `base`, and left out without it. Raises OSError
-    for what cannot be read.
+    Paths relative to the study's file are resolved below `base`, and ignored without it. Raises OSError for an
+    unreadable input.
     """
     found: dict[str, list[str]] = {}
     for key, text, marked in named_in(settings):
@@ -34,14 +34,14 @@ def contents_of(settings: BaseModel, base: Path | None = None) -> dict[str, str]
 
 
 def refuse_changed_code(*settings: BaseModel) -> None:
-    """Raise ValueError for code that settings name, that this process has loaded and that was changed since."""
+    """Raise ValueError if the settings name code that has changed since this process loaded it."""
     for _, text, marked in chain.from_iterable(map(named_in, settings)):
         if marked.code and (named := CODE_NAME.fullmatch(text)):
             refuse_changed(code_of(named["module"])[0].values())
 
 
 def named_in(settings: BaseModel, above: str = "") -> Iterator[tuple[str, str, NamesInput]]:
-    """Key, text and mark of every text of a marked field, in the settings and those inside of them."""
+    """Key, text and mark of every text in a marked field, of the settings and of nested models."""
     for name, field in type(settings).model_fields.items():
         value, key = getattr(settings, name), f"{above}{name}"
         for mark in field.metadata:
@@ -52,7 +52,7 @@ def named_in(settings: BaseModel, above: str = "") -> Iterator[tuple[str, str, N
 
 
 def models_in(value: Any, key: str) -> Iterator[tuple[str, BaseModel]]:
-    """Models among the values of a field, however deep, by their keys."""
+    """Models at any depth of a field's value, by their keys."""
     if isinstance(value, BaseModel):
         yield key, value
     elif isinstance(value, Mapping):
@@ -64,12 +64,12 @@ def models_in(value: Any, key: str) -> Iterator[tuple[str, BaseModel]]:
 
 
 def path_of(text: str, base: Path | None) -> Path | None:
-    """The file or folder of a name, None where there is none; the working folder and those around it are none."""
+    """The file or folder with that name; None if it does not exist, or is the working folder or a parent of it."""
     if base is None or not text:
         return None
     path = base / text
     try:
         there = path.exists() and not Path.cwd().is_relative_to(path.resolve())
-    except (OSError, ValueError):  # too long for a name, or with a null in it
+    except (OSError, ValueError):  # the name is too long or contains a null
         return None
     return path if there else None

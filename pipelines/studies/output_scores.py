@@ -1,4 +1,4 @@
-"""Scores of outputs of the user's own model, by the scorers that watch a run of ours."""
+"""Scores of the outputs of the user's own model, by the scorers that observe our training runs."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,22 +12,22 @@ Names = str | list[str] | None
 
 
 class OutputScore(OwnScore):
-    """A score of logits or probabilities that the user's own model puts out for each row: `[n, classes]` of
-    one pass over the data, or `[epochs, n, classes]` of a training."""
+    """A score of the logits or probabilities of the user's own model: `[n, classes]` of one pass over the data, or
+    `[epochs, n, classes]` of a training."""
 
     column: Annotated[
         Names, Field(description="column of lists, or tensor, of the file or the data; a list names one for each epoch")
     ] = None  # type: ignore[assignment]
     outputs: Annotated[Literal["logits", "probabilities"], Field(description="kind of the numbers")]
-    scorer: Annotated[str, Field(description="a scorer; may be left out where the score has the scorer's name")]
-    settings: Annotated[dict[str, Any], Field(description="of the scorer; a YAML writes them beside scorer")] = Field(
+    scorer: Annotated[str, Field(description="a scorer; optional if the score has the scorer's name")]
+    settings: Annotated[dict[str, Any], Field(description="the scorer's; YAML writes them beside scorer")] = Field(
         default_factory=dict
     )
     classes: Annotated[
         list[str] | None,
-        Field(description="classes or labels by the places of their outputs; left out where they are 0, 1, 2, …"),
+        Field(description="classes or labels in the order of the outputs; optional if they are 0, 1, 2, …"),
     ] = None
-    high_means: Annotated[str, Field(description="follows from the scorer")]  # type: ignore[assignment]
+    high_means: Annotated[str, Field(description="set by the scorer")]  # type: ignore[assignment]
 
     @model_validator(mode="before")
     @classmethod
@@ -50,23 +50,23 @@ class OutputScore(OwnScore):
         return self
 
     def told(self) -> str:
-        """Where the outputs come from, in words."""
+        """The source of the outputs, in words."""
         return f"{self.outputs.capitalize()} in {self.file or f'column {self.column} of the data'}"
 
     def card(self, name: str) -> OwnCard:
-        """What the score is, under the name that the study gives it."""
+        """The score's card, under its name in the study."""
         card = scorers()[self.scorer].card
         told = f"{card.summary} Of {self.told()[:1].lower()}{self.told()[1:]}."
         return OwnCard(name, card.high_means, told, version=card.version, paper=card.paper)
 
 
 def is_output(body: Any) -> bool:
-    """Whether the value of a name under `scores` is of outputs, as written or as read."""
+    """Whether a value under `scores` is a score of outputs, before or after validation."""
     return isinstance(body, OutputScore) or (isinstance(body, dict) and "outputs" in body)
 
 
 def with_scorer(name: str, body: Any) -> Any:
-    """The value of a name under `scores` as written, with the scorer that its name stands for."""
+    """A value under `scores` as written, with its name as the scorer of outputs that name none."""
     return {"scorer": name, **body} if isinstance(body, dict) and is_output(body) else body
 
 
@@ -74,4 +74,4 @@ AnyOwn = Annotated[
     Annotated[OwnScore, Tag("[OwnScore]")] | Annotated[OutputScore, Tag("[OutputScore]")],
     Discriminator(lambda body: "[OutputScore]" if is_output(body) else "[OwnScore]"),
 ]
-"""A score that the user brings: numbers, or outputs of a model that a scorer reads."""
+"""A score from the user: numbers, or model outputs for a scorer."""

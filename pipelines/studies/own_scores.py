@@ -1,4 +1,4 @@
-"""What a user brings to a study: scores and vectors that they computed, and budgets of a column."""
+"""The user's own inputs to a study: scores, vectors, and budgets of a column."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from pydantic import AfterValidator, Field, model_validator
 from secateur.scorers.settings import STUDY_PATHS, Settings
 
 HighMeans = Literal["harder", "easier", "better", "worse", "rarer", "denser"]
-"""What a high value of a user's score may mean."""
-DIRECTION = Field(description="the meaning of a high value; selectors that cut hard samples read it, and so do readers")
+"""Possible meanings of a high value of a user's score."""
+DIRECTION = Field(description="meaning of a high value, for readers and for selectors that distinguish hard samples")
 Unmatched = Annotated[
     Literal["reject", "drop"],
-    Field(description="rows of the file that are of no row of the data: an error that names them, or left out"),
+    Field(description="rows of the file without a row in the data: reject raises an error that names them"),
 ]
 
 
 @dataclass(frozen=True)
 class OwnCard:
-    """What a score of the user's is, as pages and manifests say it."""
+    """Description of a user's score for pages and manifests."""
 
     name: str
     high_means: str
@@ -32,7 +32,7 @@ class OwnCard:
 
 
 class FromFile(Settings):
-    """Values that a column of the data holds, or a file of their own."""
+    """Values in a column of the data or in a separate file."""
 
     column: Annotated[str | None, Field(description="column of the data, or of the file")] = None
     file: Annotated[
@@ -40,11 +40,11 @@ class FromFile(Settings):
     ] = None
     key: Annotated[
         str | None,
-        Field(description="column of the file that says which row is meant: ids of the data, or content_hash"),
+        Field(description="column of the file that identifies rows: by ids of the data, or by content_hash"),
     ] = None
     fingerprint: Annotated[
         str | None,
-        Field(description="of the data that a file without ids was made for, row by row; the refusal says it"),
+        Field(description="of the data that a file without ids matches row by row; the error message shows it"),
     ] = None
     unmatched: Unmatched = "reject"
 
@@ -60,33 +60,33 @@ class FromFile(Settings):
         return self
 
     def told(self) -> str:
-        """Where the values come from, in words."""
+        """The source of the values, in words."""
         if self.file is None:
             return f"Column {self.column} of the data"
         return f"Column {self.column} of {self.file}" if self.column else f"The array {self.file}"
 
 
 class OwnScore(FromFile):
-    """One number per row that the user computed: a column of the data, or a file beside it."""
+    """One number per row that the user computed: a column of the data, or a separate file."""
 
     high_means: Annotated[HighMeans, DIRECTION]
 
     def card(self, name: str) -> OwnCard:
-        """What the score is, under the name that the study gives it."""
+        """The score's card, under its name in the study."""
         return OwnCard(name, self.high_means, f"{self.told()}.")
 
 
 class OwnVectors(FromFile):
-    """One vector per row that the user computed: a column of lists, or a file beside the data."""
+    """One vector per row that the user computed: a column of lists, or a separate file."""
 
 
 def brings(body: Any) -> bool:
-    """Whether a part of a study, as written or as read, names a column or file that holds the values."""
+    """Whether a part of a study, before or after validation, names a column or file with the values."""
     return isinstance(body, FromFile) or (isinstance(body, dict) and bool({"column", "file"} & body.keys()))
 
 
 def possible_amount(keep: dict[str, int | float]) -> dict[str, int | float]:
-    """The same budget; raises ValueError unless it is an amount above 0, or a share, of one column."""
+    """Return the budget unchanged; raise ValueError unless it is an amount above 0, or a share, of one column."""
     if len(keep) != 1:
         raise ValueError(f"name one column with its amount, such as {{tokens: 2000000}}, got {keep}")
     [(column, amount)] = keep.items()
@@ -96,19 +96,19 @@ def possible_amount(keep: dict[str, int | float]) -> dict[str, int | float]:
 
 
 Amount = Annotated[dict[str, int | float], AfterValidator(possible_amount)]
-"""A budget of a column: an amount of it, or a share in (0, 1] where the number has a point."""
+"""A budget of a column: an amount of it, or a share in (0, 1] if the number is a decimal."""
 Budget = int | float | Amount
 
 
 def amount_in(text: str) -> Budget:
-    """The budget whose key in the name of a trial this is: `0.1`, `5000`, `tokens=2000000`."""
+    """Parse the budget in a trial's key: `0.1`, `5000`, `tokens=2000000`."""
     column, equals, number = text.rpartition("=")
     value = int(number) if number.isdigit() else float(number)
     return {unquote(column): value} if equals else value
 
 
 def plain_budget(keep: Mapping[str, Any] | int | float) -> str:
-    """A budget for readers."""
+    """A budget in readable form."""
     if isinstance(keep, Mapping):
         [(column, amount)] = keep.items()
         return f"{amount:,} {column}" if isinstance(amount, int) or amount > 1 else f"{amount:g} of all {column}"

@@ -1,4 +1,4 @@
-"""Selections of a study that trains nothing: a selector, the score that it reads, and quotas of a column."""
+"""Selections of a study without training: a selector, its score, and quotas of a column."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from secateur.scorers.settings import Settings
 from secateur.selectors.contract import Selector, selectors
 
 OWN_KEYS = {"score", "by", "share"}
-"""Keys of a selection in YAML that are no settings of its selector."""
+"""Keys of a selection in YAML that are not settings of its selector."""
 NAMED: Mapping[str, str] = {**HARDNESS, "mean_probability": "easier"}
 OF_LABELS = ("strata", "memberships")
 
@@ -21,15 +21,15 @@ OF_LABELS = ("strata", "memberships")
 class OwnSelection(Settings):
     """A selector with its settings, the user's score that it reads, and quotas of a column."""
 
-    selector: Annotated[str, Field(description="a selector; may be left out where the selection has its name")]
-    score: Annotated[str | None, Field(description="of the study, where the selector reads one")] = None
-    by: Annotated[str | None, Field(description="column whose values each get a part of the budget")] = None
+    selector: Annotated[str, Field(description="a selector; optional if the selection has its name")]
+    score: Annotated[str | None, Field(description="a score of the study, if the selector reads one")] = None
+    by: Annotated[str | None, Field(description="column whose values each receive a part of the budget")] = None
     share: Annotated[
         Literal["proportional", "balanced"] | dict[str, float],
-        Field(description="with by: as much as each value holds, equal parts, or a share by value"),
+        Field(description="with by: parts as large as each value's, equal parts, or a share by value"),
     ] = "proportional"
-    settings: Annotated[dict[str, Any], Field(description="of the selector; a YAML writes them beside selector")] = (
-        Field(default_factory=dict)
+    settings: Annotated[dict[str, Any], Field(description="the selector's; YAML writes them beside selector")] = Field(
+        default_factory=dict
     )
 
     @property
@@ -39,18 +39,18 @@ class OwnSelection(Settings):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Signals that the selector reads, less what its caller supplies."""
+        """Signals that the selector reads, without the arguments of its caller."""
         return tuple(name for name in self.chosen.reads if name not in ("ids", "budget"))
 
     @property
     def by_hardness(self) -> bool:
-        """Whether samples are told apart by how hard they are."""
+        """Whether the selector distinguishes samples by hardness."""
         return bool(set(self.reads) & HARDNESS.keys())
 
     def signal(self, name: str, scores: Mapping[str, OwnScore]) -> tuple[str, int]:
-        """The user's score behind a signal of the selector, and 1, or -1 where it has the opposite sense.
+        """The user's score for a signal of the selector, with 1, or -1 if their directions are opposite.
 
-        Raises ValueError where there is none, or none that means the same.
+        Raises ValueError if there is none, or none of that meaning.
         """
         if name == "scores" and not self.by_hardness:
             return self.score or "", 1
@@ -70,15 +70,15 @@ class OwnSelection(Settings):
         return score, 1 if means == wanted else -1
 
     def scores_read(self, scores: Mapping[str, OwnScore]) -> list[str]:
-        """The user's scores that are read."""
+        """The user's scores that the selection reads."""
         named = [name for name in self.reads if name == "scores" or name in NAMED]
         return sorted({self.signal(name, scores)[0] for name in named})
 
     def check(
         self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool], target: StudyTarget | None = None
     ) -> None:
-        """Raise ValueError, with key and remedy, for a selector that there is not, settings that it does not take, and
-        what it reads and nobody brings; `given` says whether there are a `label` and `embeddings`."""
+        """Raise ValueError, with key and remedy, for an unknown selector, invalid settings or a missing input; `given`
+        tells whether the study has a `label` and `embeddings`."""
         require_static(self.selector, f"{where}.selector")
         self.check_inputs(where, scores, given, target)
         if untuned := [name for name in self.chosen.tunable if self.settings.get(name) is None]:
@@ -91,7 +91,7 @@ class OwnSelection(Settings):
     def check_inputs(
         self, where: str, scores: Mapping[str, OwnScore], given: Mapping[str, bool], target: StudyTarget | None
     ) -> None:
-        """Raise ValueError for what the selector reads and nobody brings."""
+        """Raise ValueError for an input of the selector that the study lacks."""
         if self.score is not None:
             if not {"scores", *HARDNESS} & set(self.reads):
                 raise ValueError(f"{where}.score: {self.selector!r} reads no score; leave it out")

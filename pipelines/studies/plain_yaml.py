@@ -1,4 +1,4 @@
-"""YAML that a person wrote: a key once, nothing that unfolds to far more than it is, faults in one sentence."""
+"""YAML from people: unique keys, bounded expansion of aliases, errors in one sentence."""
 
 import re
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 import yaml
 
 DEEPEST, MOST_NODES, MOST_DIGITS, MOST_BYTES = 64, 100_000, 40, 1 << 20
-"""Levels, values once aliases are unfolded, digits of a whole number, and bytes that a file may have."""
+"""Limits on levels, values after the expansion of aliases, digits of an integer, and bytes of a file."""
 MOST_LETTERS = 200
-"""Of a key, which names a setting, a score, a selection or a column."""
+"""Limit on a key, which names a setting, a score, a selection or a column."""
 INTEGER = "tag:yaml.org,2002:int"
 SHOWN = 120
-"""Characters of a fault that a message repeats."""
+"""Characters of a faulty value in a message."""
 
 
 class PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with limits; raises YAMLError for what is beyond them, and for a key that stands twice."""
+    """PyYAML's safe loader with limits; raises YAMLError beyond them and for a duplicate key."""
 
     depth = 0
 
@@ -35,7 +35,7 @@ class PlainLoader(yaml.SafeLoader):
         return node
 
     def _refuse_bomb(self, node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-        """Values and levels that a node unfolds to; 0 of them stand for one that holds itself."""
+        """Values and levels after expansion of a node; 0 values mark a node still under expansion."""
         if id(node) in known:
             if not known[id(node)][0]:
                 raise _fault("an alias stands within its own value", node)
@@ -53,7 +53,7 @@ class PlainLoader(yaml.SafeLoader):
         return size, levels
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Refuses a key that stands twice, before merges bring further ones that may."""
+        """Refuse a duplicate key here, before merges add keys that may repeat."""
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -66,7 +66,7 @@ class PlainLoader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """PyYAML's own constructors raise whatever Python does of a value that is none of its type."""
+        """Turn any error of PyYAML's constructors on a value of the wrong type into a YAMLError."""
         if isinstance(node, yaml.ScalarNode) and node.tag == INTEGER and len(node.value) > MOST_DIGITS:
             raise _fault(f"a whole number of {len(node.value)} digits", node)
         try:
@@ -83,7 +83,7 @@ def _fault(problem: str, at: yaml.Node | None) -> yaml.MarkedYAMLError:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file holds; ValueError that says line and fault, and repeats at most a line of the file."""
+    """The content of a file; raises ValueError with line and fault, which repeats at most one line of the file."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes, and a study has at most {MOST_BYTES}")
@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def within_bounds(message: str) -> str:
-    """A message with `SHOWN` characters of any word of hundreds, and of each line the first 2,000."""
+    """A message with words of 300 characters or more cut to `SHOWN`, and lines cut to 2,000."""
     cut = re.sub(r"\S{300,}", lambda word: f"{word[0][: SHOWN - 1]}…", message)
     return "\n".join(line if len(line) <= 2000 else f"{line[:1999]}…" for line in cut.splitlines())
 
@@ -108,6 +108,6 @@ def shortened(text: str) -> str:
 
 
 def flowed(value: Any) -> str:
-    """A value on the rest of a line, folded where it is long."""
+    """A value in flow style for the rest of a line, folded if it is long."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...").replace("\n", "\n  ")

@@ -1,4 +1,4 @@
-"""What a study writes under `task`: the learning problem and its settings, checked when the study loads."""
+"""The key `task` of a study: the learning problem and its settings, checked when the study loads."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,20 +25,20 @@ EXAMPLES: dict[Target, tuple[tuple[str, ...], np.ndarray]] = {
     "numbers": (("0",), np.array([[0.0], [1.0]])),
     "labels": (("0", "1"), np.array([[True, False], [False, True]])),
 }
-"""Names and targets of two rows, for what follows from a task before there are data."""
+"""Names and targets of two rows, to derive a task's properties before there are data."""
 PROMPTLESS = {"bare_losses", "headed_losses"}
 """Losses of completions without their prompts."""
 COUNTED = {"class": "classes", "labels": "labels"}
-"""The setting by which a task is told how many classes or labels the data have."""
+"""The task's setting for the number of classes or labels in the data."""
 
 
 class Problem(Settings):
-    """A task by name, and its settings; a YAML writes the name alone, or `kind` with the settings beside it."""
+    """A task by name, and its settings; YAML writes the name alone, or `kind` with the settings beside it."""
 
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[str, CODE, Field(description="a task, or module:factory of your own")] = "classification"
-    settings: Annotated[dict[str, Any], Field(description="of the task; a YAML writes them beside kind")] = Field(
+    settings: Annotated[dict[str, Any], Field(description="the task's; YAML writes them beside kind")] = Field(
         default_factory=dict
     )
 
@@ -66,7 +66,7 @@ class Problem(Settings):
 
     @property
     def own(self) -> bool:
-        """Whether it is a task of the user's own, which brings its samples with it."""
+        """Whether the task is the user's own, which brings its samples with it."""
         return ":" in self.kind
 
     @property
@@ -76,25 +76,25 @@ class Problem(Settings):
 
     @property
     def target(self) -> Target:
-        """What the label columns of a study of this built-in task hold."""
+        """The kind of target in the label columns of this built-in task."""
         return self.declared.target
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What trained models are judged by; of a task of the user's own, its module is imported to ask."""
+        """Evaluation metrics of the task; for the user's own task, this imports its module."""
         if self.own:
             return own_task(self.kind).metrics
         return self.task(EXAMPLES[self.target][0]).fitted(EXAMPLES[self.target][1]).metrics
 
     def task(self, names: Sequence[str]) -> Task:
-        """The built-in task of data with these classes, numbers or labels, before it is fitted; raises ValueError."""
+        """The built-in task with these classes, numbers or labels, not yet fitted; raises ValueError."""
         counted = COUNTED.get(self.target)
         counts = {counted: len(names) or 1} if counted else {}
         return task_from({"name": self.kind, **counts, "names": tuple(names), **self.settings})
 
     def check_columns(self, kind: Kind, scores: Mapping[str, AnyScorer]) -> None:
-        """Raise ValueError where a built-in task does not learn from columns of this kind, or a score compares a loss
-        with and without a prompt that columns of this kind do not have."""
+        """Raise ValueError if a built-in task does not learn from columns of this kind, or a score compares losses with
+        and without a prompt and the columns have none."""
         own, texts = self.declared.modality, ("text", "completion", "messages")
         if own is not None and kind not in texts:
             raise ValueError(f"columns.{kind}: task {self.kind} learns texts; name completion, messages or text")
@@ -109,9 +109,10 @@ class Problem(Settings):
                 )
 
     def check_metric(self, name: str | None, columns: Sequence[str]) -> None:
-        """Raise ValueError where a built-in task has no metric of that name, for targets in these columns.
+        """Raise ValueError if a built-in task has no metric of that name for targets in these columns.
 
-        How many classes there are, and numbers in a column of lists, the data say: those are looked at with them.
+        The number of classes, and of numbers in a column of lists, is unknown before the data is read; a later check
+        covers it.
         """
         if name is None or (not self.declared.learns_target and name.startswith(BY_DOMAIN)):  # of a domain of the data
             return
@@ -130,8 +131,8 @@ class Problem(Settings):
         selections: Mapping[str, Iterable[str]],
         configs: Sequence[TrainingConfig],
     ) -> None:
-        """Raise ValueError for scores, signals that selections read and settings of training that a built-in task has
-        no use for, with the reason."""
+        """Raise ValueError, with the reason, for scores, signals of selections and training settings that a built-in
+        task does not support."""
         task = self.task(EXAMPLES[self.target][0])
         refuse_missing(task, scores, selections)
         for config in configs:
@@ -142,9 +143,9 @@ class Problem(Settings):
 def refuse_missing(
     task: Task, scores: Mapping[str, AnyScorer], selections: Mapping[str, Iterable[str]] = MappingProxyType({})
 ) -> None:
-    """Raise ValueError with one line per signal that a task lacks for some score, or for what a selection reads.
+    """Raise ValueError with one line per signal that a score or selection reads and the task lacks.
 
-    `scores` are scorers by who asks for them.
+    `scores` maps the reader's name in the study to its scorer.
     """
     faults = [f"{name}: {fault}" for name, scorer in scores.items() for fault in missing_signals(scorer, task)]
     faults += [
@@ -157,7 +158,7 @@ def refuse_missing(
 
 
 def settings_of(task: type[Task]) -> type[BaseModel]:
-    """What a study may set of a task, as a model that rejects anything else."""
+    """The settings of a task that a study may change, as a model that rejects unknown keys."""
     known: dict[str, Any] = task.__dataclass_fields__  # type: ignore[attr-defined]
     types = get_type_hints(task, include_extras=True)
     typed: dict[str, Any] = {name: (types[name], known[name].default) for name in task.settings}

@@ -1,4 +1,4 @@
-"""Settings from YAML, checked when they load: each refusal says key, fault and what is allowed."""
+"""Checks of settings from YAML when they load: each error names the key, the fault and the allowed values."""
 
 import difflib
 import inspect
@@ -14,9 +14,9 @@ from secateur.pipelines.studies.plain_yaml import shortened
 
 
 def plain_name(text: str) -> str:
-    """The name of a study, a score or a selection; raises ValueError for a text that is none.
+    """Return a valid name of a study, score or selection; raise ValueError for an invalid one.
 
-    Such names become folders, keys of assets and parts of each other, on file systems that know one case alone too.
+    Names become folders and parts of asset keys, and must stay distinct on file systems that ignore case.
     """
     if not re.fullmatch("[a-z][a-z0-9_]{0,99}", text):
         raise ValueError("a name is at most 100 lower-case letters, digits and _, the first one a letter")
@@ -29,7 +29,7 @@ Name = Annotated[
 
 
 def shipped(name: str) -> Callable[[dict[str, Any]], None]:
-    """Make a study that ships the example in a model's JSON schema: what `dg` shows of a component, and fills in."""
+    """Make a shipped study the example in a model's JSON schema, which `dg` shows and scaffolds."""
 
     def add(schema: dict[str, Any]) -> None:
         schema["examples"] = [yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))]
@@ -44,7 +44,7 @@ def mapping(given: Any) -> dict[str, Any]:
 
 
 def nested(name: str, body: Any, kind: str, own: set[str]) -> Any:
-    """The YAML's flat form, settings beside `scorer`/`selector`, as the model's nested one."""
+    """Convert YAML's flat form, with settings beside `scorer` or `selector`, to the model's nested form."""
     if body is None:
         body = {}
     if not isinstance(body, dict):
@@ -58,9 +58,9 @@ def nested(name: str, body: Any, kind: str, own: set[str]) -> Any:
 def require(
     name: str, known: Mapping[str, Any], where: str, others: Callable[[], Mapping[str, str]] | None = None
 ) -> None:
-    """Raise ValueError with the names there are, nearest first, where `name` is not one of them.
+    """Raise ValueError with the known names, the nearest first, if `name` is not among them.
 
-    `others` gives names that exist and do not suit, with what they are for.
+    `others` maps existing but unsuitable names to their purposes.
     """
     if name not in known:
         name = name if len(name) <= 100 else f"{name[:99]}…"
@@ -71,7 +71,7 @@ def require(
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest of the known names, with a space behind it; empty where none is near."""
+    """A question that suggests the nearest known name, with a trailing space; empty if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {near[0]!r}? " if near else ""
 
@@ -82,9 +82,9 @@ def checked(
     where: str,
     refuse: Callable[[Any], object] = lambda _: None,
 ) -> None:
-    """Validate settings against a declaration; raise ValueError that says key, fault and allowed names.
+    """Validate settings against a declaration; raise ValueError with key, fault and allowed names.
 
-    `refuse` raises ValueError for settings that are each in their bounds and do not go together.
+    `refuse` raises ValueError for settings that are valid one by one but not in combination.
     """
     try:
         refuse(settings(**given))
@@ -96,7 +96,7 @@ def checked(
 
 
 def fault_text(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -> str:
-    """One pydantic fault as `key: what is wrong, got what`; an unknown key of a model with the keys that there are."""
+    """One pydantic fault as `key: fault, got value`; for an unknown key, with the model's keys."""
     where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("function-", "[")))
     if fault["type"] == "extra_forbidden" and model:
         *path, key = fault["loc"]
@@ -108,7 +108,7 @@ def fault_text(fault: Mapping[str, Any], model: type[BaseModel] | None = None) -
 
 
 def keys_at(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
-    """Keys of the models that a fault's path leads to, through fields, entries of mappings and tags of unions."""
+    """Keys of the models at a fault's path, through fields, entries of mappings and tags of unions."""
     models = [model]
     for part in path:
         fields = [each.model_fields[str(part)].annotation for each in models if part in each.model_fields]
@@ -122,7 +122,7 @@ def keys_at(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Every model in an annotation, however deep."""
+    """Every model at any depth of an annotation."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):

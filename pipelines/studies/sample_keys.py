@@ -1,4 +1,4 @@
-"""Keys of a study of samples, each checked by itself when a study loads; `samples.py` says which go together."""
+"""Keys of a study of samples, each checked alone when a study loads; `samples.py` checks their combinations."""
 
 from typing import Annotated, Any, Literal
 
@@ -32,28 +32,28 @@ OfColumn = dict[str, Budgets] | list[dict[str, float]]
 
 
 class SampleKeys(AnyStudy):
-    """What a file of a study of samples may hold."""
+    """Keys of the file of a study of samples."""
 
     source: Annotated[Source | None, Field(description="where the samples are; a task of your own brings them")] = None
-    columns: Annotated[Columns | None, Field(description="which columns are input and label, of a source")] = None
+    columns: Annotated[Columns | None, Field(description="columns of a source: input, label and others")] = None
     task: Annotated[
         Problem,
         BeforeValidator(lambda written: written, json_schema_input_type=str | Problem | dict[str, Any]),
         Field(description="the learning problem: classification, regression, multi_label or sft"),
     ] = Problem()
-    data: Annotated[DataPolicy, Field(description="policies for rows that cannot be used, or should not")] = (
+    data: Annotated[DataPolicy, Field(description="policies for rows that the study cannot or should not use")] = (
         DataPolicy()
     )
     encoding: Annotated[dict[str, Any], PATHS] = Field(
-        default_factory=dict, description="how rows become arrays; keys left out follow from the models"
+        default_factory=dict, description="how rows become arrays; missing keys follow from the models"
     )
     proxy: Annotated[
         Proxy | None,
-        Field(description="the training run whose observers score the samples; where nothing reads it, leave it out"),
+        Field(description="the training run whose observers score the samples; leave it out if no score needs it"),
     ] = None
     proxy_from: Annotated[
         str | None,
-        Field(description="a search of networks; the best takes the place of the proxy's, whose length of run stays"),
+        Field(description="a search of networks; its best one replaces the proxy's model, the run's length stays"),
     ] = None
     proxy_runs: Annotated[int, Field(ge=1, le=100, description="proxies of different seeds; scores are averaged")] = 1
     checkpoints: Annotated[
@@ -62,15 +62,15 @@ class SampleKeys(AnyStudy):
     embeddings: Annotated[
         Annotated[EmbeddingSettings, Tag("[EmbeddingSettings]")] | Annotated[OwnVectors, Tag("[OwnVectors]")],
         Discriminator(lambda body: "[OwnVectors]" if brings(body) else "[EmbeddingSettings]"),
-        Field(description="vectors for scores and selectors of distances: how they are made, or yours"),
+        Field(description="vectors for scores and selectors of distances: settings to compute them, or yours"),
     ] = EmbeddingSettings()
     neighbours: Annotated[Neighbourhood, Field(description="the neighbour graph of the embeddings")] = Neighbourhood()
-    scores: Annotated[
-        dict[Name, AnyScore], Field(description="scores by name: scorers, and numbers that you bring")
-    ] = Field(default_factory=dict)
+    scores: Annotated[dict[Name, AnyScore], Field(description="scores by name: scorers, and your own numbers")] = Field(
+        default_factory=dict
+    )
     selections: Annotated[
         dict[Name, Selection],
-        Field(min_length=1, description="selections by name; uniform_random and stratified_random are always added"),
+        Field(min_length=1, description="selections by name; every study adds uniform_random and stratified_random"),
     ]
     keep: Annotated[
         list[int | float],
@@ -80,34 +80,36 @@ class SampleKeys(AnyStudy):
         str,
         Field(
             min_length=1,
-            description="unit of the budgets: rows, a column of numbers, or completion tokens of task sft, as keep: "
-            "{tokens: 0.3} says",
+            description="unit of the budgets: rows, a column of numbers, or completion tokens of task sft, as in keep: "
+            "{tokens: 0.3}",
         ),
     ] = ROWS
     refine: Annotated[
-        bool, Field(description="try a budget more, between the smallest that may go and the next; keep: auto does")
+        bool, Field(description="try one more budget, between the smallest sufficient and the next; keep: auto does")
     ] = False
-    training: Annotated[TrainingConfig, Field(description="how a model is trained on the kept rows")]
+    training: Annotated[TrainingConfig, Field(description="the training of a model on the kept rows")]
     compare_at: Annotated[
         tuple[Length, ...],
         BeforeValidator(listed, json_schema_input_type=Length | list[Length]),
-        Field(description="epochs, steps, or both: then selections are trained at each; follows training if left out"),
+        Field(description="epochs, steps, or both, which trains selections at each; default: that of training"),
     ] = ()
-    distillation: Annotated[Distilled | None, Field(description="twins of selections that a teacher teaches")] = None
-    validation: Annotated[Validation, Field(description="how settings that are left out are chosen")] = Validation()
+    distillation: Annotated[Distilled | None, Field(description="twins of selections that learn from a teacher")] = None
+    validation: Annotated[Validation, Field(description="how trainings choose missing settings")] = Validation()
     cost_per_hour: Annotated[
         float | None, Field(gt=0, description="of the machine, in your currency: the report prices seconds")
     ] = None
     time_to: Annotated[
         TimeTo | None,
         BeforeValidator(TimeTo.short, json_schema_input_type=TimeTo | list[float] | Literal[False] | None),
-        Field(description="time to accuracy; by default of selections in training, beside random and the full set"),
+        Field(description="time to accuracy; default: of selections in training, random and the full set"),
     ] = None
-    recurring: Annotated[Recurring | None, Field(description="when and how the data is scored again by itself")] = None
+    recurring: Annotated[Recurring | None, Field(description="schedule, triggers and scope of automatic repeats")] = (
+        None
+    )
     report_samples: Annotated[
-        bool, Field(description="whether the report's page embeds pictures or texts of samples to look at")
+        bool, Field(description="whether the report's page shows pictures or texts of samples")
     ] = True
-    compute: Annotated[Compute, Field(description="where passes over the rows run and models are trained")] = Compute()
+    compute: Annotated[Compute, Field(description="where passes over rows and trainings run")] = Compute()
 
     @model_validator(mode="before")
     @classmethod
@@ -190,22 +192,22 @@ class SampleKeys(AnyStudy):
 
     @property
     def own_vectors(self) -> OwnVectors | None:
-        """Vectors that the user brings in place of those that would be made."""
+        """The user's vectors, which replace computed embeddings."""
         return self.embeddings if isinstance(self.embeddings, OwnVectors) else None
 
     @property
     def embedded_by(self) -> str:
-        """What makes the embeddings: `own`, or as `EmbeddingSettings.kind` says."""
+        """The source of the embeddings: `own`, or the value of `EmbeddingSettings.kind`."""
         return "own" if isinstance(self.embeddings, OwnVectors) else self.embeddings.kind
 
     @property
     def own_scores(self) -> dict[str, OwnScore]:
-        """Scores that the user brings, by name."""
+        """Scores from the user, by name."""
         return {name: score for name, score in self.scores.items() if isinstance(score, OwnScore)}
 
 
 def with_manifest(body: Any) -> Any:
-    """A selection as it is written; one whose number of rows a manifest says goes by no budget of the study."""
+    """A selection as written; with a manifest, which sets the number of rows, its budget becomes `own`."""
     if not isinstance(body, dict) or not any(body.get(key) is not None for key in LISTED):
         return body
     if body.get("budget", "own") != "own":

@@ -40,7 +40,7 @@ from secateur.trainers.tasks.own import OwnTask, own_task
 
 
 class Study(ManifestKeys):
-    """A study of samples: one data set, its scores, selections of it, and models trained on what they keep."""
+    """A study of samples: a data set, its scores, its selections, and models trained on each selection."""
 
     model_config = ConfigDict(json_schema_extra=shipped("digits"))
 
@@ -55,7 +55,7 @@ class Study(ManifestKeys):
     }
     outcome_asset: ClassVar[str] = "evaluation"
 
-    kind: Annotated[Literal["samples"], Field(description="tells a study of samples from the other kinds")] = "samples"
+    kind: Annotated[Literal["samples"], Field(description="distinguishes a study of samples from others")] = "samples"
 
     @model_validator(mode="after")
     def _task_and_data_fit(self) -> "Study":
@@ -81,7 +81,7 @@ class Study(ManifestKeys):
         return self
 
     def settled(self, name: str, selection: Selection) -> Selection:
-        """The selection as it reads this study's scores: what tells the hardest samples where it cuts them."""
+        """The selection bound to this study's scores: sets the score by which it cuts the hardest samples."""
         if selection.cut_by is not None or not selection.cuts:
             return selection.turned_for(name, self.scores)
         lacks_aum = self.task.own or "margin" in self.task.declared.lacks or selection.score in self.own_scores
@@ -103,7 +103,7 @@ class Study(ManifestKeys):
         return self.columns
 
     def own_task(self) -> OwnTask:
-        """The user's own task; raises ValueError where it cannot be made or lacks what the study asks for."""
+        """The user's own task; raises ValueError if its factory fails or it lacks something that the study needs."""
         task = own_task(self.task.kind).probed()
         require(self.metric or task.metrics[0].name, {metric.name: metric for metric in task.metrics}, "metric")
         refuse_missing(task, self.read_scores, {name: each.reads for name, each in self.selections.items()})
@@ -112,10 +112,10 @@ class Study(ManifestKeys):
         return task
 
     def revision(self, base: Path, cache: Path) -> str:
-        """Identity of the data as they are now; raises SourceError or ValueError for data that cannot be read.
+        """Identity of the current data; raises SourceError or ValueError for unreadable data.
 
-        Every run of the shell begins here: what lies outside of the project, models and a task of the user's own, is
-        checked first, for nothing of it was imported when the study was loaded.
+        Every run from the shell starts here. It first checks outside code, models and the user's own task, because
+        loading a study imports none of it.
         """
         if self.task.own:
             from secateur.pipelines.data import own_samples
@@ -131,7 +131,7 @@ class Study(ManifestKeys):
 
     @property
     def read_scores(self) -> dict[str, AnyScorer]:
-        """Scorers of the study's scores, and of others that selections read by their names, by who asks for them."""
+        """Scorers by the key that needs them: those of the study's scores, and others that selections read by name."""
         every = {f"scores.{name}": score.declared for name, score in self.computed.items()}
         for name, selection in self.selections.items():
             others = scorers().keys() & set(selection.reads) - self.scores.keys()
@@ -153,7 +153,7 @@ class Study(ManifestKeys):
                 )
         for name, score in list(self.computed.items()):
             for signal in sorted(score.signals - SIGNALS.keys()):
-                if signal in scorers() and signal != name:  # a score that is made of another one brings it along
+                if signal in scorers() and signal != name:  # a score that reads another one adds it
                     self.scores.setdefault(signal, Score(scorer=signal))
                 others = {other for other in self.scores if other != name}
                 require_score(signal, dict.fromkeys(others), f"scores.{name}: scorer {score.scorer!r} reads the score")
@@ -179,7 +179,7 @@ class Study(ManifestKeys):
         return self
 
     def reads_a_proxy(self) -> str:
-        """Which key of a study without a proxy needs one, and what to do; empty where none does."""
+        """The key that needs a proxy in a study without one, with the remedy; empty if none does."""
         add = "and the study has none: add proxy"
         vectors = f"{add}, or bring vectors as embeddings: {{file: vectors.npy}}, or write {{kind: sklearn}} there"
         for name, score in self.computed.items():
@@ -199,19 +199,19 @@ class Study(ManifestKeys):
         return ""
 
     def embedded_by_proxy(self, signals: Iterable[str]) -> bool:
-        """Whether some of these signals are made of embeddings that a proxy makes."""
+        """Whether an asset of these signals reads embeddings of a proxy."""
         return self.embedded_by == "proxy" and "embeddings" in made_by_assets(map(self.asset_of, signals))
 
     @property
     def signals(self) -> set[str]:
-        """Signals that some scorer or selector of the study reads and an asset of its own makes."""
+        """Signals that a scorer or selector of the study reads and that have their own asset."""
         read = [score.signals for score in self.computed.values()]
         read += [set(selection.reads) for selection in self.selections.values()]
         read.append(self.of_embeddings)
         return made_by_assets(map(self.asset_of, set().union(*read)))
 
     def asset_of(self, signal: str) -> str:
-        """The asset that gives a signal: `label_free` neighbours are others only where a proxy makes the embeddings."""
+        """The asset of a signal; `label_free` neighbours have their own one only if a proxy makes the embeddings."""
         learned = self.embedded_by == "proxy" and self.neighbours.label_free and not self.task.own
         return "neighbour_indices" if signal == "label_free_neighbours" and not learned else signal
 
@@ -219,26 +219,26 @@ class Study(ManifestKeys):
     def _encoding_fits(self) -> "Study":
         if self.columns:
             checked(ENCODINGS[self.modality], self.encoding, "encoding")
-            if not any(":" in config.model for config in self.configs):  # of which nothing is imported to load a study
+            if not any(":" in config.model for config in self.configs):  # loading a study imports no code of the user
                 assert self.resolved_encoding
         return self
 
     @property
     def configs(self) -> list[TrainingConfig]:
-        """Of every model that the study trains on the columns as they are encoded."""
+        """Training configs of all models that learn from the encoded columns."""
         taught = self.distillation.teacher if self.distillation else None
         every = (self.proxy, self.training, taught)
         return [config for config in every if isinstance(config, TrainingConfig)]
 
     @property
     def resolved_encoding(self) -> Encoding:
-        """How rows become arrays, what the study leaves out filled in from its models."""
+        """The encoding, with missing settings filled in from the study's models."""
         given = self.encoding | ({"form": self.read_columns.kind} if self.modality == "sequence" else {})
         return encoding_of(self.modality, given, self.configs)
 
     @property
     def modality(self) -> Modality:
-        """How rows become arrays: as the columns say, or the task."""
+        """The modality of the columns, or that of the task if it has one."""
         kind = self.read_columns.kind
         if self.task.declared.modality or kind == "completion" or kind == "messages":
             return "sequence"
@@ -254,7 +254,7 @@ class Study(ManifestKeys):
 
     @property
     def proxies(self) -> list[str]:
-        """Names of the runs of the proxy, which are those of their folders, by seed and fold; none without a proxy."""
+        """Names of the proxy's runs and their folders, by seed and fold; none without a proxy."""
         if self.proxy is None:
             return []
         folds = [f"-fold-{fold}" for fold in range(self.proxy.folds or 0)] or [""]
@@ -274,7 +274,7 @@ class Study(ManifestKeys):
 
     @property
     def own(self) -> list[str]:
-        """Selections that go by their own settings, at no budget."""
+        """Selections that follow their own settings instead of a budget."""
         return [name for name, selection in self.selections.items() if selection.budget == OWN]
 
     @property
@@ -283,20 +283,20 @@ class Study(ManifestKeys):
 
     @property
     def watched(self) -> TimeTo | None:
-        """How models are measured on the test split while they are trained; None where they are not."""
+        """Evaluation on the test split during training; None for no evaluation."""
         if self.time_to is None and any(selection.in_training for selection in self.selections.values()):
             return TimeTo()
         return self.time_to if self.time_to and self.time_to.evaluations else None
 
     def evaluations_of(self, name: str) -> int:
-        """How often a model of a selection, or of the full set, is measured while it is trained."""
+        """Number of evaluations during the training of a selection's model, or of the full set's."""
         chosen = name in self.selections and self.selections[name].in_training
         asked = self.time_to is not None or chosen or name in ("full", self.baseline)
         return self.watched.evaluations if self.watched and asked else 0
 
     @property
     def arms(self) -> list[str]:
-        """Selections that go by the study's budgets, behind each its twin that a teacher taught, if any."""
+        """Selections with budgets of the study, each followed by its distilled twin, if any."""
         return self.with_twins(name for name in self.selections if name not in self.own)
 
     @property
@@ -304,7 +304,7 @@ class Study(ManifestKeys):
         return self.with_twins(["full", *self.own])[1:]
 
     def in_training(self, trial: Trial) -> bool:
-        """Whether a trial's samples are chosen anew in every epoch."""
+        """Whether a trial selects samples anew in every epoch."""
         selection = self.selections.get(trial.plain.name)
         return selection is not None and selection.in_training
 
@@ -321,20 +321,20 @@ class Study(ManifestKeys):
         return ""
 
     def with_twins(self, names: Iterable[str]) -> list[str]:
-        """Names of selections, or full, each followed by its twin's where it has one."""
+        """Names of selections, or `full`, each followed by its distilled twin, if any."""
         taught = set(self.distillation.students(self.selections)) if self.distillation else set()
         return [f"{name}{kd}" for name in names for kd in ("", *([KD] if name in taught else []))]
 
     @property
     def selection_keys(self) -> list[str]:
-        """`full`, selections of no budget, all at every budget, behind each its taught twin, if any; `at_steps`."""
+        """`full`, selections without a budget, the others at every budget, each with its taught twin; `at_steps`."""
         at_own = [selection_key(name, OWN) for name in self.with_twins(self.own)]
         at_budgets = [selection_key(name, keep) for keep in self.budgets for name in self.arms]
         return [*self.with_twins(["full"]), *at_own, *at_budgets, *self.at_steps]
 
     @property
     def lengths(self) -> tuple[Length, ...]:
-        """What trainings have in common where they are compared."""
+        """Lengths of training at which the study compares."""
         return self.compare_at or (self.training.length,)
 
     @property
@@ -350,7 +350,7 @@ class Study(ManifestKeys):
         return self.left_out_of(asset, trial) | (set() if asset == "report" else {"target"})
 
     def left_out_of(self, asset: str, trial: Trial | None) -> set[str]:
-        """The same, but for the target, which what is made of it follows."""
+        """The same, but without the target, which `left_out` adds."""
         if asset in (*DATA, *SCORING, *CHOICE) and asset != "tuning":
             return AFTER_SCORES
         if asset == "report":
@@ -373,7 +373,7 @@ class Study(ManifestKeys):
         return {"settings": settings, "scorers": versions, "selection": chosen, **apart}
 
     def own_read(self, asset: str, trial: Trial | None) -> set[str]:
-        """Scores of the user's that an asset, or a trial of it, follows from; nothing before the scores does."""
+        """The user's scores that an asset, or a trial of it, depends on; assets before `scores` depend on none."""
         if trial is None:
             return set() if asset in (*DATA, *SCORING) and asset != "scores" else set(self.own_scores)
         selection = self.selections.get(trial.plain.name)

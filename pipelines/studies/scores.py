@@ -1,4 +1,4 @@
-"""A study's scores: each a scorer with its settings, or numbers that the user brings."""
+"""A study's scores: each a scorer with its settings, or the user's own numbers."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from secateur.scorers.settings import Settings
 
 
 class Score(Settings):
-    """A scorer with its settings, under the name that the study gives it."""
+    """A scorer with its settings, under its name in the study."""
 
-    scorer: Annotated[str, Field(description="a scorer; may be left out where the score has the scorer's name")]
-    settings: Annotated[dict[str, Any], Field(description="of the scorer; a YAML writes them beside scorer")] = Field(
+    scorer: Annotated[str, Field(description="a scorer; optional if the score has the scorer's name")]
+    settings: Annotated[dict[str, Any], Field(description="the scorer's; YAML writes them beside scorer")] = Field(
         default_factory=dict
     )
 
@@ -29,12 +29,12 @@ class Score(Settings):
 
     @property
     def signals(self) -> set[str]:
-        """What a scorer of signals reads; nothing for the other kinds."""
+        """Signals that a scorer of signals reads; empty for the other kinds."""
         return set(self.declared.signals) if isinstance(self.declared, Scorer) else set()
 
 
 def is_own(body: Any) -> bool:
-    """Whether the value of a name under `scores` is numbers that the user brings, as written or as read."""
+    """Whether a value under `scores` is the user's own numbers, before or after validation."""
     # No scorer has a setting of these names.
     return brings(body) or (isinstance(body, dict) and bool({"high_means", "outputs"} & body.keys()))
 
@@ -45,17 +45,17 @@ AnyScore = Annotated[
     | Annotated[OutputScore, Tag("[OutputScore]")],
     Discriminator(lambda body: "[OutputScore]" if is_output(body) else "[OwnScore]" if is_own(body) else "[Score]"),
 ]
-"""What a name under `scores` may stand for."""
+"""The possible values of a name under `scores`."""
 
 
 def card_of(name: str, score: Score | OwnScore) -> Card | OwnCard:
-    """What readers must know of a score, under the name that a study gives it."""
+    """The card of a score, under its name in the study."""
     return score.card(name) if isinstance(score, OwnScore) else score.declared.card
 
 
 def refuse_other_sense(name: str, score: OwnScore) -> None:
-    """Raise ValueError for a score of the user's with the name of a scorer of another sense: selectors read scores by
-    these names."""
+    """Raise ValueError for a user's score with the name of a scorer but another direction: selectors read scores by
+    name."""
     if name in scorers() and (means := scorers()[name].card.high_means) != score.high_means:
         raise ValueError(
             f"{name}: selectors read a score of this name of which high means {means}, and this one means "
@@ -64,7 +64,7 @@ def refuse_other_sense(name: str, score: OwnScore) -> None:
 
 
 def with_read(scores: Mapping[str, Score]) -> dict[str, Score]:
-    """The scores, ahead of them others that they are made of and that nobody asked for."""
+    """The scores, preceded by other scores that they read and the study does not list."""
     every = dict(scores)
     for score in scores.values():
         others = {name: Score(scorer=name) for name in sorted(score.signals & scorers().keys() - every.keys())}
@@ -73,14 +73,14 @@ def with_read(scores: Mapping[str, Score]) -> dict[str, Score]:
 
 
 def settings_of(score: Score) -> dict[str, Any]:
-    """All settings of a scorer: as the caller gives them, otherwise its defaults."""
+    """All settings of a scorer: the study's values, otherwise its defaults."""
     return score.declared.settings(**score.settings).model_dump()
 
 
 def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints: int, epochs: int | None) -> None:
-    """Raise ValueError for scores of more neighbours, checkpoints or epochs of the proxy than a study has.
+    """Raise ValueError for scores that need more neighbours, checkpoints or epochs than the proxy has.
 
-    `epochs` is None where the proxy's length is given in steps.
+    `epochs` is None if the proxy's length is in steps.
     """
     for name, score in scores.items():
         if epochs == 0 and inspect.isclass(score.declared):
@@ -102,8 +102,8 @@ def refuse_impossible(scores: Mapping[str, Score], neighbours: int, checkpoints:
 
 
 def refuse_trajectories(selections: Sequence[str], checkpoints: int, proxy: Proxy | None) -> None:
-    """Raise ValueError where selections read losses over the training of a proxy that has one checkpoint, or that saw
-    only a part of the samples."""
+    """Raise ValueError if selections read loss trajectories and the proxy has one checkpoint only, or trains by
+    folds."""
     if not selections or proxy is None:
         return
     if checkpoints < 2 or (proxy.epochs is not None and proxy.epochs < 2):
@@ -120,7 +120,7 @@ def refuse_trajectories(selections: Sequence[str], checkpoints: int, proxy: Prox
 
 
 def require_score(name: str, known: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError as `require`, for a scorer that there is with the key that adds its score."""
+    """Raise ValueError as `require` does; for an existing scorer, name the key that adds its score."""
     if name not in known and name in scorers():
         there = ", ".join(known) or "none"
         raise ValueError(f"{where}: there is no {name!r} yet: add the line `{name}:` below scores:, there are: {there}")

@@ -1,4 +1,4 @@
-"""Sections of a study of samples: where its work runs, its neighbour graph, distillation, and recurring rescoring."""
+"""Sections of a study of samples: compute, neighbour graph, distillation and recurring rescoring."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,17 +17,17 @@ CRON = (
     *((0, 59, ""), (0, 23, ""), (1, 31, "")),
     *((1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"), (0, 7, "sun mon tue wed thu fri sat")),
 )
-"""Least and greatest number of each field of a cron line, and the names that numbers have from the least on."""
+"""Bounds of each field of a cron line, and the names of its numbers from the lower bound on."""
 
 SHOWN = {"report_samples", "compare_at"}
 IDLE = {"kind", "description", "recurring", *SHOWN}
-"""Keys of a study that decide nothing about what is made but, those of `SHOWN`, the report; others decide."""
+"""Keys that change no asset; those of `SHOWN` change the report."""
 OF_THE_REPORT = {"keep", "refine", "margin", "metric", "cost_per_hour", "seeds", "looks"}
 AFTER_SCORES = IDLE | OF_THE_REPORT | {"budget_of", "selections", "time_to", "training", "validation", "distillation"}
 
 
 class Compute(Settings):
-    """Where heavy work runs; by default all of it in the process of the run."""
+    """Where heavy work runs; by default all of it in the run's process."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,10 +40,10 @@ class Compute(Settings):
     ] = "local"
     ray_address: Annotated[
         str | None,
-        Field(description="of the cluster; RAY_ADDRESS if left out, and `local` starts one on this machine"),
+        Field(description="of the cluster; default RAY_ADDRESS; `local` starts a cluster on this machine"),
     ] = None
     training: Annotated[
-        Literal["in_process", "launch"], Field(description="models trained in this process, or by accelerate launch")
+        Literal["in_process", "launch"], Field(description="training in this process, or by accelerate launch")
     ] = "in_process"
     processes: Annotated[int, Field(ge=1, le=1024, description="of accelerate launch, one for each GPU")] = 1
 
@@ -57,7 +57,7 @@ class Compute(Settings):
 
 
 class Proxy(TrainingConfig):
-    """How the proxy is trained, and whether the samples that it scores are among those that it learns from."""
+    """The proxy's training, and whether the proxy also learns from the samples that it scores."""
 
     folds: Annotated[
         int | None,
@@ -65,18 +65,18 @@ class Proxy(TrainingConfig):
             ge=2,
             le=100,
             description="parts of the training samples, each scored by proxies that did not see it; None: the proxy "
-            "scores what it learned from",
+            "scores the samples that it learned from",
         ),
     ] = None
 
     @property
     def training(self) -> TrainingConfig:
-        """The training alone."""
+        """The training config without folds."""
         return TrainingConfig(**self.model_dump(exclude={"folds"}))
 
     def refuse(self, *, embedded: bool, scoring: str) -> None:
-        """Raise ValueError for folds beside what needs one proxy of all samples; `embedded` says whether something
-        reads the proxy's embeddings."""
+        """Raise ValueError for folds in a study that needs one proxy of all samples; `embedded` means that a scorer or
+        selector reads the proxy's embeddings."""
         if self.folds and self.epochs == 0:
             raise ValueError("proxy.folds: a model that is not trained has seen no sample; leave folds out")
         if self.folds and embedded:
@@ -91,7 +91,7 @@ class Proxy(TrainingConfig):
 
 
 class Validation(Settings):
-    """How settings that the study leaves out are chosen; test samples are never used for it."""
+    """The choice of settings that the study leaves out; it never uses test samples."""
 
     fraction: Annotated[float, Field(gt=0, lt=1, description="share of the training samples held out")] = 0.2
     seeds: Annotated[int, Field(ge=1, description="trainings per candidate")] = 3
@@ -104,12 +104,12 @@ class Neighbourhood(Settings):
     metric: Annotated[vectors.Metric, Field(description="of distances between embeddings")] = "euclidean"
     engine: Annotated[
         Literal["auto", "exact", "ivf"],
-        Field(description="exact search or inverted lists; auto: by the time that they would take"),
+        Field(description="exact search or inverted lists; auto: the faster one by an estimate"),
     ] = "auto"
     label_free: Annotated[
         bool,
         Field(
-            description="whether neighbour_agreement has a graph of its own, of the inputs, where the proxy makes the "
+            description="whether neighbour_agreement uses a separate graph, of the inputs, if a proxy makes the "
             "embeddings: these have learned the labels"
         ),
     ] = True
@@ -119,24 +119,24 @@ class Neighbourhood(Settings):
 
 
 class TimeTo(Settings):
-    """Targets of the report's time to accuracy, and how closely trainings are watched for it."""
+    """Targets of the report's time to accuracy, and the number of evaluations during training."""
 
     model_config = ConfigDict(frozen=True)
 
     shares: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(description="of the full set's result that are reached")
+        tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(description="targets as shares of the full set's result")
     ] = (0.9, 0.95, 0.99)
     values: Annotated[
         tuple[float, ...],
-        Field(description="of the metric that decides: in percent where it is a share, else in its unit"),
+        Field(description="targets as values of the deciding metric: in percent if it is a share, else in its unit"),
     ] = ()
     evaluations: Annotated[
-        int, Field(ge=0, le=1000, description="of each model on the test split while it is trained, at equal intervals")
+        int, Field(ge=0, le=1000, description="evaluations of each model on the test split in training, equally spaced")
     ] = 20
 
     @classmethod
     def short(cls, given: Any) -> Any:
-        """A list alone is that of shares; `false` is no evaluation."""
+        """Expand the short forms: a list means `shares`; `false` means no evaluations."""
         return {"shares": given} if isinstance(given, list) else {"evaluations": 0} if given is False else given
 
     @model_validator(mode="after")
@@ -147,17 +147,17 @@ class TimeTo(Settings):
 
 
 class Distilled(Distillation):
-    """A `Distillation` and the selections that it is for: each gets a twin `<name>+kd`, trained on the same samples."""
+    """A `Distillation` and its selections: each has a twin `<name>+kd`, trained on the same samples."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     selections: Annotated[
         list[str] | None,
-        Field(alias="for", min_length=1, description="names of selections, or full; every selection if left out"),
+        Field(alias="for", min_length=1, description="names of selections, or full; default: every selection"),
     ] = None
 
     def students(self, selections: Iterable[str]) -> list[str]:
-        """Names, `full` among them where it is asked for, of what gets a twin."""
+        """Names of the selections, and `full` if listed, that have a twin."""
         return list(selections) if self.selections is None else self.selections
 
     def check(self, known: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ class Distilled(Distillation):
         for name in self.selections or ():
             require(name, known, "distillation.for")
         if isinstance(self.teacher, TrainingConfig):
-            # Pretrained weights may teach as they come.
+            # A teacher may use pretrained weights without further training.
             check_config(self.teacher, untrained="pretrained" in self.teacher.model_settings)
 
 
@@ -177,24 +177,24 @@ class Drift(Frozen):
     """Bounds of the comparison of a new scoring with the last one."""
 
     least_rank_correlation: Annotated[
-        float, Field(ge=-1, le=1, description="Spearman's, of each score over the samples that both scorings hold")
+        float, Field(ge=-1, le=1, description="Spearman's, of each score over the samples in both scorings")
     ] = 0.8
     most_subset_change: Annotated[
-        float, Field(ge=0, le=1, description="share of a subset's samples, still in the data, that are no longer kept")
+        float, Field(ge=0, le=1, description="share of a subset's samples, still in the data, that a new subset drops")
     ] = 0.5
 
 
 class Recurring(Frozen):
-    """Recurring rescoring: by the clock, when the source changes, and of whatever has become stale."""
+    """Recurring rescoring: on a schedule, after a change of the source, and of stale assets."""
 
     cron: Annotated[str | None, Field(description="five fields, such as '0 6 * * 1'; None for no schedule")] = None
     timezone: Annotated[str, Field(description="of the cron line, such as Europe/London")] = "UTC"
-    watch_seconds: Annotated[int | None, Field(ge=30, description="between looks at the source; None for none")] = 300
+    watch_seconds: Annotated[int | None, Field(ge=30, description="between checks of the source; None for none")] = 300
     refresh: Annotated[
         Literal["scores", "manifest", "report"],
-        Field(description="the last asset that a change of the data or of a scorer's version travels to by itself"),
+        Field(description="the last asset that a change of the data or of a scorer's version updates automatically"),
     ] = "manifest"
-    drift: Annotated[Drift, Field(description="how far a new scoring may be from the last")] = Drift()
+    drift: Annotated[Drift, Field(description="bounds on changes between two scorings")] = Drift()
 
     @field_validator("cron")
     @classmethod
@@ -216,7 +216,7 @@ class Recurring(Frozen):
 
 
 def is_cron(line: str) -> bool:
-    """Whether these are five fields of numbers, names, ranges, steps and lists, on a day that its months may have."""
+    """Whether a line has five fields of numbers, names, ranges, steps and lists, with a day that its months have."""
     fields = line.lower().split()
     if len(fields) != len(CRON) or not all(is_field(*each) for each in zip(fields, CRON, strict=True)):
         return False
@@ -225,7 +225,7 @@ def is_cron(line: str) -> bool:
 
 
 def is_field(field: str, known: tuple[int, int, str]) -> bool:
-    """Whether each part of a field is a number, or `*` or a range with or without steps, within the bounds."""
+    """Whether each part of a field is a number, `*` or a range within the bounds; the last two may have steps."""
     least, most, names = known
     for number, name in enumerate(names.split(), least):
         field = re.sub(rf"\b{name}\b", str(number), field)

@@ -22,18 +22,19 @@ from secateur.selectors.samplers.contract import EpochSampler
 
 Chooser: TypeAlias = Selector[...] | type[EpochSampler]
 OWN_KEYS = {"score", "cut_by", "classes", "by", "share", "budget", "manifest", "as_many_as"}
-"""Keys of a selection in YAML that are no settings of its selector."""
+"""Keys of a selection in YAML that are not settings of its selector."""
 LISTED = ("manifest", "as_many_as")
-"""Keys of a selection whose number of rows a manifest says."""
+"""Keys of a selection by which a manifest sets the number of rows."""
 RANDOM = "_random"
-"""Ends the name of what stands beside such a selection: as many rows at random."""
+"""Suffix of such a selection's random baseline, which keeps as many rows."""
 HARDNESS: Mapping[str, str] = {"aum": "easier", "el2n": "harder"}
-"""What high values of a score mean that a selector names to tell hard samples by; any score of hardness stands in."""
+"""Meaning of high values of the scores by which selectors recognise hard samples; a score of hardness may replace
+them."""
 
 
 @cache
 def choosers() -> Mapping[str, Chooser]:
-    """Everything that a selection may name: selectors, and samplers that select while training."""
+    """All selectors, and samplers that select during training."""
     import secateur.selectors
 
     def chooses(kind: Chooser) -> bool:
@@ -45,7 +46,7 @@ def choosers() -> Mapping[str, Chooser]:
 
 
 def require_static(name: str, key: str) -> None:
-    """Raise ValueError, with key and remedy, for what is no selector, or one that needs a training to go on."""
+    """Raise ValueError, with key and remedy, for an unknown selector or one that selects during training."""
     if name in choosers() and name not in selectors():
         raise ValueError(
             f"{key}: {name!r} selects while a model trains, and nothing is trained here: add proxy and training to a "
@@ -55,7 +56,7 @@ def require_static(name: str, key: str) -> None:
 
 
 def with_score_for(chosen: Selector[...], named: str) -> Selector[...]:
-    """The same selector without the score `named` of hardness: those of the highest `scores` stand for the hardest."""
+    """The same selector, which reads `scores` in place of the hardness score `named`; high `scores` mean harder."""
     before, sign = inspect.signature(chosen.choose), 1 if HARDNESS[named] == "harder" else -1
     parameters = [
         each.replace(name="scores") if name == named else each
@@ -74,7 +75,7 @@ def with_score_for(chosen: Selector[...], named: str) -> Selector[...]:
 
 
 def with_opposite_scores(chosen: Selector[...]) -> Selector[...]:
-    """The same selector, which reads `scores` as their opposites: of ease as of hardness."""
+    """The same selector, which reads the negative of `scores`, such as ease as hardness."""
     signature = inspect.signature(chosen.choose)
 
     def choose(*args: Any, **kwargs: Any) -> Keep:
@@ -86,7 +87,7 @@ def with_opposite_scores(chosen: Selector[...]) -> Selector[...]:
 
 
 def check_shares(where: str, by: str | None, share: str | Mapping[str, float]) -> None:
-    """Raise ValueError for shares without a column, and for shares that are no parts of a whole."""
+    """Raise ValueError for shares without a column, and for invalid shares."""
     if by is None and share != "proportional":
         raise ValueError(f"{where}.share: say by which column with by, or leave share out")
     if isinstance(share, Mapping):
@@ -97,65 +98,63 @@ def check_shares(where: str, by: str | None, share: str | Mapping[str, float]) -
 
 
 def refuse_no_parts(share: Mapping[Any, float]) -> None:
-    """Raise ValueError for shares that are none, negative, or add up to more than 1."""
+    """Raise ValueError for shares that are empty, negative, or add up to more than 1."""
     if not share or min(share.values()) < 0 or sum(share.values()) > 1 + 1e-9:
         raise ValueError(f"share: parts are from 0 on and add up to 1 at most, and these are {dict(share)}")
 
 
 class ClassShares(Settings):
-    """How classes share the budget."""
+    """The classes' shares of the budget."""
 
     policy: Annotated[Policy, Field(description="none, proportional or balanced")] = "none"
-    floor: Annotated[int, Field(ge=0, description="samples that stay of each class")] = 0
+    floor: Annotated[int, Field(ge=0, description="fewest samples of each class")] = 0
 
 
 class Selection(Settings):
-    """A selector, or a sampler that selects anew in every epoch, with its settings and the score that it reads."""
+    """A selector, or a sampler that selects anew in every epoch, with its settings and its score."""
 
-    selector: Annotated[
-        str, Field(description="a selector or sampler; may be left out where the selection has its name")
-    ]
-    score: Annotated[str | None, Field(description="of the study, where the selector reads scores")] = None
+    selector: Annotated[str, Field(description="a selector or sampler; optional if the selection has its name")]
+    score: Annotated[str | None, Field(description="a score of the study, if the selector reads one")] = None
     cut_by: Annotated[
         Literal["aum", "score"] | None,
-        Field(description="the score of the hardest samples, which some selectors cut; score where a task has no aum"),
+        Field(description="the score by which some selectors cut the hardest samples; score if the task has no aum"),
     ] = None
-    classes: Annotated[ClassShares | None, Field(description="how classes share the budget; not for samplers")] = None
-    by: Annotated[str | None, Field(description="column whose values each get a part of the budget")] = None
+    classes: Annotated[ClassShares | None, Field(description="the classes' shares of the budget; no samplers")] = None
+    by: Annotated[str | None, Field(description="column whose values each receive a part of the budget")] = None
     share: Annotated[
         Literal["proportional", "balanced"] | dict[str, float],
-        Field(description="with by: as much as each value holds, equal parts, or a share by value"),
+        Field(description="with by: parts as large as each value's, equal parts, or a share by value"),
     ] = "proportional"
     budget: Annotated[
         Literal["study", "own"],
-        Field(description="own: an in-training selection of as many samples as its settings say, at no budget"),
+        Field(description="own: an in-training selection whose own settings set its number of samples"),
     ] = "study"
     manifest: Annotated[
         Path | None,
         STUDY_PATHS,
-        Field(description="folder of a manifest, from the study's folder: the rows that it keeps, at no budget"),
+        Field(description="folder of a manifest, relative to the study's: keeps its rows, without a budget"),
     ] = None
     as_many_as: Annotated[
         str | None,
-        Field(description="a selection with a manifest: as many rows at random, in each seed others; NAME_random is"),
+        Field(description="a selection with a manifest: keeps as many random rows, others in each seed"),
     ] = None
-    settings: Annotated[dict[str, Any], Field(description="of the selector; a YAML writes them beside selector")] = (
-        Field(default_factory=dict)
+    settings: Annotated[dict[str, Any], Field(description="the selector's; YAML writes them beside selector")] = Field(
+        default_factory=dict
     )
 
     _turned: bool = PrivateAttr(False)
-    """Whether the score is read as its opposite: one of ease that the user brings, by a selector of hard samples."""
+    """Whether a selector of hard samples reads the negative of the user's score, whose high values mean easier."""
 
     @property
     def cuts(self) -> set[str]:
-        """Names of scores of hardness that the selector reads."""
+        """Hardness scores that the selector reads by name."""
         plain = choosers().get(self.selector)
         return set(HARDNESS).intersection(plain.reads) if isinstance(plain, Selector) else set()
 
     def turned_for(self, name: str, scores: Mapping[str, Score | OwnScore]) -> "Selection":
-        """The selection, which reads a user's score of ease as its opposite where it tells hard samples from easy ones.
+        """The selection, with a user's score of ease negated if the selector distinguishes hard samples.
 
-        Raises ValueError where the user's score means neither.
+        Raises ValueError if the user's score means neither harder nor easier.
         """
         score = scores.get(self.score or "")
         if not isinstance(score, OwnScore) or isinstance(score, OutputScore) or not self.cuts:
@@ -172,7 +171,7 @@ class Selection(Settings):
 
     @property
     def declared(self) -> Chooser:
-        """The selector, under the class policy if there is one, or the sampler's class."""
+        """The selector, with the class policy if there is one, or the sampler's class."""
         plain = choosers()[self.selector]
         if isinstance(plain, Selector) and self.cuts and self.cut_by == "score":
             plain = with_score_for(plain, next(iter(self.cuts)))
@@ -190,7 +189,7 @@ class Selection(Settings):
 
     @property
     def in_training(self) -> bool:
-        """Whether samples are chosen anew in every epoch."""
+        """Whether the selection draws samples anew in every epoch."""
         return inspect.isclass(self.declared)
 
     @property
@@ -202,13 +201,13 @@ class Selection(Settings):
 
     @property
     def untuned(self) -> tuple[str, ...]:
-        """Settings to be chosen on the validation split."""
+        """Missing settings, to tune on the validation split."""
         if not isinstance(self.declared, Selector):
             return ()
         return tuple(name for name in self.declared.tunable if self.settings.get(name) is None)
 
     def check(self, name: str) -> None:
-        """Raise ValueError where the selector does not exist or does not take these settings."""
+        """Raise ValueError if the selector does not exist or does not accept these settings."""
         require(self.selector, choosers(), f"{name}.selector", of_other_units)
         declared = self.declared
         self.check_listed(name)
@@ -219,7 +218,7 @@ class Selection(Settings):
             if self.budget == "own" and not self.listed:
                 raise ValueError(f"{name}.budget: {self.selector!r} keeps the study's budget; leave it out")
             tuned = {setting: values[0] for setting, values in declared.tunable.items()}
-            plain = selectors()[self.selector]  # under a class policy room is a class's own
+            plain = selectors()[self.selector]  # under a class policy, bounds apply within each class
             checked(declared.settings, tuned | self.settings, name, lambda held: plain.most(2**40, held.model_dump()))
             return
         if self.classes is not None:
@@ -234,11 +233,11 @@ class Selection(Settings):
 
     @property
     def listed(self) -> bool:
-        """Whether a manifest says how many rows stay."""
+        """Whether a manifest sets the number of rows."""
         return self.manifest is not None or self.as_many_as is not None
 
     def check_listed(self, name: str) -> None:
-        """Raise ValueError for what else a selection says whose rows, or their number, are those of a manifest."""
+        """Raise ValueError for other keys of a selection if a manifest sets its rows or their number."""
         if not self.listed:
             return
         if self.manifest is not None and self.as_many_as is not None:
@@ -252,7 +251,7 @@ class Selection(Settings):
             raise ValueError(f"{name}.{given[0]}: the manifest says {what}; leave {given[0]} out")
 
     def check_quotas(self, name: str) -> None:
-        """Raise ValueError for parts of the budget that are none, or that nothing could go by."""
+        """Raise ValueError for invalid quotas, and for quotas of a selection that cannot follow them."""
         check_shares(name, self.by, self.share)
         if self.by is None:
             return
@@ -265,7 +264,7 @@ class Selection(Settings):
             raise ValueError(f"{name}.by: classes share the budget already; leave by or classes out")
 
     def check_score(self, name: str, scores: Mapping[str, Score | OwnScore]) -> None:
-        """Raise ValueError where the score is missing, unknown to the study, read by nobody or turned the wrong way."""
+        """Raise ValueError if the score is missing, unknown to the study, unused or of the wrong direction."""
         if "scores" not in self.reads:
             if self.score is not None:
                 raise ValueError(f"selections.{name}.score: {self.selector!r} reads no score; leave it out")

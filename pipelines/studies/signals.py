@@ -1,4 +1,4 @@
-"""What scorers and selectors read, by the names of their parameters, and the assets of a study of samples by stage."""
+"""Signals of scorers and selectors by parameter name, and the assets of a study of samples by stage."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ Origin = Literal["call", "samples", "asset"]
 
 @dataclass(frozen=True)
 class StudySignal:
-    """Where a study gets what a parameter of this name reads, and what it costs there.
+    """Origin and cost of a signal in a study.
 
-    `call`: supplied by whoever calls, no property of the samples; `samples`: follows from the table of samples;
-    `asset`: an array that an asset of this name makes, at a cost that the asset `cost` saves, of this part of the
-    compute, made of what `reads` names.
+    `call`: an argument from the caller, no property of the samples. `samples`: derived from the table of samples.
+    `asset`: an array from the asset of the same name, which reads the assets in `reads`; the asset `cost` holds its
+    cost, which counts towards `part` of the compute.
     """
 
     origin: Origin
@@ -48,9 +48,9 @@ SIGNALS: Mapping[str, StudySignal] = {
     "neighbour_indices": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
     "neighbour_distances": StudySignal("asset", "neighbours", "neighbours_cost", ("embeddings",)),
 }
-"""Every signal but the study's own scores, which go by their names."""
+"""Every signal but the study's own scores, which have their own names."""
 PARTS = ("training", "proxy", "scoring", "embeddings", "neighbours", "target", "choosing", "tuning", "teacher")
-"""What compute is told apart by, in the order of the report."""
+"""Parts of the compute, in the order of the report."""
 
 DATA = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
 SCORING = (
@@ -63,11 +63,11 @@ SCORING = (
 )
 CHOICE = ("tuning", "subset", "manifest")
 EPOCH_MANIFEST = "epoch_manifest"
-"""Asset of what each epoch showed, of selections in training."""
+"""Asset of the samples in each epoch, of selections in training."""
 TRAINING = (
     *("teacher", "distillation_tuning", "teacher_logits", "trained_model", EPOCH_MANIFEST, "evaluation", "report"),
 )
-"""Assets of a study of samples by stage, each after what it may be made of."""
+"""Assets of a study of samples by stage, each after its possible inputs."""
 
 BESIDE: Mapping[str, str] = {
     "rows": "samples",
@@ -102,13 +102,13 @@ BESIDE: Mapping[str, str] = {
     "prepared_record": "prepared",
     "manifest": "pruned",
 }
-"""What the step of an asset writes besides, by the asset, of studies of any kind; a manifest may be an asset itself."""
+"""Further outputs of an asset's step, with that asset, for studies of any kind; a manifest may have its own step."""
 AUDIT = "audit"
-"""The audit of a study, and the key of its content among those of what the report says."""
+"""The audit of a study, and the key of its content among the report's inputs."""
 COST = "_cost"
-"""Ends the names of what assets spent."""
+"""Suffix of the assets that hold costs."""
 OF_ANY_SAMPLES = ("encoder", "proxy", "teacher", "drift", "ad_hoc_selection")
-"""Assets that go with other samples than they were made for: models, and what says itself of which samples it is."""
+"""Assets valid for other samples than those of their run: models, and outputs that name their samples themselves."""
 OF_TEST = ("test_samples", "test_inputs")
 OF_BOTH = (
     *("source", "data_report", "data_groups", "rows", "yardstick", "yardstick_model", "evaluation", "report"),
@@ -117,9 +117,9 @@ OF_BOTH = (
 
 
 def samples_behind(asset: str) -> tuple[str, ...]:
-    """Assets that hold the samples for which alone the value of an asset, or of what stands beside it, is good.
+    """Assets of the samples to which an asset, or an output beside it, belongs; it is invalid for any others.
 
-    Whatever the lists above do not name follows the rows of the training samples.
+    Assets outside of the lists above depend on the training samples.
     """
     if asset in OF_ANY_SAMPLES or asset.startswith(".") or asset.endswith(COST):
         return ()
@@ -127,11 +127,11 @@ def samples_behind(asset: str) -> tuple[str, ...]:
 
 
 def of_origin(*origins: Origin) -> set[str]:
-    """Names of the signals that come from there."""
+    """Names of the signals of these origins."""
     return {name for name, signal in SIGNALS.items() if signal.origin in origins}
 
 
 def made_by_assets(names: Iterable[str]) -> set[str]:
-    """Those of the names whose arrays assets make, and the arrays that these are made of."""
+    """Signals among the names that assets produce, and the signals that those assets read."""
     made = set(names) & of_origin("asset")
     return made.union(*(made_by_assets(SIGNALS[name].reads) for name in made))

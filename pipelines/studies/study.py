@@ -1,4 +1,4 @@
-"""What every study has, whatever it prunes, and the kinds of study by name.
+"""The base of all studies, and the kinds of study by name.
 
 A kind is one file in this folder, which `KINDS` names: a subclass of `AnyStudy` whose field `kind` is a literal. One
 function builds its assets (`secateur.pipelines.definitions.BUILDERS`).
@@ -28,40 +28,40 @@ KINDS: Final[Mapping[str, str]] = {
     "samples": "samples",
     "search": "architectures",
 }
-"""The file of this folder that holds each kind of study, by the name that a study gives under `kind`."""
+"""The file in this folder of each kind of study, by the value of `kind`."""
 TRAINED, UNTRAINED = "samples", "choice"
-"""The kind of a file that names none: with something to train, or without."""
+"""The kind of a file without `kind`: with one of the keys of training, or without."""
 TO_TRAIN = ("proxy", "training", "task")
-"""Keys of which one at least is in the file of a study that trains."""
+"""Keys of which a study that trains has at least one."""
 SOURCE: Final = "source"
-"""The key of a study's data, among those of all that it reads."""
+"""The key of a study's data among its inputs."""
 MOST_LOOKS = 10
 CONTENTS = "contents"
-"""Folder, in that of downloads, of what is known of files that studies read."""
+"""Subfolder of the downloads for cached digests of the studies' input files."""
 
 
 class AnyStudy(Settings, ABC):
-    """A comparison of arms, each under budgets and over seeds, beside a baseline that draws at random."""
+    """A comparison of arms at several budgets and seeds with a random baseline."""
 
     kind: str
     name: Annotated[Name, Field(description="names the assets; lower case")]
-    description: Annotated[str, Field(description="shown on the pages of the assets and in the report")] = ""
+    description: Annotated[str, Field(description="text for the pages of the assets and the report")] = ""
     seeds: Annotated[
         int,
         Field(
             ge=1,
             le=1000,
-            description="repetitions of every arm, for the comparison; {from: 5, to: 20} adds them where it takes more",
+            description="repetitions of every arm; {from: 5, to: 20} adds them until the comparison is decided",
         ),
     ] = 5
     looks: Annotated[
-        tuple[int, ...], Field(description="numbers of seeds after which the report's claim is tested; follows seeds")
+        tuple[int, ...], Field(description="numbers of seeds at which the report tests its claim; follows from seeds")
     ] = ()
     margin: Annotated[
         float | None,
-        Field(gt=0, description="the accepted loss against everything: points of the deciding metric, or its unit"),
+        Field(gt=0, description="accepted loss against the full data: points of the deciding metric, or its unit"),
     ] = None
-    metric: Annotated[str | None, Field(description="the one that decides; by the data, or the first, if left out")] = (
+    metric: Annotated[str | None, Field(description="the deciding one; default: by the data, or the task's first")] = (
         None
     )
 
@@ -82,40 +82,40 @@ class AnyStudy(Settings, ABC):
 
     @property
     def first_seeds(self) -> int:
-        """How many seeds every trial has: all of them, or those of the first look."""
+        """Number of seeds of every trial: all of them, or those of the first look."""
         return self.looks[0] if self.looks else self.seeds
 
     @property
     def between(self) -> Mapping[int | float, int | float]:
-        """Budgets that are tried where the next smaller one of `keep` fails, by that one."""
+        """Midpoint budgets by the next smaller budget of `keep`; a study tries one if the smaller budget fails."""
         return {}
 
     @property
     def budgets(self) -> Sequence[int | float]:
-        """All budgets that trials can have."""
+        """All possible budgets of trials."""
         return [each for keep in self.keep for each in ([self.between[keep]] if keep in self.between else []) + [keep]]
 
     if TYPE_CHECKING:
-        # Fields of some kinds and properties of others: pydantic would take a property here for a field's default.
+        # Fields in some kinds and properties in others: pydantic would read a property here as a field's default.
         @property
         def arms(self) -> Sequence[str]:
-            """Names of what is compared at each budget, the baseline among them."""
+            """Names of the arms at each budget, including the baseline."""
 
         @property
         def keep(self) -> Sequence[int | float]:
             """Budgets: shares in (0, 1] or counts of units; of a search, counts of evaluations."""
 
     arm: ClassVar[str] = "arm"
-    """Word for what is compared: selection, arm or search."""
+    """The readers' word for an arm: selection, arm or search."""
     titles: ClassVar[Mapping[str, str]] = {}
-    """Names of arms and references as readers see them, where these differ."""
+    """Readable names of arms and references that differ from their keys."""
     by_share: ClassVar[bool] = False
-    """Whether readers see a budget as the share that it keeps, not as the count."""
+    """Whether pages show a budget as a share instead of a count."""
     outcome_asset: ClassVar[str]
     """The asset that holds the outcome of each trial."""
 
     def title(self, name: str) -> str:
-        """The name of an arm or reference as readers see it; of a twin with what it is behind it."""
+        """The readable name of an arm or reference; a twin's name ends with its kind."""
         plain = name.removesuffix(KD).removesuffix(STEPS)
         behind = " + KD" if name.endswith(KD) else " at equal steps" if name.endswith(STEPS) else ""
         return self.titles.get(plain, plain) + behind
@@ -123,55 +123,55 @@ class AnyStudy(Settings, ABC):
     @property
     @abstractmethod
     def unit(self) -> str:
-        """What a budget counts, in the singular: sample, weight, head, evaluation."""
+        """The unit of a budget, in the singular: sample, weight, head, evaluation."""
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """Numbers of an outcome; the first decides where neither `metric` nor the data say another."""
+        """Metrics of an outcome; the first decides if neither `metric` nor the data select another."""
 
     @property
     @abstractmethod
     def baseline(self) -> str:
-        """The arm that keeps units at random, which every other stands beside."""
+        """The arm that keeps units at random, the baseline of every other arm."""
 
     @property
     def second_baseline(self) -> str | None:
-        """Another arm that every arm stands beside, such as random by class; None where there is none."""
+        """A further baseline of every arm, such as random by class; None if there is none."""
         return None
 
     @property
     def following(self) -> Sequence[str]:
-        """Arms that follow examples of the job that the data are for; none without such a target."""
+        """Arms that follow examples of the target task; none without such a target."""
         return ()
 
     @property
     def beside_target(self) -> Sequence[str]:
-        """Arms of random rows that stand beside those: of the target's own source, and of all sources alike."""
+        """Random baselines of those arms: rows of the target's own source, and rows balanced by source."""
         return ()
 
     @property
     @abstractmethod
     def references(self) -> Sequence[str]:
-        """Names of what nothing is pruned of, such as the whole data set or the dense network."""
+        """Names of the unpruned references, such as the full data set or the dense network."""
 
     @property
     def unbudgeted(self) -> Sequence[str]:
-        """Names of what is compared with the references alone, for it goes by no budget of the study."""
+        """Names of arms without a budget of the study, compared with the references alone."""
         return ()
 
     def as_many(self, name: str) -> str:
-        """The arm that keeps as many at random as one of no budget, beside which that stands; empty without one."""
+        """The random baseline of equal size of an arm without a budget; empty if there is none."""
         return ""
 
     @property
     def at_steps(self) -> Sequence[str]:
-        """Keys of the twins that are trained for as many steps as everything takes; most studies have none."""
+        """Keys of the twins that train for as many steps as the full training; most studies have none."""
         return ()
 
     @property
     def selection_keys(self) -> Sequence[str]:
-        """References, then every arm at every budget: what a trial's `selection` can be."""
+        """References, then every arm at every budget: the possible values of a trial's `selection`."""
         return [*self.references, *(selection_key(arm, keep) for arm in self.arms for keep in self.budgets)]
 
     @property
@@ -181,15 +181,15 @@ class AnyStudy(Settings, ABC):
 
     @abstractmethod
     def revision(self, base: Path, cache: Path) -> str:
-        """Identity of the data as they are now, empty where the study reads none of the user's.
+        """Identity of the current data; empty if the study reads no data of the user.
 
-        Relative paths start at `base`, downloads are kept in `cache`. Raises SourceError for data that cannot be read.
+        Relative paths start at `base`; `cache` holds downloads. Raises SourceError for unreadable data.
         """
 
     def contents(self, base: Path, cache: Path) -> dict[str, str]:
-        """Identity of all that the study reads, as it is now, by the keys that name it: data, files, folders and code.
+        """Identity of all current inputs by the keys that name them: data, files, folders and code.
 
-        Raises what `revision` raises, and OSError for what cannot be read.
+        Raises the errors of `revision`, and OSError for an unreadable input.
         """
         with remembered(cache / CONTENTS / self.name):
             found = {SOURCE: self.revision(base, cache), **contents_of(self, base), **self.besides(base, cache)}
@@ -198,47 +198,47 @@ class AnyStudy(Settings, ABC):
         return found
 
     def besides(self, base: Path, cache: Path) -> dict[str, str]:
-        """Identity of what the study reads that is neither its source nor a file or folder which a setting names."""
+        """Identity of inputs other than the source and the files and folders that settings name."""
         return {}
 
     @property
     def resolved(self) -> Mapping[str, Settings]:
-        """Settings that follow from mappings which the study writes, by key."""
+        """Validated settings, by key, of mappings in the study."""
         return {}
 
     @abstractmethod
     def decides(self, asset: str, trial: Trial | None) -> Mapping[str, Any]:
-        """JSON-able settings and versions of methods that the content of an asset, or of one trial of it, follows from.
+        """JSON-able settings and versions of methods on which the content of an asset, or of one trial of it, depends.
 
-        What its parents were made of is left out: their files count.
+        Settings of its parents are left out: the parents' files count.
         """
 
     def why_no_manifest(self, trial: Trial, asset: str = "manifest") -> str:
-        """Why an asset of manifests has none of what a trial keeps; empty where it has one."""
+        """The reason why an asset of manifests has none for a trial; empty if it has one."""
         return ""
 
     def manifests_of(self, trial: Trial) -> str:
-        """The asset that has a trial's manifest, if any has."""
+        """The asset of a trial's manifest, if there is one."""
         return "manifest"
 
     def follows(self, names: Sequence[str], trial: Trial | None, content: str) -> bool:
-        """Whether an asset, by its names below the study, or a trial of it, follows from the file of a key of
+        """Whether an asset, by its names below the study, or a trial of it, depends on the input of a key of
         `contents`."""
         return content.partition(".")[0] not in self.left_out(names[0], trial)
 
     def needs(self, trial: Trial | None, parent: Sequence[str]) -> bool:
-        """Whether a trial of an asset is made of one of that asset's parents, by its names below the study."""
+        """Whether a trial of an asset reads one of the asset's parents, by its names below the study."""
         return True
 
     def left_out(self, asset: str, trial: Trial | None) -> set[str]:
-        """Keys that decide nothing about an asset, or one trial of it."""
+        """Keys that do not change an asset, or one trial of it."""
         return {"kind", "description"} | ({"metric", "seeds", "looks"} if trial else set())
 
 
 def looks_of(staged: Mapping[str, Any] | Sequence[Any]) -> Looks:
-    """Numbers of seeds to look at, of `{from: 5, to: 20}`, twice as many each time, or as a list says them.
+    """Numbers of seeds at the looks: of `{from: 5, to: 20}`, doubled each time, or as a list states them.
 
-    Raises ValueError for anything else.
+    Raises ValueError for any other value.
     """
     if isinstance(staged, Mapping):
         if set(staged) != {"from", "to"}:
@@ -258,13 +258,13 @@ def looks_of(staged: Mapping[str, Any] | Sequence[Any]) -> Looks:
 
 
 def kind_of(content: Mapping[str, Any]) -> Any:
-    """The kind of study that a file holds, or is meant to hold: what it names under `kind`, or what its keys show."""
+    """The kind of study of a file's content: the value of `kind`, or the kind to which its keys belong."""
     return content.get("kind", TRAINED if any(key in content for key in TO_TRAIN) else UNTRAINED)
 
 
 @cache
 def kind_named(kind: str) -> type[AnyStudy]:
-    """The kind of study of a name that is among `KINDS`; no other is imported."""
+    """The class of a kind of study in `KINDS`; imports no other kind."""
     module = importlib.import_module(f"{__name__.rpartition('.')[0]}.{KINDS[kind]}")
     of_kind = Literal[kind]  # type: ignore[valid-type]
     studies = (one for one in vars(module).values() if isinstance(one, type) and issubclass(one, AnyStudy))

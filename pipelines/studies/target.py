@@ -1,4 +1,4 @@
-"""A study's `target`: examples of the job that the data are for, which selections may follow and no evaluation uses."""
+"""A study's `target`: examples of the target task, which selections may follow and no evaluation uses."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +12,15 @@ from secateur.pipelines.studies.own_scores import OwnVectors
 from secateur.scorers.settings import STUDY_PATHS, Settings
 
 OF_TARGET = {"target_places", "target_log_ratios", "ngram_counts", "gradient_places"}
-"""What selectors read of examples of a job."""
+"""Signals of the target that selectors read."""
 OF_SOURCES = {"sources", "target_source"}
-"""What selectors read of where rows come from."""
+"""Signals of the rows' sources that selectors read."""
 SOURCE_RANDOM, ALIKE = "target_source_random", "source_balanced_random"
 BESIDE = (SOURCE_RANDOM, ALIKE)
-"""References of a target where the study says which column is the source of rows."""
+"""Baselines for a target, in a study that names the column of the rows' sources."""
 TITLES = {SOURCE_RANDOM: "random of the target's source", ALIKE: "source-balanced random"}
 MADE = ("target", *sorted(OF_TARGET), *sorted(OF_SOURCES))
-"""Assets that hold a target and what is made of it."""
+"""The assets of a target and of its signals."""
 NEEDS_TARGET = (
     "{where}: {selector!r} reads examples of a job; name them as target: {{file: examples.jsonl}}, a split of the "
     "source, or a filter of its rows"
@@ -32,41 +32,41 @@ Values = Annotated[list[Value], BeforeValidator(lambda given: given if isinstanc
 
 
 class StudyTarget(Settings):
-    """Examples of the job: a file, a split of the source, or the rows of the source that a filter names."""
+    """Examples of the target task: a file, a split of the source, or the rows of the source that match a filter."""
 
     model_config = ConfigDict(frozen=True)
 
     file: Annotated[
         Path | None, STUDY_PATHS, Field(description="Parquet, CSV or JSON lines with the columns of the data")
     ] = None
-    split: Annotated[str | None, Field(description="split, or folder, of the source, where these have names")] = None
+    split: Annotated[str | None, Field(description="split, or folder, of a source with named splits")] = None
     filter: Annotated[
         dict[str, Values] | None,
         Field(
             min_length=1,
-            description="values, or a list of them, by column: rows of the training files that have them are the "
-            "target, and neither trained nor tested on",
+            description="values, or a list of them, by column: matching rows of the training files become the "
+            "target, and leave the training and test data",
         ),
     ] = None
     task: Annotated[
-        str | None, Field(description="column of the target whose values take turns; its rows do if left out")
+        str | None, Field(description="column of the target whose values take turns; default: each row is its own")
     ] = None
     source: Annotated[
         str | None,
-        Field(description="column that says where a row comes from; adds random rows of the target's own source and of "
-              "all sources alike"),
+        Field(description="column of a row's source; adds two random baselines: of the target's own source, and "
+              "balanced by source"),
     ] = None  # fmt: skip
     own: Annotated[
         Values | None,
-        Field(min_length=1, description="values of source that are the target's own; those of its rows if left out"),
+        Field(min_length=1, description="values of source that are the target's own; default: those of its rows"),
     ] = None
     compare: Annotated[
         Literal["texts", "embeddings"] | None,
-        Field(description="inputs that nearest_to_target compares; embeddings where the study names some, else texts"),
+        Field(description="inputs of nearest_to_target; default: embeddings if the study names any, else texts"),
     ] = None
     vectors: Annotated[
         OwnVectors | None,
-        Field(description="of its rows, where the study's embeddings are a file of yours; else the same column"),
+        Field(description="of the target's rows, if the study's embeddings are your file; default: the same column"),
     ] = None
 
     @model_validator(mode="after")
@@ -82,17 +82,17 @@ class StudyTarget(Settings):
 
     @property
     def read_besides(self) -> list[str]:
-        """Columns of the target that are read beside those of the data."""
+        """Columns of the target beyond those of the data."""
         return [name for name in (self.task, None if self.own else self.source) if name is not None]
 
     @property
     def read_of_data(self) -> list[str]:
-        """Columns of the data that are read beside those of the study."""
+        """Columns of the data, beyond those of the study, that the target needs."""
         own = [self.task] if self.task and self.filter is not None else []
         return [*(self.filter or ()), *own, *([self.source] if self.source else [])]
 
     def told(self) -> str:
-        """Where it comes from, in words."""
+        """The target's origin, in words."""
         if self.file is not None:
             return f"the file {self.file}"
         if self.split is not None:
@@ -101,7 +101,7 @@ class StudyTarget(Settings):
         return f"rows of the source whose {' and '.join(parts)}"
 
     def check_split(self, source: SourceKind) -> None:
-        """Raise ValueError for a split that the source has not, or that is for something else."""
+        """Raise ValueError for a split that the source does not have or uses otherwise."""
         if self.split is None:
             return
         if not isinstance(source, NamedSplits):
@@ -111,8 +111,8 @@ class StudyTarget(Settings):
                 raise ValueError(f"target.split: {name!r} is source.{key}; a target is examples of its own")
 
     def by_texts(self, *, named: bool, texts: bool) -> bool:
-        """Whether rows are compared by their texts; `named` says that the study names embeddings, `texts` that rows
-        are texts. Raises ValueError for a wish that is none."""
+        """Whether the study compares rows by their texts; `named`: the study names embeddings; `texts`: rows are texts.
+        Raises ValueError if `compare` asks for texts and there are none."""
         if self.compare == "texts" and not texts:
             raise ValueError("target.compare: rows are no texts; write embeddings, or leave compare out")
         return self.compare == "texts" or (self.compare is None and texts and not named)
@@ -121,7 +121,7 @@ class StudyTarget(Settings):
 def contents_of_split(
     target: StudyTarget | None, source: SourceKind, columns: Columns, base: Path, cache: Path
 ) -> dict[str, str]:
-    """Identity of the split that a target is; raises SourceError where there is none."""
+    """Identity of a target's split; raises SourceError if the split does not exist."""
     if target is None or target.split is None:
         return {}
     from secateur.pipelines.data.target_rows import target_revision
@@ -130,7 +130,7 @@ def contents_of_split(
 
 
 def check_reads(where: str, selector: str, reads: set[str], target: StudyTarget | None) -> None:
-    """Raise ValueError where a selector reads a target, or sources, of a study that names none."""
+    """Raise ValueError if a selector reads a target, or sources, and the study names none."""
     if OF_TARGET & reads and target is None:
         raise ValueError(NEEDS_TARGET.format(where=where, selector=selector))
     if OF_SOURCES & reads and (target is None or target.source is None):
@@ -138,8 +138,8 @@ def check_reads(where: str, selector: str, reads: set[str], target: StudyTarget 
 
 
 def beside(target: StudyTarget | None, selections: Mapping[str, Any]) -> list[str]:
-    """Names of the references that a target adds to selections; raises ValueError for a selection of such a name that
-    is something else."""
+    """Names of the baselines that a target adds to selections; raises ValueError if another selection has such a
+    name."""
     if target is None or target.source is None:
         return []
     for name in BESIDE:

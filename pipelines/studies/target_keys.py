@@ -1,4 +1,4 @@
-"""The target of a study of samples that trains: what it goes with, and what follows from it."""
+"""The target of a study of samples that trains: its checks and its signals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ from secateur.selectors.contract import Selector
 
 
 class TargetKeys(UnitKeys):
-    """Keys of a study of samples, with examples of the job that its data are for."""
+    """Keys of a study of samples, with examples of the target task."""
 
     target: Annotated[
         StudyTarget | None,
-        Field(description="examples of the job that the data are for, for selections like them; they train nothing"),
+        Field(description="examples of the target task, for selections by similarity; no training uses them"),
     ] = None
 
     @model_validator(mode="after")
@@ -53,7 +53,7 @@ class TargetKeys(UnitKeys):
         return self
 
     def _check_gradients(self) -> None:
-        """Raise ValueError where no one network has gradients of both the data and the target."""
+        """Raise ValueError if no single network has gradients of both the data and the target."""
         declared = self.task.declared
         if "token_logits" not in declared.lacks:
             return self._check_proxy()
@@ -69,7 +69,7 @@ class TargetKeys(UnitKeys):
 
     @property
     def target_signals(self) -> set[str]:
-        """What selections read of the target and of where rows come from."""
+        """Signals of the target and of the rows' sources that the selections read."""
         return set[str]().union(*(each.reads for each in self.selections.values())) & (OF_TARGET | OF_SOURCES)
 
     @property
@@ -82,15 +82,15 @@ class TargetKeys(UnitKeys):
 
     @property
     def target_by_texts(self) -> bool:
-        """Whether rows are compared with those of the target by their texts."""
-        # Completions are compared as RDS+ does it unless a study asks for texts.
+        """Whether the study compares rows with those of the target by their texts."""
+        # RDS+ compares completions by embeddings, so texts need an explicit setting.
         named = "embeddings" in self.model_fields_set or self.task.kind == "sft"
         texts = bool(self.columns and self.columns.texts)
         return self.target is not None and self.target.by_texts(named=named, texts=texts)
 
     @property
     def of_embeddings(self) -> set[str]:
-        """The signal that an order of rows is made of where it is made of embeddings."""
+        """`embeddings` as a set if the order of rows by the target uses them, else empty."""
         return {"embeddings"} if "target_places" in self.target_signals and not self.target_by_texts else set()
 
     def besides(self, base: Path, cache: Path) -> dict[str, str]:
@@ -110,12 +110,12 @@ class TargetKeys(UnitKeys):
         return parent[0] in read or (parent[0] == "target" and bool(read))
 
     def read_of_target(self, name: str) -> set[str]:
-        """What a selection reads of the target and of where rows come from."""
+        """Signals of the target and of the rows' sources that a selection reads."""
         selection = self.selections.get(name)
         return set(selection.reads) & (OF_TARGET | OF_SOURCES) if selection else set()
 
     def decides_target(self, asset: str) -> dict[str, Any]:
-        """What an asset of the target follows from, beside what it is made of."""
+        """Settings on which an asset of the target depends, beside its inputs."""
         own = [each for each in self.selections.values() if asset in each.reads]
         static = [each for each in own if isinstance(each.declared, Selector)]
         shared = any(each.classes is not None or not self.by_rows(each) for each in static)

@@ -1,4 +1,4 @@
-"""Folders of studies that the user trusts: a study may name Python code, and a run of it executes that code.
+"""The user's trusted folders of studies: a study may name Python code, and a run of it executes that code.
 
 Studies that ship and studies below the working folder are trusted. Every other folder is rejected until
 `secateur trust FOLDER` has recorded it in a file of the user's own, which no folder of studies can bring along.
@@ -17,7 +17,7 @@ TRUST = "secateur trust"
 
 
 def record() -> Path:
-    """The file that lists the trusted folders, in the folder for settings of the user's system."""
+    """The file that lists the trusted folders, in the user's settings folder."""
     return Path(typer.get_app_dir("secateur")) / "trusted_folders.json"
 
 
@@ -35,12 +35,12 @@ def recorded() -> list[Path]:
 
 
 def trust(folder: Path, *, remove: bool = False) -> list[Path]:
-    """Record a folder, with the folders below it, or remove it from the record; the folders recorded after that.
+    """Record a folder, with its subfolders, or remove it from the record; returns the folders recorded afterwards.
 
     Raises ValueError for a path that is no folder, and for the removal of a folder that is not recorded.
     """
     path, folders = folder.resolve(), recorded()
-    if remove and (lost := folder.absolute()) in folders:  # what stands there now may be a link elsewhere
+    if remove and (lost := folder.absolute()) in folders:  # a link may have replaced the folder since
         path = lost
     if remove and path not in folders:
         raise ValueError(f"{path} is not recorded as trusted; recorded: {', '.join(map(str, folders)) or 'none'}")
@@ -52,15 +52,15 @@ def trust(folder: Path, *, remove: bool = False) -> list[Path]:
 
 
 def is_trusted(folder: Path) -> bool:
-    """Whether studies of this folder may be read, links followed."""
+    """Whether the folder, with links resolved, is trusted."""
     known = (SHIPPED.resolve(), Path.cwd().resolve(), *recorded())
     return any(folder.resolve().is_relative_to(each) for each in known)
 
 
 def refuse_untrusted(file: Path) -> None:
-    """Raise ValueError with the command that trusts the folder of a study's file, where nothing does yet.
+    """Raise ValueError, with the command to trust it, if the folder of a study's file is not trusted.
 
-    A link is trusted where both the folder that it lies in and the one that it leads to are.
+    A link is trusted if both its own folder and that of its target are.
     """
     for folder in (file.parent, file.resolve().parent):
         if not is_trusted(folder):

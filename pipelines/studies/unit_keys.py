@@ -1,4 +1,4 @@
-"""Rows that stay together, budgets of a column and quotas of a study that trains: which columns they read."""
+"""Columns of a study that trains: of groups that stay together, of budgets and of quotas."""
 
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.studies.column_budgets import ROWS
@@ -10,24 +10,24 @@ TOKENS = "tokens"
 
 
 class UnitKeys(SampleKeys):
-    """What a study of samples says of whole groups, budgets of a column and quotas."""
+    """Groups, column budgets and quotas of a study of samples."""
 
     @property
     def group(self) -> str | None:
-        """Column of the data whose equal values are kept or dropped whole; None where each row is by itself."""
+        """Column of the data that defines groups, kept or dropped as a whole; None if each row is its own group."""
         return self.columns.group if self.columns else None
 
     @property
     def cost_column(self) -> str | None:
-        """Column that says what each row takes of a budget: of the data, or of the table of samples where a language
-        model's tokens count; None where rows do."""
+        """Column of each row's cost in a budget: of the data, or of the table of samples for a language model's tokens;
+        None if budgets count rows."""
         if self.budget_of == ROWS:
             return None
         return COMPLETION_TOKENS if self.task.kind == "sft" and self.budget_of == TOKENS else self.budget_of
 
     @property
     def read_besides(self) -> dict[str, str]:
-        """Columns of the data that budgets, groups and quotas read, with the key that names each."""
+        """Columns of the data for budgets, groups and quotas, each with the key that names it."""
         found = {each.by: f"selections.{name}.by" for name, each in self.selections.items() if each.by is not None}
         if self.cost_column not in (None, COMPLETION_TOKENS):
             found[self.budget_of] = "keep"
@@ -36,21 +36,21 @@ class UnitKeys(SampleKeys):
         return found
 
     def by_rows(self, selection: Selection) -> bool:
-        """Whether a static selection keeps exactly so many rows, each by itself."""
+        """Whether a static selection keeps an exact number of single rows."""
         return self.group is None and self.budget_of == ROWS and selection.by is None
 
     def limit(self, keep: int | float, count: int, whole: float) -> float:
-        """What kept rows may come to, of `count` rows that all together have `whole` of the budget's column."""
+        """Upper bound on the cost of kept rows, from the row count and the sum `whole` of the budget's column."""
         if self.budget_of == ROWS:
             return float(resolve_keep(keep, count))
         return float(resolve_amount({self.budget_of: keep}, count, whole))
 
     def rows_about(self, keep: int | float, count: int) -> int:
-        """Rows that a budget keeps, about; all of them where it is an amount of a column that is not looked at."""
+        """Approximate number of rows in a budget; all rows for an amount of a column, which this does not read."""
         return count if self.budget_of != ROWS and isinstance(keep, int) else resolve_keep(keep, count)
 
     def check_units(self) -> None:
-        """Raise ValueError for selections that cannot keep groups whole, or go by a budget of a column."""
+        """Raise ValueError for selections that cannot keep groups whole or follow a budget of a column."""
         if self.columns is None and (self.budget_of != ROWS or any(each.by for each in self.selections.values())):
             raise ValueError(f"keep: the task {self.task.kind} has no columns; write budgets of rows and no quotas")
         amounts = [keep for keep in self.keep if isinstance(keep, int) and self.budget_of != ROWS]

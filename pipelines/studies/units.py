@@ -16,7 +16,7 @@ from secateur.trainers.tasks.contract import Metric
 
 
 def experiments_like(name: str) -> Mapping[str, type[Experiment]]:
-    """The experiment of that name, or all there are: another that is broken, or slow to import, is not touched."""
+    """The experiment of that name, or all if there is none; does not import others, which may be broken or slow."""
     experiment = experiment_named(name)
     return {name: experiment} if experiment else experiments()
 
@@ -31,12 +31,12 @@ class PruningStudy(AnyStudy):
 
     kind: Literal["pruning"]
     experiment: Annotated[str, Field(description="the experiment, one that `secateur experiments` lists")]
-    settings: Annotated[dict[str, Any], Field(description="of the experiment")] = Field(default_factory=dict)
-    arms: Annotated[
-        list[str], Field(description="those of the experiment that are run, all by default; random always is")
-    ] = Field(default_factory=list)
+    settings: Annotated[dict[str, Any], Field(description="the experiment's")] = Field(default_factory=dict)
+    arms: Annotated[list[str], Field(description="arms of the experiment to run; default: all; random always runs")] = (
+        Field(default_factory=list)
+    )
     keep: Annotated[
-        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, description="shares of the units that stay")
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, description="shares of the units to keep")
     ]
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class PruningStudy(AnyStudy):
 
     @cached_property
     def instance(self) -> Experiment:
-        """The experiment under the study's settings."""
+        """The experiment with the study's settings."""
         return self.declared(**self.resolved["settings"].model_dump(mode="json"))
 
     @property

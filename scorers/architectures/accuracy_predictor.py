@@ -24,7 +24,8 @@ class PredictorSettings(Settings):
 
     LightGBM's default `min_data_in_leaf` of 20 makes a pool of 50 one leaf, without an error; the default here is a
     tenth of the pool, within 3 … 10. Accuracies are `clipped`: a long tail of poor networks, or failures, would
-    dominate the squared error, though a search need not tell them apart. Trees then only learn which half is poorer.
+    dominate the squared error, though a search need not tell them apart. Trees then learn of the poorer half only that
+    it is poorer.
     """
 
     model_config = ConfigDict(frozen=True)

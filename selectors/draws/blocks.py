@@ -1,4 +1,4 @@
-"""Work on long arrays block by block, on the cores there are: temporaries stay in cache, NumPy lets threads run."""
+"""Work on long arrays block by block, on all cores: temporaries stay in cache, and NumPy lets threads run."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ ROWS = 1 << 19
 
 
 def over_blocks(count: int, work: Callable[[slice], Result], size: int = ROWS) -> list[Result]:
-    """What `work` gives for each block of `size` rows of an array of length `count`, in order.
+    """Results of `work` for each block of `size` rows of an array of length `count`, in order.
 
-    `work` writes to no rows but its own.
+    `work` must write to no rows but its own.
     """
     blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     if len(blocks) <= 1:
@@ -30,7 +30,7 @@ def over_blocks(count: int, work: Callable[[slice], Result], size: int = ROWS) -
     try:
         drain(queue, work, results)
     finally:
-        # One that has not begun is not needed; waiting for it within another helper would never end.
+        # A task that has not begun is not needed; a wait for it within another helper would never end.
         started = [task for task in tasks if not task.cancel()]
         wait(started)
     for task in started:
@@ -45,13 +45,13 @@ def cores() -> int:
 
 @cache
 def pool(process: int) -> tuple[ThreadPoolExecutor, int]:
-    """Threads that help the calling one, and how many: its process's own, as a fork takes none along."""
+    """Helper threads of a process, and their number: each process has its own, since a fork inherits none."""
     others = cores() - 1
     return ThreadPoolExecutor(max(1, others), thread_name_prefix="blocks"), others
 
 
 def drain(queue: Iterator[tuple[int, slice]], work: Callable[[slice], Any], results: list[Any]) -> None:
-    """Work on blocks until none is left: one task per thread, as a task per block costs as much as the block."""
+    """Work on blocks until none is left: one task per thread, since a task per block costs as much as the block."""
     for place, block in queue:
         results[place] = work(block)
 
@@ -61,6 +61,6 @@ def keep_freed_memory() -> None:
     """Free one array of 31 MB, once: glibc then keeps freed memory up to twice that size.
 
     Its threshold is twice the largest mapped block freed so far (mallopt(3), M_MMAP_THRESHOLD; 32 MB is the most it
-    learns from). Else every block gives its temporaries back to the system, and faults them in anew.
+    learns from). Otherwise every block would return its temporaries to the system, and fault them in anew.
     """
     np.empty(31 << 20, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Embeddings as selectors take them: distances to one point without cancellation, unit rows, spherical clusters."""
+"""Embeddings for selectors: distances to one point without cancellation, unit rows, spherical clusters."""
 
 from functools import partial
 
@@ -55,13 +55,12 @@ def first_highest(values: Num[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"])
 
 
 def memory_of_unit_rows(sizes: Sizes) -> int:
-    """Bytes of `unit_rows` while they are made, of the numbers per sample that come behind them, and of the products of
-    two blocks."""
+    """Bytes of `unit_rows` during their computation, of later numbers per sample, and of the products of two blocks."""
     return sizes.samples * (8 * sizes.dimensions + 64) + PRODUCTS
 
 
 def unit_rows(embeddings: Embeddings) -> Float32[np.ndarray, "n d"]:
-    """Rows of length 1; a row of zeros stays one, and is at a right angle to all."""
+    """Rows of length 1; a row of zeros stays, orthogonal to all."""
     rows = embeddings.astype(np.float32)
     rows /= np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)

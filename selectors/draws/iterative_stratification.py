@@ -8,14 +8,14 @@ from secateur.selectors.draws.ranks import Ids, Keep, first_by_key, random_keys
 
 
 def draw_by_labels(members: Bool[np.ndarray, "n labels"], budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
-    """Mask of exactly `budget` samples, with each label's share of them as close to its share of all as can be.
+    """Mask of exactly `budget` samples, with each label's share of them as close to its share of all as possible.
 
-    Label by label, the one with the fewest samples left first, the samples left that have it go to whichever fold wants
-    more of that label; among equals to the one that wants more samples, then by `seed`. Samples without a label come
-    last. The algorithm meets the size only about: what it lacks or has too much is drawn at random among samples
-    without a label, or else among those of the most frequent label.
+    Labels have their turn by the number of remaining samples, the fewest first. The remaining samples of a label go to
+    the fold that wants more of it; among equals to the one that wants more samples, then by `seed`. Samples without a
+    label come last. The algorithm meets the budget only roughly: a random draw among samples without a label, or else
+    among those of the most frequent label, corrects it.
 
-    One pass over a column per label: of the samples that one label brings, all that matters is how many go where.
+    Each label takes one pass over a column: only the number of its samples in each fold matters.
     """
     samples = len(members)
     if not 0 <= budget <= samples:
@@ -44,10 +44,10 @@ def draw_by_labels(members: Bool[np.ndarray, "n labels"], budget: int, *, seed: 
 
 
 def taken(wanted: np.ndarray, totals: np.ndarray, count: int, coin: bool) -> int:
-    """How many of `count` samples of one label the first of two folds gets, if each goes to the one that wants more.
+    """Number of `count` samples of one label for the first of two folds, if each goes to the one that wants more.
 
-    Both folds then want equally many, to within one; a last sample that both want as much goes by `totals`, then by
-    the coin.
+    Both folds then want equally many, to within one; `totals`, then the coin, decide on a last sample that both want
+    equally.
     """
     exact = (wanted[0] - wanted[1] + count) / 2
     below = np.floor(exact)
@@ -58,7 +58,7 @@ def taken(wanted: np.ndarray, totals: np.ndarray, count: int, coin: bool) -> int
 
 
 def exactly(keep: Keep, members: Bool[np.ndarray, "n labels"], budget: int, seed: int, ids: Ids) -> Keep:
-    """The mask with as many samples as asked for: without a label first, then of the most frequent label, then any."""
+    """The mask corrected to `budget`: first of samples without a label, then of the most frequent label, then any."""
     difference = budget - int(keep.sum())
     frequent = members[:, members.sum(axis=0).argmax()] if members.shape[1] else np.zeros(len(keep), np.bool_)
     for group in (~members.any(axis=1), frequent, np.ones_like(keep)):

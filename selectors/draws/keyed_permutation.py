@@ -2,8 +2,8 @@
 
 An index is split into two digits, x = left · b + right with a · b ≥ N, and rounds in turn add to one digit a random
 function of the other: the alternating Feistel network on Z_a x Z_b of Black and Rogaway, "Ciphers with arbitrary
-finite domains" (CT-RSA 2002), method 3; the few values that fall at N or above are sent through again (cycle walking,
-method 2). The random functions are tables of √N entries, 0.8 MB for 10⁹ samples.
+finite domains" (CT-RSA 2002), method 3; the few values at N or above go through again (cycle walking, method 2). The
+random functions are tables of √N entries, 0.8 MB for 10⁹ samples.
 """
 
 from typing import Any
@@ -64,7 +64,7 @@ class KeyedPermutation:
         return out
 
     def _walk(self, positions: np.ndarray, out: np.ndarray) -> None:
-        """One pass through the network, then again for what landed beyond the domain."""
+        """One pass through the network, then further ones for values beyond the domain."""
         self._pass(positions, out)
         beyond = np.flatnonzero(out >= self.count)
         while len(beyond):

@@ -1,4 +1,4 @@
-"""How many samples each group gives, when a budget is shared out among groups: exact, in integers."""
+"""Quotas of groups that share a budget: exact, in integers."""
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,22 +9,22 @@ Counts = Int64[np.ndarray, " groups"]
 def proportional(sizes: Counts, budget: int, *, floor: int = 0, room: Counts | None = None) -> Counts:
     """Quotas in proportion to the group sizes, rounded by largest remainder (Hamilton's method).
 
-    At least `floor` of each group, or all that a smaller one has, and at most `room` (its size where none is given).
+    At least `floor` of each group, or all of a smaller one, and at most `room` (by default its size).
     Raises ValueError where floors or room make the budget impossible.
     """
     return apportion(sizes, sizes, budget, floor=floor, room=room)
 
 
 def balanced(sizes: Counts, budget: int, *, floor: int = 0, room: Counts | None = None) -> Counts:
-    """Quotas as equal as sizes allow: what small groups cannot give, the larger ones do.
+    """Quotas as equal as sizes allow: larger groups make up for small ones.
 
-    `floor`, `room` and errors as in `proportional`. What does not divide goes to the largest groups.
+    `floor`, `room` and errors as in `proportional`. Remainders go to the largest groups.
     """
     return apportion(np.minimum(sizes, 1), sizes, budget, floor=floor, room=room)
 
 
 def water_filling(sizes: Counts, budget: int) -> Counts:
-    """Bin budgets of coverage-centric selection (Zheng et al., ICLR 2023, Algorithm 1): small bins are taken whole.
+    """Bin budgets of coverage-centric selection (Zheng et al., ICLR 2023, Algorithm 1): small bins stay whole.
 
     The paper walks bins by ascending population and gives each `min(size, rest // bins left)`; the balanced quotas
     are the same numbers.

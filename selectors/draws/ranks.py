@@ -12,16 +12,16 @@ Keep = Bool[np.ndarray, " n"]
 
 
 Ordered = Num[np.ndarray, " n"]
-"""Scores of which the order alone counts, of whatever type: none is rounded."""
+"""Scores of any type whose order alone counts: none is rounded."""
 
 Ids = Int64[np.ndarray, " n"]
-"""Identity of each sample for ties and draws, all distinct; row numbers where none are given."""
+"""Identity of each sample for ties and draws, all distinct; by default row numbers."""
 
 
 def random_keys(samples: int | Shaped[np.ndarray, " n"], seed: int) -> UInt64[np.ndarray, " keys"]:
     """A uniform uint64 per sample, a hash of `(seed, id)`: the SplitMix64 finaliser (Steele et al., OOPSLA 2014).
 
-    `samples` are the ids, int64 `[n]`, or how many there are when row numbers serve. Keys of distinct ids are distinct.
+    `samples` are the ids, int64 `[n]`, or the number of samples for row numbers. Keys of distinct ids are distinct.
     """
     ids = np.arange(samples) if isinstance(samples, int) else samples
     keys = np.empty(len(ids), dtype=np.uint64)
@@ -30,13 +30,13 @@ def random_keys(samples: int | Shaped[np.ndarray, " n"], seed: int) -> UInt64[np
 
 
 def _hash_rows(keys: UInt64[np.ndarray, " n"], ids: Shaped[np.ndarray, " n"], rows: slice, seed: int) -> None:
-    """Of its own, not within `random_keys`: tests check types, and would make a function anew in each of its calls."""
+    """A function of its own: within `random_keys`, the type checks of tests would make it anew in each call."""
     keys[rows] = ids[rows]
     hash_in_place(keys[rows], seed)
 
 
 def hash_in_place(words: UInt64[np.ndarray, " n"], seed: int) -> None:
-    """Make the `random_keys` of ids of the ids themselves."""
+    """Turn ids into their `random_keys`."""
     start = np.array([seed], dtype=np.int64).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     _mix(start)
     words += start
@@ -59,13 +59,13 @@ def keep_smallest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids:
 
 
 def keep_between(values: Num[np.ndarray, " n"], first: int, budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
-    """Mask of the `budget` smallest values behind the `first` smallest, as `keep_smallest` of both."""
+    """Mask of the `budget` smallest values behind the `first` smallest, by `keep_smallest` for both."""
     keep = keep_smallest(values, first + budget, seed=seed, ids=ids)
     return keep & ~keep_smallest(values, first, seed=seed, ids=ids) if first else keep
 
 
 def keep_largest(values: Num[np.ndarray, " n"], budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
-    """Mask of the `budget` largest values, as `keep_smallest`."""
+    """Mask of the `budget` largest values; see `keep_smallest`."""
     return _keep_beyond(values, rank_of(values, len(values) - budget), np.greater, budget, seed, ids)
 
 
@@ -91,11 +91,11 @@ def first_by_key(
 
 
 class Ranked(NamedTuple):
-    """What stands at one rank of the sorted values."""
+    """The value at one rank of the sorted values, and its place."""
 
     value: Any
     below: int
-    """How many values are smaller."""
+    """Number of smaller values."""
     tied: Int64[np.ndarray, " m"]
     """Rows of the values that equal it, ascending."""
 

@@ -1,8 +1,8 @@
 """Draw given numbers of samples from strata, uniformly without replacement, without a sort.
 
 A stratum's samples stand in the order of a hash of `(seed, id)`, and its quota takes the first of them. One pass counts
-cells, the samples of a stratum whose hashes have their first bits in common. The counts say in which cell each quota
-ends: what lies before is kept, and the few samples of that cell alone are put in order.
+cells, the samples of a stratum whose hashes have their first bits in common. The counts show the cell where each quota
+ends: the samples before it stay, and only the few samples of this cell are sorted.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Strata = Integer[np.ndarray, " n"]
 """Number of each sample's stratum, counted from 0."""
 Counts = Int64[np.ndarray, " strata"]
 Cells = Int64[np.ndarray, "strata places"]
-"""How many samples each stratum has at each place, the first bits of a hash."""
+"""Number of samples of each stratum at each place, the first bits of a hash."""
 
 FEW_ROWS = 1 << 16
-"""That are counted in no time in either way."""
+"""Rows that either way counts in no time."""
 FEW = 1 << 15
-"""Cells that are always afforded: their numbers fit in 16 bits."""
+"""Number of cells that is always affordable: their numbers fit in 16 bits."""
 
 
 def sizes_of(strata: Strata, count: int) -> Counts:
-    """How many samples each of `count` strata has."""
+    """Number of samples of each of `count` strata."""
     return Order(count, len(strata), seed=0, bits=0).cells(strata)[:, 0]
 
 
@@ -50,7 +50,7 @@ class Order:
     """The order in which samples of `count` strata are drawn, by `short_hash` and then by id, and its beginning.
 
     A sample's place is the first bits of its hash: eight, or as few as keep the counts of all cells below half a byte
-    per sample. Fewer leave more to put in order; the order stays the same.
+    per sample. Fewer bits leave more samples to sort; the order stays the same.
     """
 
     def __init__(self, count: int, samples: int, seed: int, ids: Ids | None = None, *, bits: int = 8) -> None:
@@ -60,7 +60,7 @@ class Order:
 
     @property
     def block(self) -> int:
-        """Rows in a block that is counted apart: so many that all counts take half a byte per sample."""
+        """Rows in a block with counts of its own: so many that all counts take half a byte per sample."""
         return max(ROWS, 16 * self.count << self.bits)
 
     def places(self, rows: slice) -> UInt8[np.ndarray, " n"]:
@@ -83,7 +83,7 @@ class Order:
         return first_bytes(ids, self.seed) >> np.uint8(8 - self.bits)
 
     def move(self, rows: Int64[np.ndarray, " m"], strata: Strata, target: int, cells: Cells) -> None:
-        """Put some rows, which are not there yet, into the stratum `target`, in the strata and in the cells."""
+        """Move some rows from other strata into the stratum `target`, in the strata and in the cells."""
         places = self.places_of(rows if self.ids is None else self.ids[rows])
         np.subtract.at(cells, (strata[rows], places), 1)
         np.add.at(cells[target], places, 1)
@@ -92,17 +92,17 @@ class Order:
     def cells_of(self, strata: Strata, rows: slice) -> Cells:
         """`cells` of the strata of some rows."""
         size = self.count << self.bits
-        numbers = strata.astype(np.min_scalar_type(-size))  # signed, as torch counts no others
+        numbers = strata.astype(np.min_scalar_type(-size))  # signed: torch counts no others
         if self.bits:
             numbers <<= self.bits
             numbers |= self.places(rows)
         if len(strata) < FEW_ROWS:  # the import of torch would take longer than all else
             return np.bincount(numbers, minlength=size).reshape(self.count, -1)
-        # It lets other threads run, and reads 16 bits as they are; np.bincount does neither.
+        # torch lets other threads run, and reads 16 bits without a copy; np.bincount does neither.
         return torch.bincount(torch.from_numpy(numbers), minlength=size).numpy().reshape(self.count, -1)
 
     def cells(self, strata: Strata) -> Cells:
-        """How many samples each stratum has at each place."""
+        """Number of samples of each stratum at each place."""
         parts = over_blocks(len(strata), lambda rows: self.cells_of(strata[rows], rows), self.block)
         return np.asarray(sum(parts))
 
@@ -115,7 +115,7 @@ def draw_from_strata(
     seed: int,
     ids: Ids | None = None,
 ) -> Keep:
-    """Mask of as many samples of each of `count` strata as `share_out` says when it is told their sizes.
+    """Mask of as many samples of each of `count` strata as `share_out` returns for their sizes.
 
     A larger quota adds to a smaller one. Raises ValueError for a quota above its stratum's size.
     """
@@ -126,18 +126,16 @@ def draw_from_strata(
 def draw_in_order(
     order: Order, strata: Strata, cells: Cells, share_out: Callable[[Counts], Counts], *, overwrite: bool = False
 ) -> Keep:
-    """`draw_from_strata` where cells are counted already; strata of one byte become the mask if it may `overwrite`."""
+    """`draw_from_strata` with known counts of cells; with `overwrite` strata of one byte become the mask."""
     through = np.cumsum(cells, axis=1)
     sizes = through[:, -1]
     quotas = share_out(sizes.copy())
     if np.any(quotas > sizes):
         short = int(np.flatnonzero(quotas > sizes)[0])
         raise ValueError(f"stratum {short} has {sizes[short]} samples, but {quotas[short]} are asked of it")
-    ends = (through[:, :-1] <= quotas[:, np.newaxis]).sum(
-        axis=1, dtype=np.uint8
-    )  # of whole strata it is the last place
+    ends = (through[:, :-1] <= quotas[:, np.newaxis]).sum(axis=1, dtype=np.uint8)  # the last place for whole strata
     before = np.take_along_axis(through - cells, ends[:, np.newaxis], axis=1)[:, 0]
-    # A fresh array of that length costs as much as a look at all scores.
+    # A fresh array of that length costs as much as a pass over all scores.
     keep = strata.view(np.bool_) if overwrite and strata.itemsize == 1 else np.empty(len(strata), dtype=np.bool_)
 
     parts = over_blocks(len(strata), lambda rows: _split(order, strata, ends, keep, rows))
@@ -150,7 +148,7 @@ def draw_in_order(
 def _split(
     order: Order, strata: Strata, ends: UInt8[np.ndarray, " strata"], keep: Keep, rows: slice
 ) -> tuple[Int64[np.ndarray, " m"], Integer[np.ndarray, " m"]]:
-    """Keep of these rows what comes before the last place of its stratum; rows at the last place, and their strata."""
+    """Keep rows before the last place of their stratum; returns the rows at the last place, and their strata."""
     own, places = strata[rows], order.places(rows)
     last = look_up(ends, own)
     inside = np.flatnonzero(places == last)
@@ -164,7 +162,7 @@ def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata) -> UInt8[np.nda
     if strata.dtype != np.uint8 or len(table) > 64 or len(strata) % 2:
         return table.take(strata, mode="clip")
     both = np.ascontiguousarray(strata).view(np.uint16)
-    # The upper byte moves down by two bits: what is taken away is 256 - 64 for each unit of it.
+    # The upper byte moves down by two bits: each unit of it loses 256 - 64.
     pairs = both - (both >> np.uint16(8)) * np.uint16(192)
     padded = np.zeros(64, np.uint16)
     padded[: len(table)] = table
@@ -174,7 +172,7 @@ def look_up(table: UInt8[np.ndarray, " strata"], strata: Strata) -> UInt8[np.nda
 def first_bytes(ids: Ids, seed: int) -> UInt8[np.ndarray, " n"]:
     """Highest byte of each id's hash: ids that differ in three bits share the eight bytes of a `random_keys`.
 
-    Thus eight neighbours need one such hash where all rows are asked for.
+    So eight neighbours need only one such hash in a pass over all rows.
     """
     words = (ids >> 3).astype(np.uint64)
     hash_in_place(words, seed)

@@ -1,5 +1,5 @@
-"""Which entries of a fine-tuning delta stay: drawn as by DARE (Yu et al., "Language models are Super Mario", ICML 2024,
-arXiv 2311.03099, section 3.1) or those of the highest score (Wanda: Sun et al., ICLR 2024, arXiv 2306.11695).
+"""Masks of the entries of a fine-tuning delta: DARE's draw (Yu et al., "Language models are Super Mario", ICML 2024,
+arXiv 2311.03099, section 3.1) or the highest scores (Wanda: Sun et al., ICLR 2024, arXiv 2306.11695).
 
 Entries come in blocks, for a checkpoint need not fit in memory. Every draw and every tie is a hash of (seed, the
 tensor's name, the entry's place in it): neither the order of tensors nor the sharding nor the size of blocks changes a
@@ -37,9 +37,9 @@ def tensor_seed(seed: int, name: str) -> int:
 
 
 def tensor_budgets(entries: Mapping[str, int], keep: float) -> dict[str, int]:
-    """How many entries of each tensor stay: in all exactly a share of `keep`, of each as near to it as counts allow.
+    """Number of entries of each tensor that stay: exactly a share of `keep` in all, in each as near as counts allow.
 
-    Every tensor that has entries keeps 1 at least, unless there are more tensors than entries to keep.
+    Every tensor that has entries keeps at least one, unless there are more tensors than entries to keep.
 
     >>> tensor_budgets({"weight": 1000, "bias": 10}, 0.01)
     {'weight': 9, 'bias': 1}
@@ -53,7 +53,7 @@ def tensor_budgets(entries: Mapping[str, int], keep: float) -> dict[str, int]:
 
 
 def draw_each(first: int, stop: int, keep: float, seed: int) -> Bool[np.ndarray, " m"]:
-    """DARE's own draw: each of the entries `first` … `stop`-1 stays with probability `keep`, whatever the others do.
+    """DARE's own draw: each of the entries `first` … `stop`-1 stays with probability `keep`, independently.
 
     Raises ValueError for a probability outside (0, 1].
     """
@@ -81,8 +81,8 @@ def draw_count(entries: int, budget: int, seed: int) -> Bool[np.ndarray, " n"]:
 class Cut:
     """The rank above which entries stay: the bits of the score, then half of the entry's hash.
 
-    `ties` of the entries that equal it stay, in the order in which they come: call it with the same blocks in the same
-    order as `cut_of` had them, once each.
+    `ties` of the entries that equal it stay, in the order in which they come: call it with the blocks of `cut_of` in
+    the same order, once each.
     """
 
     rank: int
@@ -105,10 +105,10 @@ class Cut:
 
 
 def cut_of(blocks: Blocks, budget: int) -> Cut:
-    """The cut above which lie exactly `budget` entries of all blocks together, found without holding the scores.
+    """The cut above which lie exactly `budget` entries of all blocks together, found without the scores in memory.
 
     Radix selection: one pass counts leading digits of the ranks, a second usually collects the few entries that share
-    the digit of the cut; equal scores fall by hash. Raises ValueError for a budget outside 1 … entries.
+    the digit of the cut; hashes decide among equal scores. Raises ValueError for a budget outside 1 … entries.
     """
     prefix, shift, wanted = 0, 64, budget
     while True:
@@ -133,7 +133,7 @@ def cut_of(blocks: Blocks, budget: int) -> Cut:
 
 
 def _ranks(block: Block, prefix: int, above: int, shift: int) -> UInt64[np.ndarray, " few"]:
-    """Ranks shifted right by `shift`, of the entries whose bits from `above` on are `prefix`; few are hashed."""
+    """Ranks shifted right by `shift`, of the entries whose bits from `above` on are `prefix`; it hashes only few."""
     scores, first, seed = block
     bits = scores.view(np.uint32)
     known = 64 - above

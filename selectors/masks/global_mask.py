@@ -12,8 +12,8 @@ from secateur.selectors.masks.layer_mask import layer_masks
 def global_mask(scores: Scores, keep: int | float, *, seed: int, least: Least = 0) -> Masks:
     """Keep the highest scores over all layers together, exactly the budget; ties are drawn.
 
-    A layer may keep nothing, unless it is to keep `least` of its highest; raises ValueError where a layer has fewer, or
-    the budget is less than that in all.
+    A layer may keep nothing, unless `least` of its highest must stay; raises ValueError where a layer has fewer, or the
+    budget is below their sum over layers.
 
     >>> scores = {"first": np.float32([5, 1, 2, 3]), "second": np.float32([9, 8, 7, 6])}
     >>> global_mask(scores, 0.5, seed=0)["first"]

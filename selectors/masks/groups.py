@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 Least = Annotated[int, Field(ge=0)]
-"""How many units stay in each group at least."""
+"""Least number of units that stay in each group."""
 Scores = Mapping[str, np.ndarray]
 """A number per unit of one kind, by group."""
 Shapes = Mapping[str, tuple[int, ...]]
@@ -28,7 +28,7 @@ def sizes_of(shapes: Shapes) -> dict[str, int]:
 
 
 def counts_in(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """How many units of each group stay."""
+    """Number of units of each group that stay."""
     return {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
 
 

@@ -1,8 +1,8 @@
-"""How much of each layer stays when a network is pruned to an overall density, without a look at its weights.
+"""Densities of layers when a network is pruned to an overall density, whatever its weights.
 
 Rules of Liu et al. 2022, "The Unreasonable Effectiveness of Random Pruning" (arXiv 2202.02643): uniform; Erdős-Rényi
 (ER, Mocanu et al. 2018, arXiv 1707.04780); Erdős-Rényi kernel (ERK, Evci et al. 2020, arXiv 1911.11134); and the forms
-that leave the first or the last layer alone. Densities become counts that add up to the budget exactly.
+that exempt the first or the last layer. Densities become counts that add up to the budget exactly.
 """
 
 import math
@@ -23,10 +23,10 @@ def uniform(shapes: Shapes, density: float) -> Densities:
 
 
 def uniform_plus(shapes: Shapes, density: float) -> Densities:
-    """The first layer stays whole, of the last at least a fifth; the others share the rest of the budget.
+    """The first layer and at least a fifth of the last stay; the others share the rest of the budget.
 
-    Where the first layer and a fifth of the last are more than the whole budget, that is no rule, and ValueError says
-    so. (The published code divides by the size of all layers instead of the others', and keeps less than it is asked.)
+    Raises ValueError where the first layer and a fifth of the last exceed the whole budget. (The published code divides
+    by the size of all layers instead of the others', and keeps less than the budget.)
     """
     checked(shapes, density)
     names, sizes = list(shapes), sizes_of(shapes)
@@ -55,7 +55,7 @@ def erk(shapes: Shapes, density: float) -> Densities:
 def erk_plus(shapes: Shapes, density: float) -> Densities:
     """The last layer stays whole; the others have ERK's shares of the rest of the budget.
 
-    Raises ValueError where the last layer is more than the whole budget.
+    Raises ValueError where the last layer exceeds the whole budget.
     """
     checked(shapes, density)
     if len(shapes) < 2:
@@ -85,7 +85,7 @@ def raw_share(shape: Sequence[int]) -> float:
 def proportional(shapes: Shapes, raw: Mapping[str, float], density: float) -> Densities:
     """Shares in proportion to `raw` that add up to the density; layers that would be above 1 stay whole.
 
-    The layers with the largest raw share are taken out first, and the factor found again, until none is above 1.
+    It removes the layers with the largest raw share first, and finds the factor again, until none is above 1.
     """
     sizes, whole = sizes_of(shapes), set[str]()
     budget = density * sum(sizes.values())
@@ -101,10 +101,10 @@ def proportional(shapes: Shapes, raw: Mapping[str, float], density: float) -> De
 
 
 def counts_of(shapes: Shapes, densities: Mapping[str, float], density: float) -> dict[str, int]:
-    """Weights of each layer that stay: its share, rounded so that all layers together keep exactly the budget.
+    """Number of weights of each layer that stay: its share, rounded so that all layers together keep the exact budget.
 
-    Largest remainders are rounded up (Hamilton's method), within each layer's size. A layer that has a share keeps a
-    weight at least, where there is one for each: one that keeps none cuts the network.
+    Largest remainders round up (Hamilton's method), within each layer's size. Each layer keeps at least one weight, if
+    the budget has one for each: a layer without any cuts the network.
     """
     sizes = sizes_of(shapes)
     budget = resolve_keep(float(checked(shapes, density)), sum(sizes.values()))
@@ -131,5 +131,5 @@ def checked(shapes: Shapes, density: float) -> float:
 
 
 def densities_in(masks: Mapping[str, np.ndarray]) -> Densities:
-    """Share that stays of each mask: the ratios of another method, to be drawn at random again."""
+    """Share of each mask that stays: the ratios of another method, for a random draw."""
     return {name: float(np.count_nonzero(mask)) / mask.size for name, mask in masks.items()}

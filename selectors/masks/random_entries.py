@@ -1,4 +1,4 @@
-"""Entries of a fine-tuning delta, drawn blindly."""
+"""Entries of a fine-tuning delta, drawn at random."""
 
 from secateur.selectors.contract import mask_selector
 from secateur.selectors.masks.delta_masks import draw_count, tensor_budgets, tensor_seed

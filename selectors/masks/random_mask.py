@@ -1,4 +1,4 @@
-"""Masks drawn blindly: exact numbers of units of each layer."""
+"""Masks drawn at random: exact numbers of units of each layer."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -20,10 +20,10 @@ def random_mask(
     rule: Literal["uniform", "uniform_plus", "er", "erk", "erk_plus"] = "uniform",
     seed: int,
 ) -> Masks:
-    """Draw units of each layer blindly, exactly the budget in all; `rule` says which share of each layer stays.
+    """Draw units of each layer at random, exactly the budget in all; `rule` decides the share of each layer.
 
-    `uniform`: the same of all; `er` and `erk`: Erdős-Rényi's by the layer's dimensions; `uniform_plus` and `erk_plus`
-    leave the first or the last layer alone.
+    `uniform`: the same for all; `er` and `erk`: Erdős-Rényi's by the layer's dimensions; `uniform_plus` and `erk_plus`
+    exempt the first or the last layer.
 
     >>> masks = random_mask({"first": (4, 5), "second": (2, 10)}, 0.5, seed=0)
     >>> {name: int(mask.sum()) for name, mask in masks.items()}

@@ -1,4 +1,4 @@
-"""As many units of each layer as the highest scores would keep, drawn blindly."""
+"""As many units of each layer as the highest scores would keep, drawn at random."""
 
 from secateur.selectors.contract import mask_selector
 from secateur.selectors.masks.global_mask import global_mask
@@ -9,9 +9,9 @@ from secateur.selectors.masks.random_mask import random_masks
 
 @mask_selector(draws=True, paper="Liu et al. 2022, arXiv 2202.02643, section 3")
 def shuffled_mask(scores: Scores, keep: float, *, seed: int, least: Least = 0, connected: bool = True) -> Masks:
-    """Draw as many units of each layer as `global_mask` keeps: the scores decide of layers and of nothing else.
+    """Draw as many units of each layer as `global_mask` keeps: the scores decide only about layers.
 
-    `connected`: a layer keeps one unit at least, where the budget has one for each, since none would cut the network.
+    `connected`: each layer keeps at least one unit, if the budget has one for each: one without any cuts the network.
 
     >>> scores = {"first": np.float32([5, 1, 2, 3]), "second": np.float32([9, 8, 7, 6])}
     >>> {name: int(mask.sum()) for name, mask in shuffled_mask(scores, 0.5, seed=0).items()}

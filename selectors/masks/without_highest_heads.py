@@ -1,4 +1,4 @@
-"""All attention heads but those of the highest scores."""
+"""All attention heads but those with the highest scores."""
 
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ KeptHeads: TypeAlias = Bool[np.ndarray, "layers heads"]
 
 @mask_selector("head", paper="Wu et al. 2025, arXiv 2404.15574, section 4")
 def without_highest_heads(scores: HeadScores, keep: float, *, seed: int = 0) -> KeptHeads:
-    """Mask the heads of the highest scores; of equal ones the first go first.
+    """Mask the heads with the highest scores; among equals the first heads go first.
 
     >>> without_highest_heads(np.float32([[0.1, 0.9], [0.3, 0.2]]), 0.75, seed=0)
     array([[ True, False],
@@ -23,7 +23,7 @@ def without_highest_heads(scores: HeadScores, keep: float, *, seed: int = 0) -> 
 
 
 def without_top(scores: HeadScores, count: int) -> KeptHeads:
-    """All heads but the `count` of the highest scores; of equal ones the first go first."""
+    """All heads but the `count` with the highest scores; among equals the first heads go first."""
     keep = np.ones(scores.size, dtype=np.bool_)
     keep[np.argsort(-scores.ravel(), kind="stable")[:count]] = False
     return keep.reshape(scores.shape)

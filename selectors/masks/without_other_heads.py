@@ -1,4 +1,4 @@
-"""All attention heads but as many that copy nothing, as a control of the removal of those of high scores."""
+"""All attention heads but as many that copy nothing: a control for the removal of heads with high scores."""
 
 from typing import Literal
 
@@ -11,14 +11,14 @@ from secateur.selectors.masks.without_highest_heads import KeptHeads, without_to
 
 Control = Literal["random", "earlier", "later"]
 PLACES: dict[Control, int] = {"random": 1, "earlier": 2, "later": 3}
-"""What tells the draws of the controls apart."""
+"""Part of the seed, which makes the draws of the controls differ."""
 
 
 @mask_selector("head", draws=True, exact=False, paper="Wu et al. 2025, arXiv 2404.15574, section 4")
 def without_other_heads(
     scores: HeadScores, keep: float, *, control: Control = "random", threshold: Share = 0.1, seed: int
 ) -> KeptHeads:
-    """Mask random heads that are neither above the threshold nor among the highest, all of them where they are few.
+    """Mask random heads that are neither above the threshold nor among the highest, all of them if there are few.
 
     `earlier` and `later` draw from the layers before and behind the one whose scores sum up highest.
 
@@ -33,7 +33,7 @@ def without_other_heads(
 
 
 def others_of(scores: HeadScores, count: int, control: Control, threshold: float) -> np.ndarray:
-    """Places of the heads that a control may mask, int64, where the `count` highest are what it stands beside."""
+    """Places of the heads that a control for the `count` highest may mask, int64."""
     layer = np.arange(len(scores))[:, None]
     pivot = int(np.argmax(scores.sum(axis=1, dtype=np.float64)))
     where = {"random": layer >= 0, "earlier": layer < pivot, "later": layer > pivot}[control]

@@ -1,6 +1,6 @@
-"""Who asks a sampler for ids: a library that splits the epoch among processes, or a loader that loads its state.
+"""Callers of a sampler: a library that splits the epoch among processes, or a loader that loads its state.
 
-A sampler is a plain iterable to every library, which wraps it without a word to it; only the call stack shows by whom.
+To every library a sampler is a plain iterable, which it wraps without notice; only the call stack shows the caller.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from secateur.scorers.lazy import distributed
 
 @dataclass(frozen=True)
 class Splitter:
-    """A class that splits what a sampler gives: where it holds among how many processes, and what to do instead."""
+    """A class that splits the ids of a sampler: its attribute with the number of processes, and remedies."""
 
     processes: str
     shared: str
-    """Where the sampler gives a share already."""
+    """Remedy where the sampler already gives a share."""
     resumed: str
-    """Where the sampler is in the middle of an epoch."""
+    """Remedy where the sampler is in the middle of an epoch."""
 
 
 SPLITTERS = {
@@ -44,7 +44,7 @@ SPLITTERS = {
 
 
 def caller_of(names: Container[str]) -> tuple[str, object] | None:
-    """The nearest object whose method is being called and that is of a class of these names, with the name."""
+    """The nearest object on the call stack whose class has one of these names, behind the name; None without one."""
     frame = sys._getframe(1)
     while frame is not None:
         owner = frame.f_locals.get("self")
@@ -58,7 +58,7 @@ def caller_of(names: Container[str]) -> tuple[str, object] | None:
 def check_split(rank: int, world: int, place: int) -> str:
     """Raise RuntimeError where a library splits a share again, or the rest of a resumed epoch as if it were whole.
 
-    Gives a warning for the user where each of several processes goes through the whole epoch, else an empty text.
+    Returns a warning for the user where each of several processes goes through the whole epoch, else an empty text.
     """
     processes = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
     if world == 1 and processes == 1:
@@ -66,7 +66,7 @@ def check_split(rank: int, world: int, place: int) -> str:
     name, owner = caller_of(SPLITTERS) or ("", None)
     try:
         among = attrgetter(SPLITTERS[name].processes)(owner) if name else 1
-    except AttributeError:  # a class of somebody else that has the name alone
+    except AttributeError:  # another class of the same name
         among = 1
     if among == 1:
         if world > 1:

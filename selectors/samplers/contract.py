@@ -1,7 +1,7 @@
 """In-training selectors: torch samplers that draw once per epoch and get every loss.
 
-`set_epoch` draws, `__iter__` only reads: iterating twice gives the same epoch, however often a loader asks. Ids
-travel in the batch, so a loader that looks ahead credits no loss to the wrong sample. In a loop:
+`set_epoch` draws, `__iter__` only reads: a loader may iterate several times and gets the same epoch. Ids travel in
+the batch, so a loader that looks ahead credits no loss to the wrong sample. In a loop:
 
 >>> import torch
 >>> from torch.utils.data import DataLoader, TensorDataset
@@ -45,19 +45,19 @@ from secateur.selectors.samplers.callers import caller_of, check_split
 from secateur.selectors.samplers.observed_losses import ObservedLosses
 
 KeptShare = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
-"""A budget as settings give it: a count if it is an integer, else a fraction."""
+"""A budget in settings: a count if it is an integer, else a fraction."""
 BLOCK = 4096
 """Ids an iterator looks up at a time."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Which share of every epoch this process takes: positions `rank`, `rank + world`, … of the common order.
+    """The share of every epoch for this process: positions `rank`, `rank + world`, … of the common order.
 
     Shares are equally long, so that no process waits for another: `pad` repeats the head of the epoch for the last
-    ones, `drop` leaves out the rest of the division. Leave it alone where accelerate, or the transformers Trainer,
-    splits batches; with Lightning, use it and `use_distributed_sampler=False`. Where a library would split a share
-    again, the first id raises RuntimeError.
+    ones, `drop` leaves out the rest of the division. Make none where accelerate, or the transformers Trainer, splits
+    batches; with Lightning, use it and `use_distributed_sampler=False`. Where a library would split a share again, the
+    first id raises RuntimeError.
     """
 
     rank: int = 0
@@ -87,7 +87,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Given ids in the order of a keyed permutation, which is looked up rather than carried out."""
+    """Given ids in the order of a keyed permutation, computed for each position on demand."""
 
     ids: Ids
     order: KeyedPermutation
@@ -98,7 +98,7 @@ class Shuffled:
 
 
 def listed(at: Callable[[Ids], Ids], count: int) -> Ids:
-    """What `at` gives for the positions 0 … count-1, int64: looked up by blocks, which stay in cache."""
+    """Ids of `at` for the positions 0 … count-1, int64: by blocks, which stay in cache."""
     ids = np.empty(count, dtype=np.int64)
     over_blocks(count, lambda rows: ids.__setitem__(rows, at(np.arange(rows.start, rows.stop))))
     return ids
@@ -111,7 +111,7 @@ def shuffled(ids: Ids, seed: int, weights: torch.Tensor | None = None) -> Draw:
 
 @dataclass(frozen=True)
 class PlannedEpoch:
-    """How many samples this process trains on in an epoch: `exact`, or at most that many."""
+    """Number of samples that this process trains on in an epoch: `exact`, or an upper bound."""
 
     samples: int
     exact: bool
@@ -122,16 +122,16 @@ class PlannedEpoch:
 
 
 class EpochSampler(ABC):
-    """A sampler whose epochs are drawn by `set_epoch` from `(seed, epoch)` and from the losses that `observe` got.
+    """A sampler: `set_epoch` draws each epoch from `(seed, epoch)` and from the losses that `observe` got.
 
-    Made, it stands at epoch 0, and epochs only go on: a run that begins anew needs a new sampler. A subclass gives
-    `draw` and `planned`; positional parameters of its `__init__` name its inputs, keyword-only ones are its
-    settings. One whose draws follow losses sets `observed`.
+    A new sampler is at epoch 0, and epochs only go on: a run that begins anew needs a new sampler. A subclass defines
+    `draw` and `planned`; positional parameters of its `__init__` name its inputs, keyword-only ones are its settings.
+    It sets `observed` if its draws follow losses.
     """
 
     settings: ClassVar[type[BaseModel]]
     version: ClassVar[str] = "1"
-    """Of its draws: another one where the same seed, epoch and losses give other samples than before."""
+    """Version of its draws: it changes where the same seed, epoch and losses give other samples than before."""
     observed: ObservedLosses | None = None
 
     def __init_subclass__(cls) -> None:
@@ -141,7 +141,7 @@ class EpochSampler(ABC):
     def __init__(
         self, samples: int, shard: Shard, seed: int, settings: Mapping[str, Any], reads: Mapping[str, Any]
     ) -> None:
-        """Called last by a subclass, since it draws epoch 0; `reads` is whatever else its draws depend on.
+        """A subclass calls it last, since it draws epoch 0; `reads` are further inputs of its draws.
 
         Raises ValueError for settings that break their bounds or contradict each other.
         """
@@ -175,10 +175,10 @@ class EpochSampler(ABC):
         """(samples in the epoch over all processes, True) or (an upper bound, False), before anything is observed."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw an epoch, counted from 0; nothing happens where the sampler already stands at it.
+        """Draw an epoch, counted from 0; does nothing for the current one.
 
         First merges the losses observed since the last draw. In a run of several processes that is a collective
-        call: every process must make it. Raises ValueError for an epoch before the one it stands at: its rows have
+        call: every process must make it. Raises ValueError for an epoch before the current one: its rows have
         been shown, and the losses of later epochs are known.
         """
         if epoch < 0:
@@ -190,7 +190,7 @@ class EpochSampler(ABC):
                 f"call loader.set_epoch({self.epoch}) before. A run that begins anew needs a new sampler"
             )
         if epoch == self.epoch:
-            self._counted = not self._passed  # the same again after a whole epoch: nobody counts
+            self._counted = not self._passed  # the same one after a whole epoch: nobody counts
             return
         if self.observed is not None:
             self.observed.merge(self.epoch)
@@ -203,7 +203,7 @@ class EpochSampler(ABC):
         self._begin()
 
     def warn_once(self, message: str) -> None:
-        """Warn, once in the life of this sampler; an empty message is none."""
+        """Warn once in the life of this sampler; no warning for an empty message."""
         if message and message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, stacklevel=3)
@@ -259,10 +259,10 @@ class EpochSampler(ABC):
 
     @property
     def forward_only(self) -> Ids:
-        """Ids of this process that the epoch does not train on, and whose losses it needs all the same, int64.
+        """Ids of this process that the epoch does not train on, but whose losses it needs, int64.
 
         At the end of the epoch, before the next `set_epoch`, the loop computes them without gradients and in evaluation
-        mode, and tells `observe`. Most samplers have none.
+        mode, and passes them to `observe`. Most samplers have none.
         """
         return np.empty(0, dtype=np.int64)
 
@@ -275,11 +275,11 @@ class EpochSampler(ABC):
         return plans
 
     def state_dict(self, consumed: int | None = None) -> dict[str, Any]:
-        """Where the sampler stands, in tensors, numbers and strings (`torch.load(weights_only=True)` reads it back).
+        """The sampler's state in tensors, numbers and strings (`torch.load(weights_only=True)` reads it back).
 
-        `consumed` is how many samples of the epoch this process has trained on: by default what its latest
-        iterator gave out. A loader with workers or look-ahead has taken more than was trained on; then say it, or use
-        torchdata's StatefulDataLoader, which counts. Each process saves its own.
+        `consumed` is the number of samples of the epoch that this process has trained on: by default the ones that its
+        latest iterator gave out. A loader with workers or look-ahead has taken more; then pass it, or use torchdata's
+        StatefulDataLoader, which counts. Each process saves its own.
         """
         position = self._position if consumed is None else consumed
         state = {"made_of": self._made_of, "epoch": self.epoch, "position": position}
@@ -288,8 +288,8 @@ class EpochSampler(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`; raises ValueError for the state of another sampler, naming the difference.
 
-        Also where torchdata's loader, which has a state of the sampler in its own, would go back with it to an epoch
-        before the one that was set.
+        It also raises where torchdata's loader, whose state holds one of the sampler, would go back to an epoch before
+        the current one.
         """
         mine, theirs = self._made_of, state["made_of"]
         differ = [f"{key} {theirs.get(key)!r} (here {mine.get(key)!r})" for key in mine if mine[key] != theirs.get(key)]
@@ -318,7 +318,7 @@ class EpochSampler(ABC):
 
 @dataclass(eq=False)
 class ShareIterator(Iterator[int]):
-    """Walks one share of one epoch by blocks; its state is its place, as torchdata's StatefulDataLoader asks."""
+    """Walks one share of one epoch by blocks; its state is its place, for torchdata's StatefulDataLoader."""
 
     sampler: EpochSampler
     place: int
@@ -363,7 +363,7 @@ class ShareIterator(Iterator[int]):
 
 
 def _summary(value: Any) -> Any:
-    """The record of a setting or a signal in a state: the value, of an array its checksum."""
+    """The record of a setting or a signal in a state: the value, or the checksum of an array."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}, crc32 {zlib.crc32(value.tobytes()):08x}"
     return list(value) if isinstance(value, tuple) else value
@@ -380,10 +380,10 @@ def samplers() -> Mapping[str, type[EpochSampler]]:
 def make_sampler(
     name: str, settings: Mapping[str, Any], signals: Mapping[str, Any], *, seed: int, shard: Shard | None = None
 ) -> EpochSampler:
-    """The sampler of this name: `settings` as a YAML gives them, `signals` (`samples`, `epochs`, `strata`, `scores`,
-    `keep`) as it asks.
+    """The sampler of this name, with `settings` from YAML and those `signals` (`samples`, `epochs`, `strata`, `scores`,
+    `keep`) that it reads.
 
-    Raises ValueError for an unknown name, settings that do not hold, and a signal that it needs and was not given.
+    Raises ValueError for an unknown name, invalid settings, and a missing signal.
     """
     if name not in samplers():
         raise ValueError(f"no sampler {name!r}; there are {', '.join(sorted(samplers()))}")

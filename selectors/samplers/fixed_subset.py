@@ -8,8 +8,7 @@ from secateur.selectors.samplers.contract import Draw, EpochSampler, Shard, shuf
 
 
 class FixedSubset(EpochSampler):
-    """The rows where `keep`, bool `[samples]`, is True; in a random order of their own each epoch, or in data-set
-    order.
+    """The rows where `keep`, bool `[samples]`, is True; in a new random order each epoch, or in data-set order.
 
     Raises ValueError where nothing is kept.
 

@@ -1,4 +1,4 @@
-"""IES: train no more on samples whose loss has stopped to bend (Yuan et al., "Instance-dependent Early Stopping", ICLR
+"""IES: stop training on samples whose loss no longer bends (Yuan et al., "Instance-dependent Early Stopping", ICLR
 2025; the rule as in the authors' code).
 """
 
@@ -19,9 +19,9 @@ from secateur.selectors.samplers.observed_losses import ObservedLosses
 
 
 class LossHistory(ObservedLosses):
-    """The last losses of every sample, float32 `[samples, length]`, newest last, NaN for those not seen so often.
+    """The last losses of every sample, float32 `[samples, length]`, newest last, NaN for samples seen less often.
 
-    `saved` counts samples that past epochs did not train on; `left_out` is how many the epoch at hand does not.
+    `saved` counts samples that past epochs did not train on, `left_out` those that the current epoch leaves out.
     """
 
     def __init__(self, samples: int, length: int) -> None:
@@ -30,7 +30,7 @@ class LossHistory(ObservedLosses):
         self.saved = self.left_out = 0
 
     def merge(self, epoch: int) -> None:
-        """As `ObservedLosses.merge`; a sample of which the epoch brought a loss forgets its oldest one."""
+        """As `ObservedLosses.merge`; a sample with a loss in the epoch forgets its oldest one."""
         super().merge(epoch)
         seen = self.last_seen == epoch
         longer = torch.cat((self.history[seen][:, 1:], self.losses[seen][:, None]), dim=1)
@@ -48,20 +48,20 @@ class LossHistory(ObservedLosses):
 
 
 class Ies(EpochSampler):
-    """Each epoch all samples but the mastered ones, whose losses have moved along a straight line of late.
+    """Each epoch has all samples but the mastered ones, whose losses have lately moved along a straight line.
 
-    A sample is mastered where the average size of its loss's second differences over `window` of them, summed over the
-    `last` so many places of this average, is below `threshold` (the authors take 1e-3 for CIFAR-10, 2e-3 for CIFAR-100
-    and recommend 1e-1 to 1e-5: it is in units of the loss). That takes window + last + 2 losses: with the authors'
-    settings the seventh epoch is the first to leave any out. Each epoch decides anew, and lets samples return.
+    A sample is mastered where the sum of the `last` moving averages, over `window`, of its loss's absolute second
+    differences is below `threshold` (the authors take 1e-3 for CIFAR-10, 2e-3 for CIFAR-100 and recommend 1e-1 to 1e-5,
+    in units of the loss). This takes window + last + 2 losses: with the authors' settings the seventh epoch is the
+    first to leave any out. Each epoch decides anew, and lets samples return.
 
-    Their losses are needed all the same. The loop computes them at the end of each epoch, for the ids `forward_only`,
-    without gradients and in evaluation mode, and tells `observe`. So backward passes are saved, `saved_backward` of
-    them, and no forward passes. A loss that stays high is mastered as well as one that stays low: the losses of what
-    an epoch leaves out are `observed.losses[forward_only]`.
+    The sampler needs their losses all the same. The loop computes them at the end of each epoch, for the ids
+    `forward_only`, without gradients and in evaluation mode, and passes them to `observe`. So it saves backward passes,
+    `saved_backward` of them, and no forward passes. A loss that stays high is mastered as well as one that stays low:
+    the losses of samples that an epoch leaves out are `observed.losses[forward_only]`.
 
-    The gradient is not that of all samples, in expectation neither; weights are always 1. Where all samples are
-    mastered, the one that bends most stays. The authors' code differs in two: an epoch of which no sample is mastered
+    The gradient is not that of all samples, not even in expectation; weights are always 1. Where all samples are
+    mastered, the one that bends most stays. The authors' code differs in two points: an epoch without mastered samples
     keeps the rows of the one before, and a sample that an epoch has not shown repeats its second difference.
     """
 
@@ -128,5 +128,5 @@ def bending(history: Float32[np.ndarray, "n length"], window: int, last: int) ->
     """
     sizes = np.abs(np.diff(history.astype(np.float64), n=2, axis=1))
     averages = np.lib.stride_tricks.sliding_window_view(sizes, window, axis=1).mean(axis=2)
-    # The oldest difference counts for no average that is summed: with it missing a sample is still too young.
+    # The oldest difference is in no summed average: a sample that lacks it is still too young.
     return np.asarray(np.where(np.isnan(sizes[:, 0]), np.nan, averages[:, -last:].sum(axis=1)))

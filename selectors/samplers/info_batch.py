@@ -21,24 +21,24 @@ from secateur.selectors.samplers.observed_losses import ObservedLosses
 Share = Annotated[float, Field(gt=0, le=1)]
 Rows = Int64[np.ndarray, " _"]
 LEAST_SHARE = 0.1
-"""No group keeps less, as published: its weights would make single samples dominate a batch."""
+"""Least share that a group keeps, as published: below it, the weights of single samples would dominate a batch."""
 
 
 class InfoBatch(EpochSampler):
     """Keep all hard samples and a random part of the easy ones, whose losses count for those left out.
 
-    Easy are losses strictly below the mean (`rule="mean"`; of their class with `per_class`, which needs `strata`), of
-    which the share 1 - `prune` stays; with `rule="median"` below the median, which the few large losses of a squared
-    residual do not move, as they do the mean (our derivation); or with `rule="percentile"` those below `quantiles` of
-    the losses, of which `shares` stay, the easiest first. A sample not seen yet is never easy. Of a group of n,
-    int(share · n) stay, at least one, and weigh n over that number, so that the expected sum of gradients over an epoch
-    is that of all data. `rescale=False` leaves weights at 1.
+    With `rule="mean"` easy losses are strictly below the mean (of their class with `per_class`, which needs `strata`),
+    and the share 1 - `prune` of them stays. With `rule="median"` they are below the median, which few large squared
+    residuals do not move (our derivation). With `rule="percentile"` they are below `quantiles` of the losses, and
+    `shares` of them stay, the easiest first. A sample not seen yet is never easy. Of a group of n, int(share · n) stay,
+    at least one, with a weight of n over that number, so that the expected sum of gradients over an epoch is that of
+    all data. `rescale=False` leaves weights at 1.
 
-    `keep` (a fraction, or a count) asks for exactly so many samples in each pruned epoch: shares of the easy groups
-    are scaled to meet it. Where they would fall below a tenth, they stay there and the other samples are thinned too,
-    with weights; where even that does not do, all samples have one share.
+    `keep` (a fraction, or a count) sets the exact number of samples of each pruned epoch by scaling the shares of the
+    easy groups. Where they would fall below a tenth, they stay there and the other samples are thinned too, with
+    weights; where even that does not suffice, all samples have one share.
 
-    From epoch `anneal_from` · epochs on, everything is trained on, with weights 1.
+    From epoch `anneal_from` · epochs on, it keeps everything, with weights 1.
 
     >>> import torch
     >>> sampler = InfoBatch(8, epochs=10)
@@ -118,8 +118,8 @@ class InfoBatch(EpochSampler):
         return shuffled(np.concatenate(kept), seed, weights)
 
     def groups(self, losses: Float32[np.ndarray, " samples"]) -> list[Rows]:
-        """Rows of each easy group, easiest first, then all other rows; comparisons with NaN are False, so unseen is
-        not easy.
+        """Rows of each easy group, easiest first, then all other rows; comparisons with NaN are False, so unseen
+        samples are not easy.
         """
         place = np.full(self.samples, len(self.shares), dtype=np.uint8)
         for group, limit in reversed(list(enumerate(self.limits(losses)))):
@@ -146,7 +146,7 @@ class InfoBatch(EpochSampler):
 
 
 def counts_of(sizes: Counts, shares: Float64[np.ndarray, " easy"], budget: int | None) -> Counts | None:
-    """How many samples of each group stay, easy groups then the rest; None where a budget leaves all one share."""
+    """Number of samples of each group that stay, easy groups then the rest; None where a budget gives all one share."""
     easy, rest = sizes[:-1], int(sizes[-1])
     if budget is None:
         return np.append(np.minimum(easy, np.maximum(1, (shares * easy + 1e-9).astype(np.int64))), rest)
@@ -160,7 +160,7 @@ def counts_of(sizes: Counts, shares: Float64[np.ndarray, " easy"], budget: int |
 
 
 def weights_of(samples: int, groups: list[Rows], counts: Counts) -> torch.Tensor | None:
-    """Float32 `[samples]`: the size of a sample's group over how many of it stay; None where all of all stay."""
+    """Float32 `[samples]`: the size of a sample's group over the number of it that stays; None where all stay."""
     if all(len(group) == count for group, count in zip(groups, counts, strict=True)):
         return None
     weights = np.ones(samples, dtype=np.float32)
@@ -176,7 +176,7 @@ def part(rows: Rows, count: int, seed: int) -> Rows:
 
 
 def medians_of(values: Float32[np.ndarray, " n"], groups: Ids, count: int) -> Float64[np.ndarray, " count"]:
-    """Median of each of `count` groups, of the lower and the upper one the mean; 0 for a group of none."""
+    """Median of each of `count` groups, the mean of the lower and the upper one; 0 for an empty group."""
     order = np.lexsort((values, groups))
     ordered, sizes = values[order].astype(np.float64), np.bincount(groups, minlength=count)
     starts = np.cumsum(sizes) - sizes

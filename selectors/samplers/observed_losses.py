@@ -19,9 +19,9 @@ NEVER = -1
 class ObservedLosses:
     """Losses, float32 `[samples]` with NaN for samples not seen yet, and the epoch in which each was seen last.
 
-    `observe` only appends, on the device where the losses are; `merge` moves what was appended to the host once, shares
-    it with the other processes, and replaces both tensors: they are never written in place, so a `state_dict` stays
-    what it was.
+    `observe` only appends, on the device where the losses are; `merge` moves the appended losses to the host once,
+    shares them with the other processes, and replaces both tensors: it never writes in place, so a `state_dict` does
+    not change.
     """
 
     def __init__(self, samples: int) -> None:
@@ -99,10 +99,10 @@ class ObservedLosses:
         return {"losses": self.losses, "last_seen": self.last_seen, "pending": parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`, unless it is an earlier one of what is held already.
+        """Continue from a `state_dict`, unless it is an earlier one of the present state.
 
         A loader with workers takes its snapshots when it fetches a batch, before the losses of the batches in between
-        are known; what a checkpoint of the sampler itself says of them must survive that.
+        are known; those in a checkpoint of the sampler itself must survive that.
         """
         seen = torch.equal(self.last_seen, state["last_seen"].cpu())
         same = seen and torch.equal(self.losses.view(torch.int32), state["losses"].cpu().view(torch.int32))

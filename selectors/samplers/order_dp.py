@@ -17,19 +17,19 @@ from secateur.selectors.samplers.observed_losses import ObservedLosses
 
 
 class OrderDp(EpochSampler):
-    """Each epoch, the share `pool` of all samples at random, and of those the share `top` with the highest losses.
+    """Each epoch draws the share `pool` of all samples, and keeps the share `top` of these with the highest losses.
 
-    A sample not seen yet counts as one of loss `unseen`: 3.0 in the authors' runs on CIFAR, 1.0 on ImageNet; with
-    `first` it comes before all that were seen. Of equal losses those are drawn at random. All weights are 1, and there
-    is no annealing: the authors' code takes a share of epochs for it and prunes in all of them.
+    A sample not seen yet has the loss `unseen`: 3.0 in the authors' runs on CIFAR, 1.0 on ImageNet; with `first` it
+    comes before all samples seen. A random draw breaks ties. All weights are 1, and there is no annealing: the authors'
+    code takes a share of epochs for it and prunes in all of them.
 
-    An epoch's gradient is that of another objective than the mean loss: samples of high loss count more, and the
-    easiest ones for nothing. No weights make up for it. Given the losses, no draw can hold one of the easiest
-    (1 - top) · pool samples, and `inclusion` says how rare others are. Wrong labels have high losses, and are drawn
-    most: `guard` (ours, 0 as published) leaves out that share of the pool, the highest losses of it.
+    An epoch's gradient belongs to another objective than the mean loss: samples of high loss count more, and the
+    easiest not at all. No weights make up for it. Given the losses, no draw can hold one of the easiest
+    (1 - top) · pool samples; `inclusion` has the probabilities of the others. Wrong labels have high losses, and are
+    drawn most: `guard` (ours, 0 as published) leaves out that share of the pool with the highest losses.
 
-    `keep` asks for exactly so many samples in each epoch: the pool then is so large that they are the share `top` of
-    it, or everything, and `pool` is not used.
+    `keep` sets the exact number of samples in each epoch: the pool is then so large that they are its share `top`, or
+    it is everything, and `pool` is not used.
 
     >>> import torch
     >>> sampler = OrderDp(8, pool=1.0, top=0.5)
@@ -88,7 +88,7 @@ class OrderDp(EpochSampler):
     def inclusion(self) -> Float64[np.ndarray, " samples"]:
         """Probability that an epoch holds the sample of each rank by loss, the highest first; they sum to `kept`.
 
-        The sample is in the pool, and of the others in it so many have higher losses that it is among those kept.
+        A sample is held if the pool has it, and the number of others there with higher losses puts it among those kept.
         """
         from scipy.stats import hypergeom
 

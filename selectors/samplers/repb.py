@@ -1,8 +1,8 @@
 """RePB: compare losses within short windows only (after "Inconsistency Biases in Dynamic Data Pruning", ICLR 2026).
 
-Of the paper the abstract alone could be read, and no code: it compares losses within a window of consecutive batches,
-during which the model hardly changes, trains the following phase on what that keeps, and rescales losses by how often a
-sample was selected. Window, share and weights here are ours.
+Only the paper's abstract was available, and no code. The method compares losses within a window of consecutive batches,
+during which the model hardly changes, trains the following phase on the samples that it keeps, and rescales losses by
+the number of a sample's selections. Window, share and weights here are ours.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from secateur.selectors.samplers.observed_losses import ObservedLosses
 
 
 class WindowedLosses(ObservedLosses):
-    """Which samples were easy when they were shown last, bool `[samples]`: below the mean of their window.
+    """Mask `easy`, bool `[samples]`: whether a sample's latest loss was below the mean of its window.
 
-    `order` are the ids of the epoch at hand, in the order in which all processes together show them, `size` the samples
+    `order` are the ids of the current epoch, in the order in which all processes together show them, `size` the samples
     of a window. `chosen`, int32 `[samples]`, counts the epochs, of `rounds` in all, that held each sample.
     """
 
@@ -61,16 +61,16 @@ class WindowedLosses(ObservedLosses):
 class Repb(EpochSampler):
     """Keep all samples that were hard in their window, and a random part of the easy ones.
 
-    Epochs are cut into windows of about `window` samples (a fraction of all, or a count) in the order in which they are
-    shown. Easy are losses strictly below the mean of their own window, so no sample counts as easy because it was shown
-    late, when the model was better. Of the easy ones the share 1 - `prune` stays in the next epoch, drawn anew each
-    time; one that is left out stays easy until it is shown again. A sample not seen yet is hard.
+    An epoch, in its order, is cut into windows of about `window` samples (a fraction of all, or a count). Easy losses
+    are strictly below the mean of their own window, so no sample counts as easy because it came late, when the model
+    was better. The share 1 - `prune` of the easy ones stays in the next epoch, drawn anew each time; one that is left
+    out stays easy until its next presentation. A sample not seen yet is hard.
 
-    `rescale` multiplies losses. `probability`: of n easy samples that k are drawn of, each weighs n / k, and the
-    expected sum of gradients over an epoch is that of all data. `history`: a sample that was in c of t epochs, this one
-    among them, weighs t / c, 10 at most; that ratio is of observed counts and biased, most in early epochs. `none`: 1.
+    `rescale` multiplies losses. `probability`: with k of n easy samples drawn, each weighs n / k, and the expected sum
+    of gradients over an epoch is that of all data. `history`: a sample in c of t epochs, this one among them, weighs
+    t / c, at most 10; this ratio of observed counts is biased, most in early epochs. `none`: 1.
 
-    `keep` (a fraction, or a count) asks for exactly so many samples in each epoch, as with `InfoBatch`.
+    `keep` (a fraction, or a count) sets the exact number of samples in each epoch, as with `InfoBatch`.
 
     >>> import torch
     >>> sampler = Repb(8, window=1.0)
@@ -116,7 +116,7 @@ class Repb(EpochSampler):
         return shuffled(kept, seed, self._by_history(kept) if self.rescale == "history" else weights)
 
     def _by_history(self, kept: np.ndarray) -> torch.Tensor:
-        """Epochs in all over epochs that held each sample, the one that is drawn here among them."""
+        """Number of epochs over that of epochs with each sample, the current one included."""
         held = self.windows.chosen.numpy().copy()
         held[kept] += 1
         return torch.from_numpy(np.float32((self.windows.rounds + 1) / np.maximum(held, 1)).clip(max=1 / LEAST_SHARE))

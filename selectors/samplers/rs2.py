@@ -14,7 +14,7 @@ from secateur.selectors.draws.ranks import Ids
 from secateur.selectors.samplers.contract import Draw, EpochSampler, KeptShare, Shard, Shuffled, listed
 
 KEPT_ORDERS = 2
-"""Passes whose order is at hand: an epoch may end one and begin the next."""
+"""Passes whose order is in memory: an epoch may end one and begin the next."""
 
 
 class Rs2(EpochSampler):
@@ -103,14 +103,14 @@ class Rs2(EpochSampler):
         return self._orders[turn]
 
     def _turn(self, epoch: int) -> int:
-        """Where an independent epoch starts in its order: anywhere, so that every class's rounding has its turn."""
+        """Start of an independent epoch in its order: anywhere, so that every class's rounding has its turn."""
         step = gcd(self.size, self.samples)
         return derive_seed(self.seed, epoch, 3) % (self.samples // step) * step
 
 
 @dataclass(frozen=True)
 class _Stream:
-    """Ids from place `offset` of one order on, and where it ends from the head of the next."""
+    """Ids from place `offset` of one order on, and then from the head of the next."""
 
     first: "KeyedPermutation | StratifiedOrder"
     following: "KeyedPermutation | StratifiedOrder"

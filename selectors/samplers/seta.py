@@ -19,20 +19,19 @@ from secateur.selectors.samplers.observed_losses import ObservedLosses
 
 
 class Seta(EpochSampler):
-    """Each epoch, the share 1 - `prune` of all samples at random, and of those the ones in a window of loss clusters.
+    """Each epoch draws the share 1 - `prune` of all samples, and keeps those in a window of loss clusters.
 
-    Losses are put into `groups` clusters from easy to hard, by k-means or, with `clusters="quantile"`, of equal size
-    (k-means clusters of training losses differ in size a hundredfold, and so do its epochs; squared residuals, of which
-    a few are far larger than all others, call for `quantile`). There are no more
-    clusters than distinct losses. The window is `window` of the clusters wide, rounded half to even as in the
-    published code, or up as in the paper; it moves one cluster per epoch and starts over. Epoch 0 keeps all. Samples
-    not seen yet are in every window.
+    Losses form `groups` clusters from easy to hard, by k-means or, with `clusters="quantile"`, of equal size (k-means
+    clusters of training losses differ in size a hundredfold, and so do the epochs; squared residuals, of which a few
+    are far larger than all others, need `quantile`). There are no more clusters than distinct losses. The window is
+    `window` of the clusters wide, rounded half to even as in the published code, or up as in the paper; it moves one
+    cluster per epoch and starts over. Epoch 0 keeps all. Samples not seen yet are in every window.
 
     `floor` (a fraction, or a count) is the least that an epoch holds: samples from outside the window fill it up.
-    `keep` asks for exactly so many samples in every epoch: the random part then makes up the difference, either way,
-    and `prune` is not used.
+    `keep` sets the exact number of samples in every epoch: a random draw then adds or removes the difference, and
+    `prune` is not used.
 
-    From epoch `anneal_from` · epochs on, the random share alone. Weights are always 1.
+    From epoch `anneal_from` · epochs on, it keeps the random share alone. Weights are always 1.
 
     >>> import torch
     >>> sampler = Seta(8, epochs=10, prune=0.0, groups=2, window=0.5)
@@ -91,7 +90,7 @@ class Seta(EpochSampler):
         return self.size, self.budget is not None or epoch >= self.pruned_epochs
 
     def draw(self, epoch: int) -> Draw:
-        """The window of this epoch, filled up or thinned where a floor or a budget asks."""
+        """The window of this epoch, filled up or thinned to a floor or a budget."""
         seed = derive_seed(self.seed, epoch, 1)
         everyone = np.arange(self.samples)
         if epoch >= self.pruned_epochs:
@@ -106,7 +105,7 @@ class Seta(EpochSampler):
         return shuffled(rows, seed)
 
     def inside(self, losses: Float32[np.ndarray, " n"], epoch: int, seed: int) -> Bool[np.ndarray, " n"]:
-        """Which of these samples the window of a pruned epoch takes."""
+        """Mask of the samples in the window of a pruned epoch."""
         unseen = np.isnan(losses)
         some = bool(unseen.any())
         known = losses[~unseen] if some else losses
@@ -130,7 +129,7 @@ class Seta(EpochSampler):
         return inside
 
     def by_rank(self, losses: Float32[np.ndarray, " n"], epoch: int, seed: int) -> Bool[np.ndarray, " n"]:
-        """The window over groups of equal size, equal losses being ranked at random."""
+        """The window over groups of equal size, with equal losses in random order."""
         groups = min(self.groups, len(losses))
         first, beyond = window_of(epoch, groups, self.window, self.rounding)
         low, high = first * len(losses) // groups, beyond * len(losses) // groups

@@ -15,12 +15,12 @@ from secateur.selectors.samplers.contract import Draw, EpochSampler, KeptShare, 
 
 
 class SubsetSchedule(EpochSampler):
-    """In each epoch, so many samples from one end of a score; subsets of one size are the same, and nested otherwise.
+    """Each epoch takes a number of samples from one end of a score; subsets are nested, and the same at one size.
 
     `keeps` are fractions or counts: `steps` holds each for an equal part of the epochs, `line` joins them by straight
-    lines, the first epoch having the first and the last the last. `first` names the end to begin with: with scores
-    that are high for hard samples, `low` goes from easy to hard. Equal scores are ordered at random by `seed`, so
-    constant scores make a random subset that changes its size.
+    lines, from the first epoch with the first to the last with the last. `first` names the end to begin with: with
+    scores that are high for hard samples, `low` goes from easy to hard. Equal scores are ordered at random by
+    `seed`, so constant scores make a random subset that changes its size.
 
     >>> sampler = SubsetSchedule(np.float32([0.9, 0.1, 0.5, 0.3]), 2, keeps=(2, 4), first="low")
     >>> for epoch in range(2):
@@ -50,7 +50,7 @@ class SubsetSchedule(EpochSampler):
         super().__init__(samples, shard, seed, settings, {"scores": scores, "epochs": epochs})
 
     def planned(self, epoch: int) -> tuple[int, bool]:
-        """The size that the schedule says; beyond its end, the last."""
+        """The scheduled size; beyond the end, the last one."""
         return self.sizes[min(epoch, len(self.sizes) - 1)], True
 
     def draw(self, epoch: int) -> Draw:

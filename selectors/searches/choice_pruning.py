@@ -1,4 +1,4 @@
-"""Prune choices from a search space by what they contribute: the S3 of GBDT-NAS-S3 (Luo et al., arXiv 2007.04785,
+"""Prune choices from a search space by their contributions: the S3 of GBDT-NAS-S3 (Luo et al., arXiv 2007.04785,
 section 3.3).
 
 Both orders work on clean means over the evaluated architectures that use a choice. The published first-order code lets
@@ -19,7 +19,7 @@ from secateur.scorers.settings import Settings
 
 
 class PruningSettings(Settings):
-    """How many choices go after each fit of the predictor, and by which contributions."""
+    """Number of choices to prune after each fit of the predictor, and the order of their contributions."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,7 +39,7 @@ def prune(predictor: AccuracyPredictor, choices: Choices, alive: Alive, settings
 def prune_first_order(
     space: ArchitectureSpace, means: Float64[np.ndarray, " features"], alive: Alive, count: int
 ) -> Alive:
-    """Take away the `count` choices of lowest mean contribution, of those below 0; earlier features go first."""
+    """Remove the `count` choices of lowest mean contribution, among those below 0; earlier features go first."""
     left = alive.copy()
     for feature in np.argsort(means, kind="stable").tolist():
         if means[feature] >= 0 or np.sum(alive & ~left) == count:
@@ -49,11 +49,11 @@ def prune_first_order(
 
 
 def prune_second_order(space: ArchitectureSpace, pairs: PairContributions, alive: Alive, count: int) -> Alive:
-    """Take away up to `count` choices, walking pairs from the lowest of their four means upwards.
+    """Remove up to `count` choices, walking pairs from the lowest of their four means upwards.
 
-    Of two choices that are both there, both go where their mean is below 0 if both are used, else the first where it
-    is below 0 used alone, else the second. Of two of which one is gone, the other goes where the mean of both is below
-    0. Pairs at one position are left out: an architecture never uses both.
+    If both choices of a pair are left, both go where the mean of architectures that use both is below 0, else the first
+    where the mean with it alone is below 0, else the second likewise. If one is gone, the other goes where the mean of
+    both is below 0. Pairs at one position are left out: an architecture never uses both.
     """
     left = alive.copy()
     apart = space.group[pairs.pairs[:, 0]] != space.group[pairs.pairs[:, 1]]
@@ -72,7 +72,7 @@ def prune_second_order(space: ArchitectureSpace, pairs: PairContributions, alive
 
 
 def take(space: ArchitectureSpace, left: Alive, feature: int) -> None:
-    """Take a choice away in place, unless it is gone or the last one at its position."""
+    """Remove a choice in place, unless it is gone or the last one at its position."""
     place = space.group[feature]
     others = np.sum(left & (space.group == place)) - left[feature]
     if others or space.positions[place].silent:

@@ -1,8 +1,7 @@
-"""Selectors that propose, are told how good it was, and propose again: searches over architectures and token masks.
+"""Selectors that propose, learn how good it was, and propose again: searches over architectures and token masks.
 
-A one-shot selector reads scores and answers once. Here the scores are made on the way, for what was proposed: `ask`
-for proposals, evaluate them, `tell` their fitness (higher is better), until the budget of evaluations is spent or
-nothing is left to propose.
+A one-shot selector reads scores and answers once. A search gets its scores on the way: `ask` for proposals, evaluate
+them, `tell` their fitness (higher is better), until the budget of evaluations is spent or no proposal is left.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +17,7 @@ from secateur.scorers.contract import rows_text
 
 Fitness = Float64[np.ndarray, " n"]
 Proposals = Shaped[np.ndarray, "n *one"]
-"""What is proposed: rows of a space of architectures, int64 `[n]`, or masks of tokens, bool `[n, tokens]`."""
+"""Rows of a space of architectures, int64 `[n]`, or masks of tokens, bool `[n, tokens]`."""
 
 
 @runtime_checkable
@@ -29,13 +28,13 @@ class AskTell(Protocol):
         """At most `count` proposals to evaluate; none when there is nothing left."""
 
     def tell(self, proposals: Proposals, fitness: Fitness, /) -> None:
-        """How good proposals that were asked for turned out to be."""
+        """Take in the fitness of proposals that `ask` gave."""
 
 
 class ArchitectureSearch(ABC):
-    """What searches share: isomorphic architectures count once, and all randomness is private.
+    """Common part of searches: isomorphic architectures count once, and all randomness is private.
 
-    A subclass proposes in `propose` and, where it must know of each evaluation, learns in `learn`.
+    A subclass proposes in `propose` and, if it needs each evaluation, learns in `learn`.
     """
 
     def __init__(self, space: ArchitectureSpace, *, seed: int = 0) -> None:
@@ -49,7 +48,7 @@ class ArchitectureSearch(ABC):
 
     @abstractmethod
     def propose(self, count: int) -> Rows:
-        """At most `count` rows of keys that are not seen yet, each once."""
+        """At most `count` rows of unseen keys, each once."""
 
     def learn(self, row: int, fitness: float) -> None:  # noqa: B027 - most searches learn from all at once
         """Take in one evaluation."""
@@ -91,7 +90,7 @@ class ArchitectureSearch(ABC):
         """Random rows of unseen keys; fewer where there are no more."""
         alive = self.space.allowed if alive is None else alive
         found = np.empty(0, dtype=np.int64)
-        # A space that is not listed is drawn from with replacement, so a draw may bring little that is new.
+        # Draws from a space that is not listed are with replacement, so few of them may be new.
         for _ in range(1 if self.space.listed is not None else 64):
             more = self.space.candidates(alive, 4 * count + 64, self.generator)
             found = self.fresh(np.concatenate([found, more]), count)
@@ -102,7 +101,7 @@ class ArchitectureSearch(ABC):
 
 @dataclass(frozen=True)
 class History:
-    """Evaluations in the order in which they were asked for."""
+    """Evaluations in the order of their proposals."""
 
     rows: Proposals
     fitness: Fitness
@@ -123,9 +122,9 @@ def search(
     patience: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> History:
-    """Ask, evaluate and tell until `budget` evaluations are made, one is `enough`, or nothing is left to ask for.
+    """Ask, evaluate and tell until `budget` evaluations are made, one is `enough`, or no proposal is left.
 
-    With `patience` it ends, too, once so many evaluations in a row have brought nothing better.
+    With `patience` it also ends after so many evaluations in a row without a better one.
     """
     rows: list[np.ndarray] = []
     fitness = [np.empty(0)]

@@ -11,16 +11,16 @@ from secateur.selectors.searches.contract import ArchitectureSearch
 
 
 class GbdtSearch(ArchitectureSearch):
-    """`initial` random architectures, then rounds of the `per_round` unseen ones that are predicted best.
+    """`initial` random architectures, then rounds of the `per_round` unseen ones with the best predictions.
 
-    Each round fits the predictor to everything evaluated so far, failed networks aside, and ranks every architecture
-    of the space, or `candidates` random ones where the space is not listed. With `pruning` (S3) each fit also takes
-    choices away, and candidates come from what is left; when that is used up, nothing more is proposed. Where
-    accuracies are clipped, a second fit, to ranks, tells what choices contribute: a clipped pool does not tell a choice
-    that hurts from one that is only never among the best.
+    Each round fits the predictor to everything evaluated so far, without failed networks, and ranks every architecture
+    of the space, or `candidates` random ones where the space is not listed. With `pruning` (S3) each fit also removes
+    choices, and candidates come from the rest; when it is used up, there are no more proposals. Where accuracies are
+    clipped, a second fit, to ranks, gives the contributions of choices: a clipped pool cannot distinguish a harmful
+    choice from one that is only never among the best.
 
-    `explore` is the share of each round that is random instead (0 in the paper): small rounds of the best predicted
-    alone can keep asking around one place for good.
+    `explore` is the random share of each round (0 in the paper): small rounds of the best predictions alone can stay
+    around one place for good.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class GbdtSearch(ArchitectureSearch):
         self.queue: list[int] = []
 
     def propose(self, count: int) -> Rows:
-        """Random rows first; then of the current round's, raising RuntimeError where the last was not told whole."""
+        """Random rows first, then the current round's; raises RuntimeError if evaluations of the last are missing."""
         if len(self.asked) < self.initial:
             drawn = self.draw(min(count, self.initial - len(self.asked)))
             if len(drawn):

@@ -12,9 +12,9 @@ ATTEMPTS = 100
 
 
 class RegularisedEvolution(ArchitectureSearch):
-    """The best of a random sample of the population has a child of one changed choice; the oldest member dies.
+    """The best of a random sample of the population has a child with one changed choice; the oldest member dies.
 
-    Members are told one by one, in the order told. A child that is a known network is drawn again, so that every
+    Members join one by one, in the order of `tell`. A child that is a known network is drawn again, so that every
     evaluation is of a new one. Raises ValueError for a sample larger than the population.
     """
 
@@ -26,7 +26,7 @@ class RegularisedEvolution(ArchitectureSearch):
         self.members: list[tuple[int, float]] = []
 
     def propose(self, count: int) -> Rows:
-        """Random rows until the first population is asked for, then children of the population as it is."""
+        """Random rows until the first population is complete, then children of the current population."""
         missing = self.population - len(self.asked)
         if missing > 0 or not self.members:
             return self.draw(min(count, max(missing, 1)))
@@ -41,7 +41,7 @@ class RegularisedEvolution(ArchitectureSearch):
         return np.array(children, dtype=np.int64)
 
     def learn(self, row: int, fitness: float) -> None:
-        """The newest member comes, the oldest goes."""
+        """Add the newest member and remove the oldest."""
         self.members = [*self.members, (row, fitness)][-self.population :]
 
     def _key(self, row: int) -> int:

@@ -2,8 +2,8 @@
 
 "Evolving Prompts In-Context" (Wang et al., ICML 2025, arXiv 2506.17930). A proposal is a bool mask over the tokens of
 one prompt, True stays; order never changes and tokens only ever leave. All are `AskTell`: `ask` for masks, evaluate
-them, `tell` their fitness. Everything told is kept in an archive, from which a few of the best are ranked again on
-other examples, because the fitness of a mask on a handful of them is mostly luck.
+them, `tell` their fitness. An archive keeps all evaluated masks; a second ranking on other examples chooses among a few
+of the best, because the fitness of a mask on a handful of examples is mostly luck.
 """
 
 from abc import ABC, abstractmethod
@@ -19,14 +19,14 @@ from secateur.selectors.searches.contract import Fitness
 Mask = Bool[np.ndarray, " tokens"]
 Masks = Bool[np.ndarray, "n tokens"]
 Key = Callable[[np.ndarray], Hashable]
-"""What makes two masks the same prompt: their text, where tokens merge anew."""
+"""From a mask to a key that is equal for the same prompt: its text, where tokens merge anew."""
 
 
 class TokenSearch(ABC):
-    """What searches share: proposals keep all protected tokens and at most `longest` in all; randomness is private."""
+    """Common part of searches: proposals keep all protected tokens, at most `longest` in all; randomness is private."""
 
     def __init__(self, prunable: Mask, *, longest: int | None = None, seed: int = 0, key: Key | None = None) -> None:
-        """`prunable` tells the tokens that may leave; raises ValueError where the protected are more than `longest`."""
+        """`prunable` marks the tokens that may leave; raises ValueError for more protected tokens than `longest`."""
         self.prunable = prunable
         self.longest = len(prunable) if longest is None else longest
         protected = int(np.count_nonzero(~prunable))
@@ -42,7 +42,7 @@ class TokenSearch(ABC):
 
     @abstractmethod
     def propose(self, count: int) -> list[np.ndarray]:
-        """At most `count` masks; none when there is nothing left to try, or told fitness is waited for."""
+        """At most `count` masks; none when nothing is left to try, or while the search waits for fitness."""
 
     def learn(self, mask: Mask, fitness: float) -> None:  # noqa: B027 - random masks learn nothing
         """Take in one evaluation."""
@@ -56,7 +56,7 @@ class TokenSearch(ABC):
         return np.array(masks, dtype=np.bool_).reshape(len(masks), len(self.prunable))
 
     def tell(self, masks: Masks, fitness: Fitness) -> None:
-        """Fitness of masks in the order in which they were asked for, higher is better.
+        """Take in the fitness of masks, higher is better, in the order in which `ask` gave them.
 
         Raises ValueError for masks that were not asked for, told already or told in another order, and for NaN.
         """
@@ -73,7 +73,7 @@ class TokenSearch(ABC):
             self.learn(mask, value)
 
     def start(self, share: float = 0.0) -> np.ndarray:
-        """As full a mask as the budget allows, or one with a `share` of the prunable tokens taken out, at random."""
+        """As full a mask as the budget allows, or one without a random `share` of the prunable tokens."""
         mask = np.ones(len(self.prunable), dtype=np.bool_)
         places = np.flatnonzero(self.prunable)
         gone = max(len(mask) - self.longest, min(round(share * len(places)), len(places) - 1))
@@ -81,9 +81,9 @@ class TokenSearch(ABC):
         return mask
 
     def elites(self, *, share: float = 0.1, most: int = 20) -> Masks:
-        """Of the archive the masks at or above the `1 - share` quantile of fitness, each prompt once, at most `most`.
+        """Masks of the archive at or above the `1 - share` quantile of fitness, each prompt once, at most `most`.
 
-        The fittest come first, of equals the shorter ones; only those within the budget count.
+        The fittest come first, among equals the shorter ones; only those within the budget count.
         """
         fits = [(mask, value) for mask, value in self.archive if mask.sum() <= self.longest]
         if not fits:
@@ -103,7 +103,7 @@ class RandomMasks(TokenSearch):
         self._seen: set[Hashable] = set()
 
     def propose(self, count: int) -> list[np.ndarray]:
-        """See `TokenSearch.propose`; gives up on prompts that are new after 64 draws in vain."""
+        """See `TokenSearch.propose`; gives up on a new prompt after 64 draws in vain."""
         found: list[np.ndarray] = []
         least, places = int(np.count_nonzero(~self.prunable)), np.flatnonzero(self.prunable)
         for _ in range(count):
@@ -123,9 +123,8 @@ class TokenEvolution(TokenSearch):
 
     `form` "GGA" evaluates the children of a generation together; "SSGA" lets a child be a parent at once. A population
     begins with `population` masks as full as the budget allows; `begin` "pruned" takes at least a share between 1/20
-    and 1/5 out of each. A child whose prompt is in the population already uses up its place. Of the last `offspring`
-    members the best `population` survive a generation. It ends when the mean length of the population is `shortest` or
-    less.
+    and 1/5 out of each. A child whose prompt the population has already is lost. Of the last `offspring` members the
+    best `population` survive a generation. It ends when the mean length of the population is `shortest` or less.
     """
 
     def __init__(
@@ -174,7 +173,7 @@ class TokenEvolution(TokenSearch):
         return found
 
     def child(self, siblings: list[np.ndarray]) -> np.ndarray | None:
-        """A parent that won a tournament, less one to four tokens; None where that is in the population already."""
+        """The winner of a tournament without one to four tokens; None where the population has this prompt already."""
         draws = self.generator.integers(0, len(self.members), max(1, int(0.2 * len(self.members))))
         parent = max((self.members[draw] for draw in draws), key=lambda member: member[1])[0]
         places = np.flatnonzero(parent & self.prunable)
@@ -192,7 +191,7 @@ class TokenEvolution(TokenSearch):
         (self.members if grown else self.children).append((mask, fitness))
 
     def survive(self) -> None:
-        """End a generation: the youngest `offspring` members, of them the fittest; age order stays."""
+        """End a generation: the fittest of the youngest `offspring` members survive, in order of age."""
         self.members += self.children
         self.children, self.slots = [], self.offspring
         young = self.members[-max(self.offspring, self.size) :]
@@ -200,16 +199,16 @@ class TokenEvolution(TokenSearch):
         self.members = [young[place] for place in sorted(order)]
 
     def finished(self) -> bool:
-        """Whether the prompts of the population are as short as they need be."""
+        """Whether the mean length of the population is `shortest` or less."""
         return float(np.mean([mask.sum() for mask, _ in self.members])) <= self.shortest
 
 
 class ThresholdAccepting(TokenSearch):
     """TAPruning: first-choice hill climbing that accepts a little less (section 3.1).
 
-    Tokens are dropped one at a time, left to right or `shuffled`. A token comes back where the fitness falls below
-    `threshold` of the best so far. It ends with a sweep that dropped nothing; while more than `longest` are left, it
-    lowers the threshold instead. Fitness must not be negative: a ratio of negative numbers says nothing.
+    It drops tokens one at a time, left to right or `shuffled`. A token comes back where the fitness falls below
+    `threshold` times the best so far. The search ends after a sweep that dropped nothing; while more than `longest` are
+    left, it lowers the threshold instead. Fitness must not be negative: a ratio of negative numbers has no meaning.
     """
 
     def __init__(
@@ -232,7 +231,7 @@ class ThresholdAccepting(TokenSearch):
         self.dropped = -1
 
     def propose(self, count: int) -> list[np.ndarray]:
-        """See `TokenSearch.propose`: one mask, since the next depends on what this one is worth."""
+        """See `TokenSearch.propose`: one mask, since the next depends on its fitness."""
         if self._waiting:
             return []
         if self.best < 0:
@@ -250,7 +249,7 @@ class ThresholdAccepting(TokenSearch):
         return [mask]
 
     def begin_sweep(self) -> None:
-        """All tokens that could go, in their order; the last token of a prompt stays."""
+        """List all tokens that could go, in their order; the last token of a prompt stays."""
         places: Int64[np.ndarray, " places"] = np.flatnonzero(self.current & self.prunable)
         if self.shuffled:
             places = self.generator.permutation(places)
@@ -278,9 +277,9 @@ class ThresholdAccepting(TokenSearch):
 class HillClimbing(ThresholdAccepting):
     """The authors' SAHCPruner: a token stays away only where the fitness rises above the best so far.
 
-    Sweeps and their end are those of threshold accepting; the name of the authors' code says steepest ascent, and what
-    it does is to take the first token whose removal is of use. Where a sweep dropped nothing and more than `longest`
-    are left, it goes on as threshold accepting (ours; the authors have no budget).
+    Sweeps and their end are those of threshold accepting. The authors' name stands for steepest ascent, but their code
+    takes the first token whose removal helps. Where a sweep dropped nothing and more than `longest` are left, it goes
+    on as threshold accepting (ours; the authors have no budget).
     """
 
     def __init__(

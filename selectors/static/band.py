@@ -15,10 +15,10 @@ Bound = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 
 def within_band(scores: Ordered, *, low: float, high: float) -> Keep:
-    """Samples from `low` to `high`, both ends in it; raises ValueError where low is above high."""
+    """Mask of the samples from `low` to `high`, both ends included; raises ValueError where low is above high."""
     if not low <= high:
         raise ValueError(f"a band needs low <= high, got low={low} and high={high}")
-    # Of scores in float32, 0.2 is another number than the bound 0.2.
+    # For scores in float32, 0.2 is another number than the bound 0.2.
     kind = scores.dtype.type if np.issubdtype(scores.dtype, np.floating) else float
     return (scores >= kind(low)) & (scores <= kind(high))
 
@@ -27,7 +27,7 @@ def within_band(scores: Ordered, *, low: float, high: float) -> Keep:
 def band(scores: Ordered, budget: int, *, low: Bound, high: Bound, seed: int, ids: Ids | None = None) -> Keep:
     """Draw from the samples whose score is from `low` to `high`, for example a pass rate from 0.2 to 0.8.
 
-    Raises ValueError where the budget exceeds what the band holds.
+    Raises ValueError where the budget exceeds the samples in the band.
 
     >>> band(np.float32([0.0, 0.2, 0.5, 0.9]), 2, low=0.2, high=0.8, seed=0).nonzero()[0]
     array([1, 2])

@@ -1,4 +1,4 @@
-"""DUAL's beta sampling: draw by score, leaning to easier samples the more is pruned.
+"""DUAL's beta sampling: draw by score, with easier samples the more is pruned.
 
 Cho et al., "Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction Uncertainty",
 ICML 2025, its beta sampling.
@@ -16,7 +16,7 @@ from secateur.selectors.contract import selector
 from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 
 CLOSEST = 1e-6
-"""Mean probabilities are held this far from 0 and 1, where a beta density may be infinite."""
+"""Least distance of mean probabilities from 0 and 1, where a beta density may be infinite."""
 
 
 @selector(

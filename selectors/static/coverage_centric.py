@@ -18,7 +18,7 @@ from secateur.selectors.draws.ranks import Ids, Keep, first_by_key, keep_smalles
 from secateur.selectors.draws.strata import Cells, Order, Strata, draw_in_order
 
 Alive = Callable[[slice], Bool[np.ndarray, " m"]]
-"""Which rows of a block the cut leaves."""
+"""From a block of rows to the mask of those that the cut leaves."""
 
 
 def left_by_cutoff(count: int, *, cutoff: float) -> int:
@@ -41,9 +41,8 @@ def coverage_centric(
     """Cut the hardest samples, then draw evenly from equal-width bins of the score.
 
     `cutoff` is the paper's beta, a fraction of *all* samples: the `int(cutoff * n)` of lowest area under the margin
-    are cut, whichever score the bins are made of. Bins that hold fewer than their part are taken whole.
-    Constant scores make one bin, thus a random draw. Raises ValueError where the budget exceeds what the cut
-    leaves.
+    are cut, whatever the score of the bins. Bins that hold fewer than their part stay whole. Constant scores make one
+    bin, thus a random draw. Raises ValueError where the budget exceeds the samples that the cut leaves.
 
     >>> aum = np.arange(10, dtype=np.float32)
     >>> coverage_centric(-aum, aum, 4, cutoff=0.2, bins=4, seed=0).nonzero()[0]
@@ -62,7 +61,7 @@ def coverage_centric(
 def strata_of_survivors(
     scores: Scores, aum: Scores, cut: int, count: int, seed: int, order: Order
 ) -> tuple[Strata, Cells]:
-    """Strata and their cells when the `cut` samples of lowest `aum` are dead, those that `keep_smallest` takes."""
+    """Strata and their cells, where the `cut` samples of lowest `aum` by `keep_smallest` are dead."""
     if not cut:
         return Intervals(scores, count).fill(order)
     ranked = rank_of(aum, cut)
@@ -82,7 +81,7 @@ def strata_of_survivors(
 def equal_width_strata(scores: Scores, count: int, dead: Keep | None = None) -> Strata:
     """Stratum of each score among `count` of equal width between the lowest and the highest, the last one closed.
 
-    Edges are `lowest + number * width` in float64. Samples that are `dead` are not looked at: their number is `count`.
+    Edges are `lowest + number * width` in float64. Samples that are `dead` do not count: their stratum is `count`.
     """
     order = Order(count + 1, len(scores), seed=0, bits=0)
     return Intervals(scores, count, None if dead is None else lambda rows: ~dead[rows]).fill(order)[0]
@@ -106,20 +105,20 @@ class Intervals:
         own = self.scores[rows]
         if self.alive is None:
             return float(own.min()), float(own.max())
-        # All bits set is NaN, which fmin and fmax pass over: several times as fast as picking what is alive.
+        # All bits set is NaN, which fmin and fmax ignore: several times as fast as a selection of the living.
         hidden = (self.alive(rows).astype(np.uint32) - np.uint32(1) | own.view(np.uint32)).view(np.float32)
         return float(np.fmin.reduce(hidden)), float(np.fmax.reduce(hidden))
 
     @cached_property
     def edges(self) -> Float64[np.ndarray, " inner"]:
-        """Where each interval but the first begins."""
+        """Beginning of each interval but the first."""
         lowest, highest = self.range
         return lowest + np.arange(1, self.count) * ((highest - lowest) / self.count)
 
     def fill(self, order: Order) -> tuple[Strata, Cells]:
-        """Interval of each score, `count` for the dead, and how many samples each of the `count + 1` has by place."""
+        """Interval of each score, `count` for the dead, and the number of samples of each interval by place."""
         stratum = np.empty(len(self.scores), dtype=np.min_scalar_type(self.count))
-        _ = self.edges  # before threads ask
+        _ = self.edges  # before threads need them
 
         def write(rows: slice) -> Cells:
             with np.errstate(invalid="ignore", over="ignore"):  # the dead lie anywhere
@@ -129,7 +128,7 @@ class Intervals:
         return stratum, np.asarray(sum(over_blocks(len(stratum), write, order.block)))
 
     def assign(self, rows: slice, own: Strata) -> None:
-        """Write how many inner edges each score has reached: by division; by comparison where rounding could decide.
+        """Write the number of inner edges below each score: by division; by comparison where rounding could decide.
 
         Places are in units of 1 / `fine` of an interval, at most 2¹⁶ in all. Differences and quotients in float32 are
         off by a few parts in 10⁷ of that, less than a unit; more than 256 intervals, and ranges that float32 cannot

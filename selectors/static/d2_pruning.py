@@ -44,7 +44,7 @@ def d2_pruning(
     On the graph of `neighbours` nearest of L2-normalised embeddings, Euclidean distance `d`: forward
     `s_i += Σ exp(-d_ij) s_j`, reverse, for each pick `i`, `s_j -= exp(-gamma d_ij) s_i`. Scores that go
     below zero are shifted to begin there, for a negative message would reward difficulty with the wrong sign.
-    Equals are drawn by `seed`.
+    `seed` draws among equals.
 
     >>> points = np.float32([[1, 0], [0.98, 0.2], [0.9, 0.4], [0, 1], [0.2, 0.98], [-1, 0]])
     >>> scores, aum = np.float32([3, 2, 1, 3, 2, 1]), np.arange(6, dtype=np.float32)

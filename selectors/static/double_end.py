@@ -18,8 +18,8 @@ from secateur.selectors.static.coverage_centric import left_by_cutoff
 def double_end(aum: Scores, budget: int, *, cutoff: Cut, seed: int = 0, ids: Ids | None = None) -> Keep:
     """Cut the `int(cutoff * n)` samples of lowest area under the margin and keep the next lowest.
 
-    `cutoff` is a fraction of *all* samples. Equal values are drawn by `seed`. Raises ValueError where the budget
-    exceeds what the cut leaves.
+    `cutoff` is a fraction of *all* samples. `seed` draws among equal values. Raises ValueError where the budget
+    exceeds the samples that the cut leaves.
 
     >>> double_end(np.arange(10, dtype=np.float32), 3, cutoff=0.2).nonzero()[0]
     array([2, 3, 4])

@@ -1,4 +1,4 @@
-"""EL2N with an offset: the hardest samples, less the very hardest, which noise fills.
+"""EL2N with an offset: the hardest samples without the very hardest, which are often noise.
 
 Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, section 4 (noise) and its offset subsets.
 """
@@ -24,7 +24,7 @@ def left_by_offset(count: int, *, offset: float) -> int:
 def el2n_offset(el2n: Scores, budget: int, *, offset: Cut, seed: int = 0, ids: Ids | None = None) -> Keep:
     """Skip the `int(offset * n)` samples of highest EL2N and keep the next highest.
 
-    Equal values are drawn by `seed`. Raises ValueError where the budget exceeds what the offset leaves.
+    `seed` draws among equal values. Raises ValueError where the budget exceeds the samples that the offset leaves.
 
     >>> el2n_offset(np.arange(10, dtype=np.float32), 3, offset=0.2).nonzero()[0]
     array([5, 6, 7])

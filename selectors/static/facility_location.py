@@ -1,4 +1,4 @@
-"""Facility location: a subset in which every sample has somebody like it.
+"""Facility location: a subset in which every sample has a similar one.
 
 Maximises the sum over all samples of their highest similarity to a kept one, `0.5 + 0.5 * cosine`, greedily: within
 1 - 1/e of the optimum (Nemhauser, Wolsey, Fisher, 1978). Lazy evaluation after Minoux, "Accelerated greedy algorithms",
@@ -29,8 +29,8 @@ def facility_location(embeddings: Embeddings, budget: int, *, seed: int = 0, ids
     """Keep adding the sample of greatest gain in coverage, by lazy evaluation: the picks of the full greedy algorithm.
 
     Time grows with the square of the number of samples, memory does not; run it under a class policy to bound both.
-    Equal gains are drawn by `seed`, and are common: two samples that would cover each other and nobody else gain the
-    same. A zero embedding is at a right angle to all.
+    `seed` draws among equal gains, which are common: two samples that would cover each other and no others gain the
+    same. A zero embedding is orthogonal to all.
 
     >>> points = np.float32([[1, 0], [0.98, 0.2], [0.9, 0.4], [0, 1], [0.2, 0.98], [-1, 0]])
     >>> facility_location(points, 3).nonzero()[0]
@@ -54,7 +54,7 @@ def facility_location(embeddings: Embeddings, budget: int, *, seed: int = 0, ids
 
 
 class Coverage:
-    """A subset that grows, and how similar each sample is to the most similar one in it."""
+    """A growing subset, and the similarity of each sample to the most similar one in it."""
 
     def __init__(self, embeddings: Embeddings) -> None:
         self.unit = unit_rows(embeddings)
@@ -62,7 +62,7 @@ class Coverage:
         self.keep = np.zeros(len(embeddings), dtype=np.bool_)
 
     def similarities(self, rows: slice, columns: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "r m"]:
-        """Similarity of some samples to others, rounded to 2⁻²⁰: copies are equal, whatever product found them."""
+        """Similarity of some samples to others, rounded to 2⁻²⁰: copies are equal, whatever product gave it."""
         products = self.unit[rows] @ self.unit[columns].T
         return np.asarray(np.rint(products * np.float32(2**19) + np.float32(2**19)) * np.float32(2**-20))
 
@@ -74,7 +74,7 @@ class Coverage:
         return np.asarray(0.5 * len(self.unit) + 0.5 * np.concatenate(products) + len(self.unit) * 2.0**-16)
 
     def gains(self, columns: Int64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
-        """How much the coverage would grow by each of some samples; `COLUMNS` of them are looked at at once."""
+        """Gain in coverage by each of some samples, `COLUMNS` of them at once."""
         parts = [self._gains(columns[first : first + COLUMNS]) for first in range(0, len(columns), COLUMNS)]
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
 

@@ -18,8 +18,8 @@ CLOSE = 1e-4
 def herding(embeddings: Embeddings, budget: int, *, seed: int = 0, ids: Ids | None = None) -> Keep:
     """Keep adding the sample that brings the mean of the subset closest to the mean of all samples.
 
-    Means of the embeddings as they are; normalise before for iCaRL's. No sample is taken twice; equals are drawn by
-    `seed`. A pass over the embeddings per pick.
+    The means are those of the given embeddings; normalise them first for iCaRL's. No sample is taken twice; `seed`
+    draws among equals. Each pick takes a pass over the embeddings.
 
     >>> herding(np.float32([[0], [1], [2], [9]]), 1).nonzero()[0]
     array([2])

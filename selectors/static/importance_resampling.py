@@ -1,7 +1,7 @@
-"""Draw rows with a probability that follows how much likelier they are in a target than in the pool (DSIR).
+"""Draw rows with a probability by their likelihood ratio between a target and the pool (DSIR).
 
 Xie et al., NeurIPS 2023 (arXiv 2302.03169): the highest log weights with Gumbel noise are a draw without replacement
-with probabilities in proportion to the weights of what is left (Kool et al., ICML 2019).
+with probabilities in proportion to the weights of the remaining rows (Kool et al., ICML 2019).
 """
 
 from typing import Literal
@@ -27,8 +27,8 @@ def importance_resampling(
     """Keep the highest log weights, with Gumbel noise from `seed` unless `noise` is false.
 
     Weights are sums over a text's n-grams, as published (`length: own`): long texts are hundreds of nats apart, so that
-    they are chosen without any draw. `equal` weighs each text as if it had the median number of n-grams, as chunks of
-    equal length would; texts of a few words then weigh what chance makes of them.
+    the noise decides nothing. `equal` weighs each text as if it had the median number of n-grams, like chunks of equal
+    length; the weights of texts of a few words are then mostly chance.
 
     >>> ratios, counts = np.float32([0.1, -0.2, 0.3]), np.float32([10, 10, 10])
     >>> importance_resampling(ratios, counts, 1, noise=False, seed=0)

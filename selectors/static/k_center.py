@@ -15,8 +15,8 @@ from secateur.selectors.draws.ranks import Ids, Keep, random_keys
 def k_center(embeddings: Embeddings, budget: int, *, seed: int, ids: Ids | None = None) -> Keep:
     """Start at a random sample and keep adding the one of greatest Euclidean distance to its nearest pick.
 
-    Holds one distance per sample, however large the budget: a pass over the embeddings per pick. Equal distances, as
-    among copies of what is kept, are drawn by `seed`.
+    Memory holds one distance per sample, whatever the budget; each pick takes a pass over the embeddings. `seed` draws
+    among equal distances, such as those of copies of kept samples.
 
     >>> k_center(np.float32([[0], [0.1], [5], [5.1], [9]]), 3, seed=0).nonzero()[0]
     array([0, 2, 4])

@@ -17,12 +17,12 @@ from secateur.selectors.draws.strata import codes_of
 from secateur.selectors.sizes import Sizes
 
 BLOCK = 1 << 10
-"""Rows whose distances are taken at once."""
+"""Rows of one block of distances."""
 
 
 def memory_of_medians(sizes: Sizes) -> int:
-    """Bytes of a class, in float32 and once more for its median, of the blocks whose distances are taken at once, and
-    of numbers per sample."""
+    """Bytes of a class, in float32 and once more for its median, of the blocks of distances that run at once, and of
+    numbers per sample."""
     blocks = min(cores(), -(-sizes.largest // BLOCK)) * min(BLOCK, sizes.largest)
     return (12 * sizes.largest + 16 * blocks) * sizes.dimensions + 40 * sizes.samples
 
@@ -31,10 +31,10 @@ def memory_of_medians(sizes: Sizes) -> int:
 def moderate(
     embeddings: Embeddings, strata: Int64[np.ndarray, " n"], budget: int, *, seed: int = 0, ids: Ids | None = None
 ) -> Keep:
-    """Keep the middle of the distances to the per-dimension median of the own class, or other stratum.
+    """Keep samples at the middle distances to the per-dimension median of their class, or other stratum.
 
     Distances are Euclidean and ranked over all classes together: with `n - budget` samples to leave out, the closest
-    `(n - budget) // 2` go, and the farthest. A class policy ranks within classes instead. Ties are drawn by `seed`.
+    `(n - budget) // 2` go, and the farthest. A class policy ranks within classes instead. `seed` draws among ties.
 
     >>> moderate(np.float32([[0], [1], [2], [3], [9]]), np.zeros(5, dtype=np.int64), 3).nonzero()[0]
     array([0, 1, 3])

@@ -1,7 +1,7 @@
-"""Keep what is most like a target, its queries in turn.
+"""Keep the rows most similar to a target, whose queries take turns.
 
-Ivison et al., arXiv 2503.01807 (RDS+): a global top by the highest similarity gives everything to the query that many
-rows are like; in turn each query gets its share.
+Ivison et al., arXiv 2503.01807 (RDS+): a global ranking by the highest similarity gives everything to a query with many
+similar rows; with turns each query gets its share.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ def nearest_to_target(
 ) -> Keep:
     """Keep the first rows in the order in which the target's queries, or its tasks, take turns.
 
-    `target_places` is that order, from `secateur.scorers.target.target_places`. Ties, as of groups, are drawn by
-    `seed`.
+    `target_places` is that order, from `secateur.scorers.target.target_places`. `seed` draws among ties, such as those
+    of groups.
 
     >>> nearest_to_target(np.array([2, 0, 1]), 2)
     array([False,  True,  True])

@@ -21,7 +21,7 @@ def quantile_window(
 ) -> Keep:
     """Leave out the lowest `int(low * n)` and the highest `int((1 - high) * n)` scores, then draw from the rest.
 
-    Equal scores at an edge are drawn by `seed`. Raises ValueError where the budget exceeds what the window holds.
+    `seed` draws among equal scores at an edge. Raises ValueError where the budget exceeds the samples in the window.
 
     >>> quantile_window(np.arange(10, dtype=np.float32), 3, low=0.2, high=0.5, seed=0).nonzero()[0]
     array([2, 3, 4])

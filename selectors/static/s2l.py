@@ -1,4 +1,4 @@
-"""S2L: rows of alike loss curves teach alike, so draw evenly from clusters of curves.
+"""S2L: rows with similar loss curves teach similar things, so draw evenly from clusters of curves.
 
 Yang et al., "SmallToLarge (S2L): Scalable Data Selection for Fine-tuning Large Language Models by Summarizing Training
 Trajectories of Small Models", NeurIPS 2024 (arXiv 2403.07384), section 3.2, and the authors' code (MIT).
@@ -17,11 +17,11 @@ from secateur.selectors.sizes import Sizes
 ROUNDS = 20
 """Iterations of k-means, as in the authors' code."""
 FEW = 2
-"""Rows of a cluster that is left out until all others are used up, at most."""
+"""Most rows of a cluster that is left out until all others are used up."""
 
 
 def memory_of_clusters(sizes: Sizes) -> int:
-    """Bytes of the curves of a source as k-means reads them, and of numbers per sample."""
+    """Bytes of a source's curves for k-means, and of numbers per sample."""
     return 8 * sizes.largest * sizes.dimensions + 64 * sizes.samples
 
 
@@ -37,14 +37,13 @@ def s2l(
     seed: int,
     ids: Ids | None = None,
 ) -> Keep:
-    """Keep as many of each source as of the others, and in each as many of each cluster of loss curves, at random.
+    """Keep equally many random rows of each source, and in each equally many of each cluster of loss curves.
 
     `loss_trajectories` are losses at checkpoints of a small proxy, oldest first; `strata` are sources, or classes.
     Within a source k-means (Euclidean, of the losses as they are) makes at most `clusters` clusters of all of its
-    curves. Sources and clusters that have less than their part are kept whole, and the others share what is left.
-    Clusters of one or two rows are left out until all others are used up. The authors' code reads missing losses as 0,
-    so that these rows look learned; here a loss that is not a number is an error that names the row. `seed` starts
-    k-means and draws.
+    curves. Sources and clusters smaller than their part stay whole, and the others share the rest. Clusters of one or
+    two rows are left out until all others are used up. The authors' code reads missing losses as 0, so that these rows
+    look learned; here a loss that is not a number raises an error that names the row. `seed` starts k-means and draws.
 
     >>> curves = np.float32([[2, 2], [2, 2], [2, 2], [2, 0], [2, 0], [2, 0]])
     >>> kept = s2l(curves, np.zeros(6, np.int64), 2, clusters=2, seed=0)
@@ -81,8 +80,8 @@ def clusters_of(curves: Float32[np.ndarray, "n checkpoints"], count: int, *, see
 
 
 def shared_out(clusters: Int64[np.ndarray, " n"], budget: int) -> tuple[Int64[np.ndarray, " n"], list[int]]:
-    """Cells that a source's budget is drawn from, each row's number and each cell's part: the clusters of more than
-    `FEW` rows, and behind them in one cell all others, which give what these cannot."""
+    """Cell of each row of a source, and the part of the budget of each cell. Clusters of more than `FEW` rows are
+    cells; all other rows are the last cell, which gets the rest of the budget."""
     sizes = np.bincount(clusters)
     large = sizes > FEW
     cells = np.where(large, np.cumsum(large) - 1, np.count_nonzero(large))[clusters]

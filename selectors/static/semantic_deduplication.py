@@ -15,7 +15,7 @@ from secateur.selectors.draws.ranks import Ids, Keep, keep_smallest, random_keys
 
 ROWS = 1024
 ALONE = np.float32(-2)
-"""Similarity of a sample that has nobody before it: below every cosine."""
+"""Similarity of a sample without others before it: below every cosine."""
 
 
 @selector(
@@ -34,12 +34,12 @@ def semantic_deduplication(
     seed: int,
     ids: Ids | None = None,
 ) -> Keep:
-    """Keep the samples least similar to anything that comes before them in their cluster.
+    """Keep the samples least similar to all that come before them in their cluster.
 
     Clusters are spherical k-means of L2-normalised embeddings, one for each `samples_per_cluster`; in each, samples
     far from the centroid come first (`hard`), or those close to it (`easy`). The paper removes a sample whose
     highest cosine to an earlier one, removed or not, is above `1 - epsilon`; here the threshold is the one that leaves
-    the budget. Copies in different clusters are not seen. Equals are drawn by `seed`, which also starts k-means.
+    the budget. It does not find copies in different clusters. `seed` draws among equals, and starts k-means.
 
     >>> points = np.float32([[1, 0], [1, 0], [0, 1], [0, 1], [0.7, 0.7]])
     >>> points[semantic_deduplication(points, 3, seed=0)]

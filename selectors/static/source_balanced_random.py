@@ -1,4 +1,4 @@
-"""Keep as many rows of each source as there are of the others, at random: a reference of selections for a target."""
+"""Keep equally many random rows of each source: a baseline for selections for a target."""
 
 import numpy as np
 from jaxtyping import Int64

@@ -1,4 +1,4 @@
-"""Keep rows of the target's own source at random: the reference that selections for a target often lose to."""
+"""Keep random rows of the target's own sources: the baseline that often beats selections for a target."""
 
 import numpy as np
 from jaxtyping import Int64
@@ -10,9 +10,9 @@ from secateur.selectors.draws.strata import draw_from_strata
 
 @selector(draws=True, monotone=True)
 def target_source_random(ids: Ids, target_source: Int64[np.ndarray, " n"], budget: int, *, seed: int) -> Keep:
-    """Keep a uniform draw of the rows whose source the target has, and beyond those a draw of the others.
+    """Keep a uniform draw of the rows of the target's own sources, and beyond these a draw of the others.
 
-    `target_source` is 1 of a row of a source that rows of the target have, 0 of another.
+    `target_source` is 1 for a row of a source that rows of the target have, 0 for others.
 
     >>> own = np.array([1, 0, 1, 0, 0])
     >>> own[target_source_random(np.arange(5), own, 3, seed=0)].tolist()

@@ -10,7 +10,7 @@ from secateur.selectors.draws.ranks import Ids, Keep, Ordered, keep_largest, kee
 def top(
     scores: Ordered, budget: int, *, end: Literal["high", "low"] = "high", seed: int = 0, ids: Ids | None = None
 ) -> Keep:
-    """Keep the highest (or lowest) scores; equal scores are drawn at random by `seed`.
+    """Keep the highest (or lowest) scores; `seed` draws among equal scores.
 
     >>> top(np.float32([1, 3, 2]), 2)
     array([False,  True,  True])

@@ -1,4 +1,4 @@
-"""Keep samples uniformly at random: the baseline that every other selection stands beside."""
+"""Keep samples uniformly at random: the baseline of every other selection."""
 
 import numpy as np
 

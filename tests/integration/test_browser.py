@@ -1,6 +1,6 @@
-"""The UI as a person meets it: `secateur ui` in a process of its own, clicked in Chromium, state awaited by GraphQL.
+"""End-to-end tests of the UI: `secateur ui` in a process of its own, clicked in Chromium, state awaited by GraphQL.
 
-With SECATEUR_SCREENSHOTS naming a folder, what was seen is saved there: the pictures of the README come from here.
+If SECATEUR_SCREENSHOTS names a folder, the tests save pictures there; those of the README come from here.
 """
 
 import json
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.browser
 
 LOCATION = "secateur.pipelines.definitions"
 PATIENCE = 240
-"""Seconds for the server to come up, and for each run: an idle machine needs a tenth."""
+"""Seconds for the server to start, and for each run: an idle machine needs a tenth."""
 CONFIG = {"model": "mlp", "model_settings": {"hidden": [32]}, "epochs": 8, "batch_size": 16}
 STUDY = {
     "name": "shapes",
@@ -49,7 +49,7 @@ STUDY = {
 
 
 def until(ready: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """What `ready` returns once it is true; fails with what was waited for."""
+    """The first true result of `ready`; fails with the name of the awaited state."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := ready():
@@ -88,7 +88,7 @@ class Ui:
         return sorted(found, key=lambda run: run["creationTime"])
 
     def finished(self, job: str, count: int) -> list[dict[str, Any]]:
-        """So many runs of a job, once each has ended."""
+        """At least `count` runs of a job, after all have ended."""
 
         def ended() -> list[dict[str, Any]]:
             found = self.runs(job)
@@ -100,7 +100,7 @@ class Ui:
 
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[Ui]:
-    """`secateur ui` on a study of drawn shapes; the whole process group is gone when the test is."""
+    """`secateur ui` on a study of drawn shapes; the fixture ends its whole process group."""
     data = tmp_path / "studies" / "data"
     write_shapes(data)
     shown = next(iter(sorted((data / "train").rglob("*.png"))))
@@ -140,7 +140,7 @@ def page() -> Iterator[Any]:
 
 
 def pictures(page: Any) -> list[list[int]]:
-    """Width and height of every picture that the browser could draw."""
+    """Width and height of every picture that the browser could decode."""
     found = page.locator("img[src^='data:image']")
     found.first.wait_for()
     sizes: list[list[int]] = found.evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
@@ -163,7 +163,7 @@ def test_a_session_in_the_ui(page: Any, ui: Ui) -> None:
 
 def the_graph_opens_and_two_runs_take_turns(page: Any, ui: Ui) -> None:
     """Materialise the data set's assets and scores, twice: both runs need the accelerator, so one waits."""
-    page.set_viewport_size({"width": 2800, "height": 2000})  # Dagster draws the part of a graph that fits
+    page.set_viewport_size({"width": 2800, "height": 2000})  # Dagster draws only the visible part of a graph
     page.goto(f"{ui.url}/locations/{LOCATION}/asset-groups/shapes")
     for name in ("proxy", "subset", "report"):
         page.get_by_text(name, exact=True).first.wait_for()
@@ -199,7 +199,7 @@ def a_score_is_seen(page: Any, ui: Ui) -> None:
 
 
 def a_selection_is_asked_for(page: Any, ui: Ui) -> None:
-    """A value that the launchpad refuses, one that the job refuses with a sentence, then a selection that is made."""
+    """An input that the launchpad rejects, one that the job rejects with a sentence, then a successful selection."""
     playground = f"{ui.url}/locations/{LOCATION}/jobs/shapes_ad_hoc_selection/playground"
     page.goto(playground)
     page.get_by_text("No errors").wait_for()
@@ -232,7 +232,7 @@ def a_selection_is_asked_for(page: Any, ui: Ui) -> None:
 
 
 def verdicts(ui: Ui) -> dict[str, bool]:
-    """Whether each check of the audit passed; nothing before all have been asked."""
+    """Whether each check of the audit passed; empty until all have run."""
     query = """{ assetNodeOrError(assetKey: {path: ["shapes", "audit"]}) { ... on AssetNode { assetChecksOrError {
         ... on AssetChecks { checks { name executionForLatestMaterialization { evaluation { success } } } } } } } }"""
     checks = ui.ask(query)["assetNodeOrError"]["assetChecksOrError"]["checks"]
@@ -241,7 +241,7 @@ def verdicts(ui: Ui) -> dict[str, bool]:
 
 
 def an_audit_is_read(page: Any, ui: Ui) -> None:
-    """The audit, materialised by a click: its checks in the UI, and behind its link the page, for everybody to read."""
+    """The audit, materialised by a click: its checks in the UI, and its accessible page behind the link."""
     page.goto(f"{ui.url}/assets/shapes/audit")
     before = len(ui.runs("__ASSET_JOB"))
     page.get_by_role("button", name=re.compile("Materialize")).first.click()
@@ -264,7 +264,7 @@ def an_audit_is_read(page: Any, ui: Ui) -> None:
     assert {leaks, "Labels to look at (train)", "Your marks"} < set(titles)
     assert "1 test row of 19 also in train" in page.locator("#findings").inner_text()
     section = page.locator("section", has=page.get_by_role("heading", name=leaks))
-    assert section.locator("img[src^='data:image']").count() == 2  # the leaked one and that of training
+    assert section.locator("img[src^='data:image']").count() == 2  # the leaked one and its training copy
     assert all(min(size) > 0 for size in pictures(page))
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
@@ -276,7 +276,7 @@ def a_schedule_is_turned_on(page: Any, ui: Ui) -> None:
     switch = page.locator("input[type=checkbox]").first
     switch.wait_for(state="attached")
     assert not switch.is_checked()
-    switch.locator("xpath=..").click()  # the box itself is hidden behind what is drawn of the switch
+    switch.locator("xpath=..").click()  # the drawn switch hides the checkbox
     of = f'repositoryName: "__repository__", repositoryLocationName: "{LOCATION}", scheduleName: "shapes_schedule"'
     query = f"{{ scheduleOrError(scheduleSelector: {{{of}}}) {{ ... on Schedule {{ scheduleState {{ status }} }} }} }}"
     until(lambda: ui.ask(query)["scheduleOrError"]["scheduleState"]["status"] == "RUNNING", "the schedule to run", 60)

@@ -1,4 +1,4 @@
-"""A run whose process is killed keeps nobody waiting: the study is free at once, and the queue when someone looks."""
+"""A killed run blocks nobody: its study is free at once, and its place in the queue at the next check."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ CODE = "secateur.pipelines.definitions"
 
 @contextmanager
 def started(log: Path, *command: str) -> Iterator[Callable[[Callable[[], object]], None]]:
-    """A process that is killed when the block ends; gives a function that waits until something is true."""
+    """A process that is killed at the end of the block; yields a function that waits for a condition."""
     with (
         log.open("w") as output,
         subprocess.Popen(
@@ -59,7 +59,7 @@ def started(log: Path, *command: str) -> Iterator[Callable[[Callable[[], object]
 
 
 def queued(instance: dg.DagsterInstance, file: StudyFile, root: Path) -> dg.DagsterRun:
-    """A run of the study's proxy, as the UI would queue it."""
+    """A queued run of the study's proxy, as from the UI."""
     code = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=CODE), location_name=CODE)
     defs = build([file], root)
     proxy = dg.AssetSelection.assets(dg.AssetKey([file.name, "proxy"])).required_multi_asset_neighbors()

@@ -1,4 +1,4 @@
-"""Kept rows of MDS and LitData, by a thin data set over their readers, and of Lance, in environments of their own."""
+"""Kept rows of MDS and LitData, through a thin data set over their readers, and of Lance, in separate environments."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Trainings and scoring that are killed are taken up again where they were, and end with the same bytes."""
+"""Killed trainings and scoring passes resume, and end with the same bytes."""
 
 import json
 import signal
@@ -75,7 +75,7 @@ for line in sys.stdin:
             time.sleep(0.002)
     print(status, flush=True)
 """
-"""Runs a study in processes forked from one that has imported everything and started no thread, and kills them."""
+"""Runs a study in forks of a process that has imported everything and started no thread, and kills them."""
 
 
 class Driver:
@@ -85,8 +85,8 @@ class Driver:
         self.file, self.root, self.process = file, root, process
 
     def run(self, until: str = "", *, snapshots: bool = False) -> int:
-        """Exit status of a run, killed once a file or folder of this pattern is there; `snapshots` are taken often,
-        and the run waits to be killed behind the first that is of the pattern.
+        """Exit status of a run, killed as soon as a file or folder matches the pattern; with `snapshots` it takes them
+        often, and waits for its kill after the first match.
         """
         assert self.process.stdin
         assert self.process.stdout
@@ -97,7 +97,7 @@ class Driver:
 
 @contextmanager
 def driver(file: StudyFile, root: Path, resumed: Path) -> Iterator[Driver]:
-    """A driver; the names of what a run took up again from a snapshot are written to `resumed`."""
+    """A driver; runs append the names of parts that they resume from a snapshot to `resumed`."""
     command = [sys.executable, "-W", "ignore", "-c", DRIVER, *map(str, (file.path, root, resumed))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
@@ -129,7 +129,7 @@ LONG: dict[str, Any] = {
 }
 
 
-@pytest.mark.nightly  # by day test_killed_commands.py kills runs and searches
+@pytest.mark.nightly  # test_killed_commands.py kills runs and searches in the daily tests
 def test_trainings_and_scoring_that_are_killed_go_on_to_the_same_bits(
     write_study: Callable[..., StudyFile], tmp_path: Path
 ) -> None:

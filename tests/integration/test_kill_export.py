@@ -57,7 +57,7 @@ for line in sys.stdin:
         status = os.waitpid(child, 0)[1]
     print(status, flush=True)
 """
-"""Exports in processes forked from one that has imported everything and started no thread, and kills them."""
+"""Exports in forks of a process that has imported everything and started no thread, and kills them."""
 
 
 def contents(place: Path) -> dict[str, bytes] | None:
@@ -78,11 +78,11 @@ class Ground:
     driver: subprocess.Popen[str]
 
     def export(self, manifest: Manifest, name: str, target: Path) -> None:
-        """An export that nobody kills."""
+        """An export without a kill."""
         export(manifest, name, target, dataset=self.data, hash_rows=lambda _: self.hashes, overwrite=True)
 
     def killed(self, manifest: Manifest, name: str, target: Path, seconds: float) -> int:
-        """Exit status of an export that is killed after so many seconds, 0 where it ended before."""
+        """Exit status of an export that is killed after `seconds`; 0 if it ended before."""
         assert self.driver.stdin
         assert self.driver.stdout
         self.driver.stdin.write(f"{manifest.path} {name} {target} {seconds}\n")

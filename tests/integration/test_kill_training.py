@@ -1,5 +1,5 @@
-"""A training run killed by SIGKILL at random moments, and called again each time, ends with the bits of an
-undisturbed one: weights, scores, metrics, and what its sampler would draw next."""
+"""A training killed by SIGKILL at random moments, and restarted each time, ends bit-identical to an undisturbed one:
+weights, scores, metrics, and its sampler's next draw."""
 
 import json
 import os
@@ -138,7 +138,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(seed: int, tmp_pat
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert len(told["places"]) >= 2  # kills
-    assert any(step for _, step in told["places"])  # at least one run went on in the middle of an epoch
+    assert any(step for _, step in told["places"])  # at least one run resumed in the middle of an epoch
     assert told["left"] == []
     calm, killed = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("calm", "killed"))
     assert killed == calm

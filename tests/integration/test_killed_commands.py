@@ -1,4 +1,4 @@
-"""Runs, searches and exports that are killed at any moment, two at once, end as if nobody had killed them."""
+"""Runs, searches and exports that are killed at any moment, two at once, end as if they had not been killed."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from killed_commands import forked_commands
 from secateur.pipelines.studies.trust import trust
 
 KILLS = dict(zip(PAIRS, (0, 3, 2, 2), strict=True))
-"""By day; both studies of the first pair are killed in others, and beside each other at night."""
+"""Kills in daily tests; others kill both studies of the first pair, and the nightly test kills them together."""
 NIGHTLY, MINUTES = 500, 60.0
-"""Kills in all, and after how many minutes a night ends with fewer, unless SECATEUR_KILL_MINUTES says otherwise."""
+"""Total kills, and the minutes of one night, which SECATEUR_KILL_MINUTES may change."""
 ROOT = Path(__file__).parents[2]
 
 
 def played() -> Path:
-    """A file with a line for each scene that was played to its end, with the product as it is now."""
+    """A file with a line for each completed scene with the current code."""
     digest = xxhash.xxh3_64()
     for floor in ("scorers", "selectors", "trainers", "pipelines"):
         for path in sorted((ROOT / floor).rglob("*.py")):
@@ -44,7 +44,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def test_what_is_killed_ends_as_if_nobody_had_killed_it(stage: Stage) -> None:
-    """All pairs in one test, for two processes of pytest would set the stage twice."""
+    """All pairs in one test, because two pytest processes would set the stage twice."""
     for seed, (pair, kills) in enumerate(KILLS.items()):
         if not kills:
             continue

@@ -1,6 +1,6 @@
-"""A real language model (`make language-model`): its scores against the library's own losses, row by row.
+"""Scores of a real language model (`make language-model`), compared with the library's own losses, row by row.
 
-Its weights went through 4 bits, so no figure here is that of the published model.
+Its weights were dequantised from 4 bits, so no number here is that of the published model.
 """
 
 from typing import Any
@@ -49,7 +49,7 @@ def test_scores_of_a_real_model_are_those_of_the_library_row_by_row() -> None:
     theirs = AutoModelForCausalLM.from_pretrained(str(folder()))
 
     def loss(before: str, said: str) -> float:
-        """The library's own mean over labels, of one row."""
+        """The library's own mean over labels, for one row."""
         context, labels = tokenizer(before)["input_ids"], tokenizer(said + "<|im_end|>")["input_ids"]
         ids = torch.tensor([context + labels])
         with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Heads, prompts and deltas of a real language model (`make language-model`), beside plain loops over the library.
+"""Heads, prompts and deltas of a real language model (`make language-model`), compared with loops over the library.
 
-Its weights went through 4 bits, so no figure here is that of the published model.
+Its weights were dequantised from 4 bits, so no number here is that of the published model.
 """
 
 import json

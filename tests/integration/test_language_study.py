@@ -1,6 +1,6 @@
 """A study of 200 real rows with a real language model and LoRA, from `init` to its report on two cores.
 
-The weights went through 4 bits, so no figure here is that of the published model.
+The weights were dequantised from 4 bits, so no number here is that of the published model.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.skipif(not met, reason=reason) for met, reason in need
 
 
 def shell(cwd: Path, *command: str) -> Any:
-    """What a command prints as JSON, in a process with two threads."""
+    """The JSON output of a command, run in a process with two threads."""
     code = "from secateur.pipelines.commands.entry import main; main()"
     threads = {"OMP_NUM_THREADS": "2", "SECATEUR_HOME": str(cwd / "home")}
     done = subprocess.run(
@@ -42,7 +42,7 @@ def shell(cwd: Path, *command: str) -> Any:
 
 
 def studied(cwd: Path, rows: int, seeds: int, **changes: Any) -> dict[str, list[float]]:
-    """NLL by seed and arm of a study that `init` wrote and LoRA trains."""
+    """NLL by seed and arm of a study from `init`, trained by LoRA."""
     write(cwd / "rows.jsonl", real_instructions(REAL_DATA, rows))
     asked = ("--model", str(folder()), "--seeds", str(seeds), "--name", "real", "--epochs", "1", "--out", "study.yaml")
     shell(cwd, "init", "rows.jsonl", *asked)
@@ -82,6 +82,6 @@ def test_two_hundred_real_rows_go_from_init_to_the_report_in_half_an_hour(tmp_pa
     assert {"full", *(f"{arm}@{BUDGET}" for arm in arms)} <= set(found)
     assert np.isfinite(list(found.values())).all()
     assert np.mean(found["full"]) < np.mean(found[f"likeliest@{BUDGET}"])
-    # What the load of other work does to the minutes is no fault of ours.
+    # Other load on the machine may lengthen the run.
     if os.getloadavg()[2] < 3:
         assert minutes < MINUTES

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: what one process here trains, kills, crashes, and nothing left behind."""
+"""Trainings in separate processes: equality with one process here, kills, crashes, and clean-up."""
 
 import json
 import os
@@ -38,7 +38,7 @@ CONFIG = TrainingConfig(model_settings={"hidden": [16]}, epochs=3, batch_size=32
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that one process here and several there compute alike, on any machine."""
+    """Make one process here and several there compute alike on any machine."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
@@ -53,7 +53,7 @@ def data(tmp_path: Path) -> Data:
 
 
 def launched(job: TrainingJob, folder: Path, processes: int) -> tuple[Trained, list[str]]:
-    """What an asset that launches the job gets, and the log of its run."""
+    """The result for an asset that launches the job, and the log of its run."""
     found = []
 
     @dg.asset
@@ -123,7 +123,7 @@ with dg.DagsterInstance.ephemeral() as instance:
 
 
 def works(process: psutil.Process) -> bool:
-    """Whether a process is there, and not only waits for whoever inherited it to ask how it ended."""
+    """Whether a process is running, and not a zombie that waits for its parent."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -191,7 +191,7 @@ def test_a_process_that_fails_is_one_clear_error_and_leaves_nothing_half_written
 
 
 def materialise(file: StudyFile, root: Path) -> None:
-    """A trial of a selection in training, taught, and all that it needs."""
+    """Materialise a trial of an in-training selection with a teacher, and all its inputs."""
     job = build([file], root).resolve_implicit_global_asset_job_def()
     trials = ("subset", "trained_model")
     names = ["source", "samples", "test_samples", "inputs", "test_inputs", "encoder", "proxy", "scores/aum", "tuning"]

@@ -1,7 +1,7 @@
-"""In-training selectors in the loops that people have: each of these runs the real thing.
+"""In-training selectors in users' training loops, each with the real library.
 
-In every one, the ids that a model was shown are what the sampler drew, epochs differ in length, and every loss is
-credited to its own sample: the model's loss is a function of the id, so that a wrong credit shows.
+In every loop, the ids of the batches are those that the sampler drew, epochs differ in length, and every loss is
+credited to its own sample: the model's loss is a function of the id, which reveals a wrong credit.
 """
 
 import os
@@ -25,7 +25,7 @@ N, EPOCHS, BATCH = 50, 5, 8
 
 
 class Rows(Dataset[Any]):
-    """Sample i holds the number i, as a pair or as a mapping; a class at module level, so that workers can have it."""
+    """Sample i holds the number i, as a pair or as a mapping; a class at module level, which workers can pickle."""
 
     def __init__(self, mapping: bool = False) -> None:
         self.mapping = mapping
@@ -39,7 +39,7 @@ class Rows(Dataset[Any]):
 
 
 class Telling(nn.Module):
-    """Its loss on sample i is i + 1 times a weight that begins at 1 and hardly moves."""
+    """A model whose loss on sample i is i + 1 times a weight that starts at 1 and hardly changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Telling(nn.Module):
 
 
 def credited(sampler: EpochSampler, shown: list[list[int]]) -> None:
-    """Every sample's stored loss is its own, from the last epoch that is merged and showed it."""
+    """Check that every sample's stored loss is its own, from the last merged epoch with that sample."""
     assert sampler.observed is not None
     losses, last = sampler.observed.losses, sampler.observed.last_seen
     for row in range(N):
@@ -61,7 +61,7 @@ def credited(sampler: EpochSampler, shown: list[list[int]]) -> None:
 
 
 def expected_epochs(make: Any) -> list[list[int]]:
-    """What the sampler draws when losses are what the model's are."""
+    """The sampler's epochs for the losses of the model."""
     sampler, epochs = make(), []
     for epoch in range(EPOCHS):
         sampler.set_epoch(epoch)
@@ -72,14 +72,14 @@ def expected_epochs(make: Any) -> list[list[int]]:
 
 
 def info_batch() -> InfoBatch:
-    """Epochs of 50, 38, 38, 38, 50: the rule at 0.5, and the last epoch anneals."""
+    """Epochs of 50, 38, 38, 38, 50: the rule at 0.5, with annealing in the last epoch."""
     return InfoBatch(N, EPOCHS)
 
 
 @pytest.mark.parametrize(
     ("make", "workers"),
     [(info_batch, 0), (info_batch, 2), (lambda: Rs2(N, keep=0.4), 0), (lambda: Seta(N, EPOCHS), 0)],
-    ids=["InfoBatch", "InfoBatch in workers", "Rs2", "Seta"],  # samplers stay at home: workers are the same for all
+    ids=["InfoBatch", "InfoBatch in workers", "Rs2", "Seta"],  # samplers run in no worker
 )
 def test_plain_torch(make: Any, workers: int) -> None:
     sampler, model = make(), Telling()
@@ -109,7 +109,7 @@ def test_plain_torch(make: Any, workers: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 def test_stateful_data_loader_with_workers_resumes_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    """Its snapshots are of when a batch was fetched, before the losses of the batches in between were known."""
+    """Its snapshots are taken when a batch is fetched, before the losses of prefetched batches are known."""
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     def loader_of(sampler: EpochSampler) -> Any:
@@ -149,7 +149,7 @@ def test_stateful_data_loader_with_workers_resumes_in_the_middle_of_an_epoch(tmp
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 def test_a_stateful_data_loader_cannot_send_a_sampler_back() -> None:
-    """Its state holds the sampler's, which it loads when it is iterated, and so after set_epoch."""
+    """Its state holds the sampler's, which it loads on iteration, and so after set_epoch."""
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     def loader_of(sampler: EpochSampler) -> Any:
@@ -175,7 +175,7 @@ def test_a_stateful_data_loader_cannot_send_a_sampler_back() -> None:
 
 
 def test_plain_data_loader_resumes_in_the_middle_of_an_epoch() -> None:
-    """With prefetching workers the sampler is ahead of the loop: the loop says how much it has trained on."""
+    """With prefetching workers the sampler is ahead of the loop, which passes the number of samples trained on."""
     sampler = Rs2(N, keep=1.0)
     loader = DataLoader(WithIds(Rows()), BATCH, sampler=sampler, num_workers=1, multiprocessing_context="fork")
     batches = iter(loader)
@@ -223,7 +223,7 @@ def test_lightning() -> None:
 
 
 def trainer_of(folder: Path, sampler: EpochSampler, shown: list[list[int]], **arguments: Any) -> Any:
-    """A Trainer of the library, with the mixin, that records what it was shown."""
+    """A Trainer of the library with the mixin, which records the ids of its batches."""
     from transformers import Trainer, TrainingArguments
 
     class PrunedTrainer(SampledTraining, Trainer):
@@ -259,7 +259,7 @@ def test_transformers_trainer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [7, 12])
 def test_transformers_trainer_resumes_where_it_was(tmp_path: Path, step: int) -> None:
-    """Epochs of 7, 5, 5, 5, 7 steps: at the end of the first and of the second; random places are in another file."""
+    """Epochs of 7, 5, 5, 5, 7 steps: stops after the first and after the second; another file tests random places."""
     from transformers import TrainerCallback
 
     class Stop(TrainerCallback):
@@ -292,12 +292,12 @@ def test_transformers_trainer_says_what_is_missing(tmp_path: Path) -> None:
 
 
 LOOPS = ("accelerate_loop", "sharded_loop")
-"""In this order: accelerate makes the group of processes that both are in."""
+"""In this order, because accelerate creates the process group for both."""
 
 
 @pytest.fixture(scope="module")
 def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Run this file's functions LOOPS in two gloo processes; what each returned, by their names."""
+    """Run this file's functions LOOPS in two gloo processes; returns their results by name."""
     folder = tmp_path_factory.mktemp("two")
     code = (
         "import sys, torch, runpy\n"
@@ -317,7 +317,7 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
 
 
 def accelerate_loop() -> dict[str, Any]:
-    """The loop of a user of accelerate; accelerate splits batches, so the sampler is not sharded."""
+    """The loop of an accelerate user; accelerate splits batches, so the sampler has no shard."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -339,7 +339,7 @@ def accelerate_loop() -> dict[str, Any]:
 
 
 def sharded_loop() -> dict[str, Any]:
-    """A hand-written loop in which each rank takes its share: an odd number of samples, DistributedDataParallel."""
+    """A hand-written loop with a shard per rank: an odd number of samples, DistributedDataParallel."""
     import torch.distributed as distributed
 
     shard = Shard(distributed.get_rank(), distributed.get_world_size())
@@ -364,7 +364,7 @@ def sharded_loop() -> dict[str, Any]:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_two_processes(loop: str, in_two_processes: list[dict[str, Any]]) -> None:
-    """Both ranks take the same number of steps, together present the epoch, and hold the same losses of it."""
+    """Both ranks take the same number of steps, cover the epoch together, and hold the same losses."""
     ranks = [rank[loop] for rank in in_two_processes]
     make = info_batch if loop == "accelerate_loop" else lambda: InfoBatch(N, EPOCHS, prune=0.3)
     lengths = set()

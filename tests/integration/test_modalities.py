@@ -1,4 +1,4 @@
-"""Text and tables through the whole graph, on data made here and on subsets of real data where there are any."""
+"""Texts and tables through the whole graph, on generated data and on subsets of real data if available."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def run(folder: Path, **parts: object) -> tuple[Store, str]:
 
 
 def check(store: Store, name: str, *, better_than: float) -> dict[str, object]:
-    """Every part is there, the full model learned something, and a stored model gives what was reported."""
+    """Check that all parts exist, the full model learned, and a stored model has the reported accuracy."""
 
     def stored(asset: str, trial: Trial | None = None) -> object:
         return store.load(dg.AssetKey([name, *asset.split("/")]), trial)
@@ -67,7 +67,7 @@ def real(name: str, split: str) -> str:
 
 
 def write_texts(path: Path, rows: int, seed: int) -> str:
-    """Four classes told apart by one word each, beside words that say nothing."""
+    """Four classes, each marked by one word among uninformative ones."""
     random = np.random.default_rng(seed)
     words = np.array([f"word{number}" for number in range(40)])
     telling = ["refund", "password", "delivery", "weather"]
@@ -82,7 +82,7 @@ def write_texts(path: Path, rows: int, seed: int) -> str:
 
 
 def write_table(path: Path, rows: int, seed: int) -> str:
-    """Class by colour and size; colours and sizes are missing here and there, one colour is in the test split alone."""
+    """Class by colour and size; some colours and sizes are missing, and one colour occurs in the test split only."""
     random = np.random.default_rng(seed)
     colours = np.array(["red", "green", "blue"] + (["mauve"] if seed else []))
     colour, size = random.choice(colours, rows), random.normal(size=rows) * 1000

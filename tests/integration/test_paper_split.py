@@ -1,6 +1,6 @@
-"""Grokking tickets at the paper's own share of training pairs, one seed: minutes to hours, so by night alone.
+"""Grokking tickets at the paper's own share of training pairs, one seed: minutes to hours, so nightly only.
 
-What is made lies in build/claims and is not made again: a night goes on with the arms that the one before has left.
+Results are kept in build/claims: a night continues with the arms that the previous one left.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The documented deployment: Dagster's records in a real PostgreSQL server, with the settings file that we hand out."""
+"""The documented deployment: Dagster's records in a real PostgreSQL server, with the shipped settings file."""
 
 import os
 import re
@@ -22,7 +22,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def binary(name: str) -> str:
-    """A program of PostgreSQL, on the path or where Debian's package puts it."""
+    """A program of PostgreSQL, on the path or in the folder of Debian's package."""
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     found = shutil.which(name) or (str(places[-1]) if places else None)
     if found is None:
@@ -32,7 +32,7 @@ def binary(name: str) -> str:
 
 @pytest.fixture
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Port of an empty server of its own; it refuses to run as root, so root runs it as the package's user."""
+    """Port of a separate empty server; the server refuses to run as root, so root runs it as the package's user."""
     # Sockets need a short path, and the server's user must be able to enter it.
     folder = Path(f"/tmp/secateur-postgres-{os.getpid()}")
     folder.mkdir()
@@ -78,7 +78,7 @@ def test_a_study_runs_with_its_records_in_postgresql(
         report = again.get_latest_materialization_event(dg.AssetKey(["blobs", "report"]))
         assert report is not None
         graph = build([file], home / "assets").resolve_asset_graph()
-        # An audit is made when somebody asks for it, not by a run.
+        # A run leaves out the audit.
         made = graph.materializable_asset_keys - {dg.AssetKey(["blobs", "audit"])}
         assert set(again.all_asset_keys()) >= set(made)
     connection = psycopg2.connect(host="127.0.0.1", port=postgres, user="secateur", dbname="secateur")

@@ -1,5 +1,5 @@
-"""Two processes on the CPU, launched as `accelerate launch` does it for GPUs, train as one does: the same ids in the
-same order, the same scores in both, and weights and metrics that differ from those of one by rounding alone."""
+"""Two processes on the CPU, launched as `accelerate launch` does for GPUs, train like one: the same ids in the same
+order, the same scores in both, and weights and metrics that differ from those of one by rounding only."""
 
 import os
 import runpy
@@ -91,7 +91,7 @@ def results(name: str, folder: Path, ranks: int) -> list[dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """What the script wrote in one process, and in two."""
+    """Outputs of the script in one process, and in two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     script = one / "script.py"
     script.write_text(SCRIPT)
@@ -128,7 +128,7 @@ def test_two_processes_train_as_one(name: str, folders: tuple[Path, Path]) -> No
 
 def test_the_first_process_alone_writes(folders: tuple[Path, Path]) -> None:
     first, second = results("sampled", folders[1], 2)
-    assert first["told"] == 12  # a bar and a checkpoint after each of 6 epochs
+    assert first["told"] == 12  # progress and a checkpoint after each of 6 epochs
     assert second["told"] == 0
     assert len(first["logged"]) == 6
     assert len(second["logged"]) == 0

@@ -1,4 +1,4 @@
-"""Scoring passes on a local Ray cluster of two nodes: bytes of the local pass, kills, what is said of mistakes."""
+"""Scoring passes on a local Ray cluster of two nodes: equality with the local pass, kills, and error messages."""
 
 import json
 import re
@@ -88,7 +88,7 @@ except RuntimeError as error:
 
 @pytest.fixture
 def scored(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Root of a study whose scoring pass was done in this process, in shards of four rows."""
+    """Root of a study with a completed local scoring pass, in shards of four rows."""
     file, root = write_study(**CHANGES), tmp_path / "local"
     monkeypatch.setattr(scoring_assets, "ScoreStore", partial(scoring_assets.ScoreStore, shard=SHARD))
     job = build([file], root).resolve_implicit_global_asset_job_def()

@@ -1,4 +1,4 @@
-"""The data stage and embeddings on a Ray cluster of two nodes, where processes are killed: local bytes."""
+"""The data stage and embeddings on a Ray cluster of two nodes with killed processes: equality with a local run."""
 
 import json
 import shutil
@@ -80,7 +80,7 @@ with small_shards(), dying_over("ray", None) as spread:
 
 
 def materialised(file: StudyFile, root: Path, *names: str) -> None:
-    """Assets of the study of blobs, in this process."""
+    """Materialise assets of the study of blobs in this process."""
     job = build([file], root).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["blobs", name]) for name in names])
@@ -107,7 +107,7 @@ def test_data_and_embeddings_on_two_nodes_have_local_bytes_though_processes_are_
         changes["embeddings"] = {"kind": kind, "block": 8, "dimensions": 2}
         file = write_study(**changes)
         materialised(file, place / "local", *PREPARED, "proxy", "embeddings")
-        if kind == "proxy":  # the model is the same, and not what is asked here
+        if kind == "proxy":  # both runs share the model, which is not under test
             shutil.copytree(place / "local", place / "ray")
             for path in (place / "ray").rglob("*embeddings*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -125,7 +125,7 @@ def test_data_and_embeddings_on_two_nodes_have_local_bytes_though_processes_are_
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Running Dataset" not in done.stderr
-    # Libraries may write lines of their own.
+    # Libraries may print other lines.
     kinds = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
     assert {kind: said for kind, _, said in kinds} == local
     assert min(count for _, count, _ in kinds) >= 5

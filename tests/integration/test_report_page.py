@@ -1,6 +1,6 @@
-"""The page of a report as a reader meets it: in Chromium, without a network, at three widths, in light and dark.
+"""The page of a report in Chromium, without a network, at three widths, in light and dark mode.
 
-With SECATEUR_SCREENSHOTS naming a folder, what was seen is saved there: so the README's come from here.
+If SECATEUR_SCREENSHOTS names a folder, the tests save pictures there; those of the README come from here.
 """
 
 import json
@@ -25,11 +25,11 @@ from secateur.trainers.tasks.contract import Metric
 
 WIDTHS = (360, 768, 1440)
 MOST = 3_000_000
-"""Bytes of a page."""
+"""Most bytes of a page."""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 MODEL = {"model": "mlp", "model_settings": {"hidden": [16]}, "batch_size": 32}
 STUDIES: dict[str, dict[str, Any]] = {
-    "digits": {},  # as it ships
+    "digits": {},  # the shipped study
     "shapes": {
         "description": "Drawn shapes; some lie in a wrong folder",
         "source": {"kind": "imagefolder", "train": "shapes/train", "test": "shapes/test"},
@@ -56,7 +56,7 @@ KINDS = [pytest.param(name, marks=() if name == "shapes" else pytest.mark.nightl
 
 
 def shell(*words: str) -> Any:
-    """What a command says as JSON; it has to succeed."""
+    """The JSON output of a command, which must succeed."""
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout)
@@ -64,7 +64,7 @@ def shell(*words: str) -> Any:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A function that runs one of the studies, once, and gives the folder of its report."""
+    """A function that runs one of the studies, once, and returns the folder of its report."""
     folder, done = tmp_path_factory.mktemp("pages"), dict[str, Path]()
     write_shapes(folder / "shapes", (90, 30), mislabelled=0.1)
     for split in ("train", "test"):  # a duplicate and a leak, in the folder of its shape
@@ -106,7 +106,7 @@ def browser() -> Iterator[Any]:
 
 
 class Seen:
-    """A page in the browser, and what it complained of or asked for."""
+    """A page in the browser, with its console messages, errors and external requests."""
 
     def __init__(self, browser: Any, file: Path) -> None:
         self.complaints: list[str] = []
@@ -123,7 +123,7 @@ class Seen:
             self.complaints.append(f"asked for {url}")
 
     def violations(self) -> list[str]:
-        """What axe-core finds wrong, and where."""
+        """Violations found by axe-core, with their elements."""
         found = self.page.evaluate(f"axe.run({json.dumps({'runOnly': RULES})})")
         assert len(found["passes"]) > 20, "axe looked at nothing"
         return [f"{one['id']}: {one['nodes'][0]['html'][:300]}" for one in found["violations"]]
@@ -157,7 +157,7 @@ def test_the_page_is_readable_everywhere(made: Any, browser: Any, name: str) -> 
 
 
 def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> None:
-    """What the page says is what report.json holds, and what both say of means follows from their numbers."""
+    """The page agrees with report.json, and the texts on means agree with their numbers."""
     text = page.locator("#answer").inner_text()
     assert report["verdict"] in text
     assert " ".join(report["recommendation"]["sentence"].split()) in " ".join(text.split())
@@ -191,7 +191,7 @@ def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> Non
 
 
 def heads_stand_apart(page: Any) -> None:
-    """No head of a column of the gallery or of a table covers another one, and the longest is whole."""
+    """No column header of the gallery or of a table covers another one, and the longest is complete."""
     script = """() => [...document.querySelectorAll("thead tr")].flatMap(row => {
         const boxes = [...row.cells].filter(one => one.offsetParent).map(one => {
             const range = document.createRange(); range.selectNodeContents(one)
@@ -206,7 +206,7 @@ def heads_stand_apart(page: Any) -> None:
 
 
 def tables_sort_and_filter(page: Any) -> None:
-    """By the numbers in the cells, with the keyboard, and by a word."""
+    """Tables sort by the numbers in cells, with the keyboard, and filter by a word."""
     page.set_viewport_size({"width": 1440, "height": 900})
     head = page.locator("#table-1 thead th").nth(2)
     head.locator("[tabindex='0']").first.focus()
@@ -232,7 +232,7 @@ def a_point_tells_its_numbers(page: Any) -> None:
 
 
 def print_shows_everything(page: Any) -> None:
-    """What is folded is open on paper, and no table is cut."""
+    """On paper, folded parts are open and no table is cut."""
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 720, "height": 900})  # A4 between its margins
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -248,7 +248,7 @@ def print_shows_everything(page: Any) -> None:
 
 
 def pictures_are_shown(page: Any) -> None:
-    """Each sample is a picture with a name, and opening one shows it larger."""
+    """Each sample is a picture with a name, and a click enlarges it."""
     page.set_viewport_size({"width": 1440, "height": 900})
     images = page.locator("#suspects img")
     assert images.evaluate_all("all => all.every(one => one.complete && one.naturalWidth >= 8)")
@@ -261,7 +261,7 @@ def pictures_are_shown(page: Any) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_what_goes_to_others(made: Any, name: str) -> None:
-    """The page is small; the Markdown is nothing but Markdown, its pictures are beside it; samples stay on the page."""
+    """The page is small; the Markdown contains no HTML, its pictures are beside it; only the page contains samples."""
     folder = made(name)
     html, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     assert len(html.encode()) <= MOST

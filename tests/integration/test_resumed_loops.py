@@ -1,4 +1,4 @@
-"""Loops of other libraries that are killed and go on: each shows what it does when nobody disturbs it.
+"""Killed loops of other libraries resume, each equal to an undisturbed run.
 
 The programs are those of docs/own-loop.md.
 """
@@ -25,15 +25,15 @@ from secateur.selectors.samplers.info_batch import InfoBatch
 
 N, EPOCHS, BATCH = 52, 5, 6
 SPLIT = {"accelerate": BATCH, "trainer": BATCH, "trl": BATCH, "lightning": 1}
-"""Programs that run in two processes, and how many places of an epoch each takes in turn."""
+"""Programs for two processes, and how many places of an epoch each process takes in turn."""
 LATE = ("trl", "lightning")
-"""Those that take several times as long to import as all others: in two processes they run at night."""
+"""Programs whose imports take several times as long as all others': in two processes they run nightly."""
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 6))]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The model that the program of TRL trains."""
+    """The model of the TRL program."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECATEUR_TINY_MODEL", tiny_language.saved(tmp_path_factory.mktemp("model")))
         yield
@@ -42,7 +42,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def in_two_processes(
     folder: Path, seed: int, kills: int, names: Iterable[str]
 ) -> list[tuple[dict[str, Chain], dict[str, str]]]:
-    """What `resumed_loops.main` saved in each of two gloo processes, which these programs share."""
+    """Results of `resumed_loops.main` in each of two gloo processes, which these programs share."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone",
                resumed_loops.__file__, str(folder), str(kills), str(seed), *names]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
@@ -52,7 +52,7 @@ def in_two_processes(
 
 
 def has_pruned(steps: list[Step]) -> list[set[int]]:
-    """The ids of each epoch, of which some leave out samples and some have weights."""
+    """The ids of each epoch, after a check that some epochs leave out samples and some samples have weights."""
     assert {epoch for epoch, _, _ in steps} == set(range(EPOCHS))
     epochs = [{i for at, ids, _ in steps if at == epoch for i in ids} for epoch in range(EPOCHS)]
     assert len(epochs[0]) == len(epochs[-1]) == N
@@ -87,7 +87,7 @@ SHORT = dict(
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", ["accelerate", "trainer", "lightning", pytest.param("trl", marks=pytest.mark.nightly)])
 def test_short_programs_prune_while_they_train(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of docs/use-in-trainers.md, with the tiny model in place of the hub's."""
+    """The programs of docs/use-in-trainers.md, with the tiny model in place of the hub's."""
     monkeypatch.chdir(tmp_path)
     program = re.sub('"(distilbert|HuggingFaceTB)/.*?"', repr(os.environ["SECATEUR_TINY_MODEL"]), SHORT[name])
     known: dict[str, Any] = {"__name__": "page"}
@@ -107,7 +107,7 @@ def test_every_framework_has_a_short_program() -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(4))
 def test_processes_that_are_killed_go_on_from_their_last_checkpoint(seed: int, tmp_path: Path) -> None:
-    """By SIGKILL, in steps and while checkpoints are written: a step may be on record that no checkpoint holds yet."""
+    """Killed by SIGKILL, within steps and while writing checkpoints: a recorded step may be in no checkpoint yet."""
     names = ["torch", "stateful", "accelerate", "trainer", "lightning", *(["trl"] if find_spec("trl") else [])]
     command = [sys.executable, killed_loops.__file__, str(tmp_path), str(seed), "6", *names]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
@@ -138,9 +138,9 @@ def test_the_trainer_goes_on_whatever_it_was_asked_for(argument: str, most: int,
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_processes_go_on_where_they_were_killed(seed: int, tmp_path: Path) -> None:
-    """And what would show half of a half, or rows twice, is refused with the remedy.
+    """Misuse that would cover half of an epoch, or rows twice, raises an error with the remedy.
 
-    At night TRL and Lightning, too: by day they do so in one process.
+    TRL and Lightning run here nightly; their daily tests use one process.
     """
     here = {name: turn for name, turn in SPLIT.items() if name != "trl" or find_spec("trl")}
     names = {name: turn for name, turn in here.items() if seed or name not in LATE}
@@ -150,7 +150,7 @@ def test_two_processes_go_on_where_they_were_killed(seed: int, tmp_path: Path) -
             compare(*results[name])
         has_pruned([step for results, _ in ranks for step in results[name][0]])
         first = InfoBatch(N, EPOCHS).epoch_ids().tolist()
-        whole = N // (2 * turn) * turn  # places of a process that nothing was added to
+        whole = N // (2 * turn) * turn  # a process's places without padding
         for rank, (results, _) in enumerate(ranks):
             shown = [i for epoch, ids, _ in results[name][0] if epoch == 0 for i in ids]
             assert shown[:whole] == [i for place, i in enumerate(first) if place // turn % 2 == rank][:whole]

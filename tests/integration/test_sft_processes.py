@@ -1,5 +1,5 @@
-"""Language models in two processes on the CPU: what one process trains, to rounding. The two are forked from this one,
-which has the libraries loaded, and join by a file."""
+"""Language models in two processes on the CPU, equal to one process up to rounding. Both are forks of this process,
+which has loaded the libraries, and meet through a file."""
 
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ CPU, ROWS, EPOCHS = torch.device("cpu"), 41, 3
 
 
 def trained(data: Data, config: TrainingConfig, objective: Any, out: Path, state: Path) -> None:
-    """Train under InfoBatch, and write what came of it under the number of this process."""
+    """Train under InfoBatch, and write the results under the rank of this process."""
     watcher, sampler = Loss(ROWS, CPU), InfoBatch(ROWS, EPOCHS, prune=0.4, seed=2)
     done = train(
         data, config, seed=1, sampler=sampler, observers=[watcher], objective=objective, device=CPU,
@@ -45,9 +45,9 @@ def trained(data: Data, config: TrainingConfig, objective: Any, out: Path, state
 
 
 def joined(rank: int, out: Path, *what: Any) -> None:
-    """One of two processes; what torch says of its own names is for whoever launches them."""
+    """One of two processes; ignores torch's warnings about its launch variables."""
     warnings.simplefilter("ignore")
-    PartialState._reset_state()  # which tests before this one may have left to be inherited
+    PartialState._reset_state()  # earlier tests may have left one to inherit
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     distributed.init_process_group("gloo", init_method=f"file://{out}/join", rank=rank, world_size=2)
     trained(*what[:3], out, *what[3:])

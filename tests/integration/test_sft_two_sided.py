@@ -1,4 +1,4 @@
-"""Fine-tuning data with planted junk and copies, and without: there a selection beats random, here none does."""
+"""Fine-tuning data with planted junk and copies, where a selection beats random, and clean data, where none does."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_the_loss_tells_junk_from_answers() -> None:
 
 
 def ran(folder: Path, name: str, **planted: float) -> dict[str, Any]:
-    """Report, and NLL by seed and arm, of the study on data with planted faults."""
+    """Report of the study on data with planted faults, and NLL by arm and seed."""
     write(folder / "train.jsonl", instructions(ROWS, 0, **planted))
     write(folder / "test.jsonl", instructions(300, 99))
     (folder / "study.yaml").write_text(yaml.safe_dump({"name": name} | STUDY))

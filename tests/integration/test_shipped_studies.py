@@ -1,4 +1,4 @@
-"""The studies that ship, shortened: the embedded default and the real pictures of clothes."""
+"""The shipped studies, shortened: the default on bundled data, and real pictures of clothes."""
 
 import json
 from pathlib import Path

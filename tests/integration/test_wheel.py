@@ -1,4 +1,4 @@
-"""The wheel: what is in it, that it runs away from the checkout, and that it declares all that it imports."""
+"""The wheel: its content, a run outside of the checkout, and complete declarations of its imports."""
 
 import ast
 import re
@@ -38,7 +38,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
 
 
 def test_the_wheel_runs_in_another_environment(wheel: Path, tmp_path: Path) -> None:
-    """The dependencies come from this environment by a path file; secateur itself from the wheel alone."""
+    """A path file adds this environment's dependencies; secateur itself comes from the wheel."""
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=tmp_path)
@@ -53,7 +53,7 @@ def test_the_wheel_runs_in_another_environment(wheel: Path, tmp_path: Path) -> N
 
 
 APART = ("litdata", "streaming")
-"""No extras: their requirements rule out ours or tie us to theirs, and docs/in-place.md says how to install them."""
+"""In no extra: their requirements conflict with ours or restrict them; docs/in-place.md explains the installation."""
 
 
 def test_everything_imported_is_declared() -> None:

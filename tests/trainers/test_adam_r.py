@@ -1,4 +1,4 @@
-"""AdamR against the update written out in float64, for the optimisers that it can go with."""
+"""AdamR against its update written out in float64, for the optimisers that it supports."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_steps_are_those_of_the_formula(seed, strength, decay, fused):
     start, anchors = ([rng.normal(size=shape) for shape in shapes] for _ in range(2))
     gradients = [[rng.normal(0, 0.1, shape) for shape in shapes] for _ in range(6)]
     weights = [torch.nn.Parameter(torch.tensor(each, dtype=torch.float32)) for each in start]
-    # Two groups: R is over all of them.
+    # Two groups: R covers all of them.
     groups = [{"params": weights[:1]}, {"params": weights[1:]}]
     optimiser = torch.optim.AdamW(groups, 0.01, betas=(0.9, 0.99), weight_decay=decay, fused=fused)
     pull_towards(optimiser, [torch.tensor(each, dtype=torch.float32) for each in anchors], strength)
@@ -110,7 +110,7 @@ def test_tiny_gradients_never_pull_past_the_anchor(gradient):
     pull_towards(optimiser, [torch.ones(4)], 0.2)
     weight.grad = torch.full((4,), gradient)
     optimiser.step()
-    # Adam's own step is 1e-3 at most; without a limit the pull would have been 2e-4 / gradient times the distance.
+    # Adam's own step is at most 1e-3; without the limit the pull would have been 2e-4 / gradient times the distance.
     assert ((weight.detach() - 1).abs() <= 1e-3 + 1e-6).all()
 
 

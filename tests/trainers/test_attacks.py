@@ -1,4 +1,4 @@
-"""The fast gradient sign attack against formulas and every other direction there is."""
+"""The fast gradient sign attack against formulas and all other directions."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Views of images against one image at a time; the same draws for the same state; refusals that say what to change."""
+"""Views of images against a loop over images; equal draws for equal generator states; errors with a remedy."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def pictures(count, height, width, channels, dtype=torch.uint8):
 
 
 def one_at_a_time(images, augmentation, views):
-    """Pad with NumPy, cut out, mirror, paint: the steps as they are told, image by image."""
+    """Pad with NumPy, cut out, mirror, paint: the documented steps, image by image."""
     most, found = augmentation.crop_padding, []
     for row, image in enumerate(images.numpy()):
         height, width, _ = image.shape
@@ -168,7 +168,7 @@ def test_training_sees_the_views_and_a_table_is_refused_before_it_begins():
 
     train(data, cut, seed=0, objective=objective, device=torch.device("cpu"))
     assert len(seen) == 2
-    # A square as wide as the image leaves a part of each that its centre is far from, and covers its centre's quarter.
+    # A square as wide as the image leaves the part of each image far from its centre, and covers the quarter at it.
     for inputs in seen:
         covered = (inputs == 5).all(dim=3).float().mean(dim=(1, 2))
         assert ((covered >= 0.25) & (covered <= 1)).all()

@@ -1,4 +1,4 @@
-"""Batch norm over a whole data set: as if all of it had been one batch, whatever its blocks."""
+"""Batch norm over a whole data set equals batch norm over one batch of all samples, for any blocks."""
 
 import copy
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class InSmallBlocks(Data):
 
 
 def rare(*shape: int) -> np.ndarray:
-    """Values of which one column differs from 0 in a single sample, far from where the others are."""
+    """Values with a column that differs from 0 in a single sample, far from the other columns."""
     values = np.random.default_rng(0).normal(300.0, 2.0, shape).astype(np.float32)
     values[:, 1] = 0.0
     values[-1, 1] = 5.0

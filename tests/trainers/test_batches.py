@@ -1,4 +1,4 @@
-"""Inputs come from where they fit, the same bits from anywhere, and random views follow seed and step alone."""
+"""Inputs have the same bits from every source, and random views follow seed and step alone."""
 
 import numpy as np
 import pytest
@@ -75,13 +75,13 @@ def test_inputs_are_held_where_they_fit(tmp_path):
     assert chosen(data, rows, 2 * size) == "Held"
     assert chosen(data, rows, 2 * size - 2) == "Loaded"
     assert chosen(data, rows[:35], size) == "Held"
-    assert chosen(pictures(), rows, 1) == "Held"  # it is in memory already
+    assert chosen(pictures(), rows, 1) == "Held"  # The array is in memory already.
     assert chosen(data, rows, 1, "memory") == "Held"
     assert chosen(pictures(), rows, 2 * size, "workers") == "Loaded"
 
 
 def test_rows_put_on_a_device_are_found_there_by_their_ids():
-    """The path of GPUs, on the CPU."""
+    """The code path of GPUs, run on the CPU."""
     data, rows = pictures(), torch.tensor([3, 8, 9, 40])
     np.testing.assert_array_equal(batches.copied(data.inputs, rows.numpy(), CPU).numpy(), data.inputs[rows])
     held = batches.Held(data, rows, CPU)

@@ -1,4 +1,4 @@
-"""Channels that are really removed: the smaller network computes what the big one does with them set to zero."""
+"""Removed channels: the smaller network computes the same as the big one with these channels set to zero."""
 
 import copy
 import sys
@@ -29,7 +29,7 @@ def convolutions_then_flatten(shape: tuple[int, ...], classes: int) -> nn.Module
 
 
 def with_branches(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """A sum of two layers and a depthwise convolution, whose channels cannot go alone."""
+    """A sum of two layers and a depthwise convolution, whose channels cannot be removed alone."""
 
     class Branches(nn.Module):
         def __init__(self) -> None:
@@ -47,7 +47,7 @@ def with_branches(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def network(model: str, settings: dict[str, int], seed: int = 0) -> nn.Module:
-    """A float64 network in evaluation mode whose every number is drawn, those that batch norm measured as well."""
+    """A float64 network in evaluation mode with random numbers everywhere, also in batch norm's statistics."""
     found = (
         build(TrainingConfig(model=model, epochs=1, model_settings=settings), (8, 8, 1), 10, seed=seed).double().eval()
     )
@@ -73,7 +73,7 @@ def inputs(count: int) -> torch.Tensor:
 
 
 def zeroed(model: nn.Module, kept: Kept) -> nn.Module:
-    """The big network with its pruned filters, their biases and their scales and shifts in batch norm at zero."""
+    """The big network with zeros for its pruned filters, and their biases, scales and shifts in batch norm."""
     masked = copy.deepcopy(model)
     layers = channel_layers(model, inputs(1))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Checkpoints lie where they should, come back as they were, and their fingerprint follows their weights."""
+"""Checkpoints have the right steps, load unchanged, and their fingerprint follows their weights."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def data() -> Data:
 
 
 def run(folder: Path, *, count: int, epochs: int, seed: int = 0) -> dict[int, dict[str, torch.Tensor]]:
-    """A proxy with its checkpoints in a folder; the weights at the end of each epoch."""
+    """Train a proxy with its checkpoints in a folder; returns the weights at the end of each epoch."""
     config = TrainingConfig(model="mlp", model_settings={"hidden": (4,)}, epochs=epochs, batch_size=10)
     writer, seen = CheckpointWriter(folder, count), {}
 

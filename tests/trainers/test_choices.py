@@ -1,4 +1,4 @@
-"""Verdicts on completions beyond perplexity: what greedy decoding writes, and which of a few answers is likeliest."""
+"""Metrics of completions beyond perplexity: greedy decoding, and the likeliest of a few answers."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ ANSWERS = ("yes", "no way", "perhaps tomorrow")
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Data, Any, Any]:
-    """36 rows of three answers and 12 of many, their tokenizer, and a model that has begun to learn them."""
+    """36 rows with three answers and 12 with many, their tokenizer, and a partly trained model."""
     asked = [f"{'may' if row % 3 else 'must'} I {row % 7}?" for row in range(48)]
     told = [ANSWERS[row % 3] if row < 36 else f"number {row}" for row in range(48)]
     data, encoder = encoded(datasets.Dataset.from_dict({"prompt": asked, "answer": told}))
@@ -31,7 +31,7 @@ def made() -> tuple[Data, Any, Any]:
 
 
 def causal_of(model: Any) -> Any:
-    """The same model as transformers' own."""
+    """The same model as a model of transformers."""
     from transformers import AutoModelForCausalLM
 
     causal = AutoModelForCausalLM.from_config(model[1].body.config)
@@ -40,7 +40,7 @@ def causal_of(model: Any) -> Any:
 
 
 def prompt_of(row: np.ndarray) -> tuple[list[int], list[int]]:
-    """Ids before a sample's completion, and those of the completion."""
+    """Ids before a sample's completion, and the completion's ids."""
     ids, roles = row[0], row[1] & ROLE
     return ids[(roles != SCORED) & (roles != PADDING)].tolist(), ids[roles == SCORED].tolist()
 

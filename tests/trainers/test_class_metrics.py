@@ -1,4 +1,4 @@
-"""Which metric decides, what each is by scikit-learn, and what a model without inputs comes to."""
+"""The deciding metric, all metrics against scikit-learn, and those of a model without inputs."""
 
 import json
 
@@ -24,12 +24,12 @@ draws = settings(max_examples=40, deadline=None)
 @pytest.mark.parametrize(
     ("counts", "name"),
     [
-        ((750, 250), "accuracy"),  # a quarter is half of an even share
+        ((750, 250), "accuracy"),  # A quarter is half of an even share.
         ((751, 249), "average_precision"),
         ((23, 977), "average_precision"),
         ((100, 100, 40), "accuracy"),
         ((100, 100, 39), "balanced_accuracy"),
-        ((100, 100, 0), "accuracy"),  # a class that nothing is known of is not counted
+        ((100, 100, 0), "accuracy"),  # A class without samples does not count.
         ((190, 10, 0), "balanced_accuracy"),
         ((5, 0), "accuracy"),
         ((), "accuracy"),
@@ -58,7 +58,7 @@ def test_every_metric_is_scikit_learns(seed, samples, classes, share):
     here = np.unique(labels)
     recalls = [sklearn.accuracy_score(labels[labels == each], guess[labels == each]) for each in here]
     assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-12)
-    if len(here) > 1 and set(guess) <= set(labels):  # it warns of others
+    if len(here) > 1 and set(guess) <= set(labels):  # scikit-learn warns of others.
         assert found["balanced_accuracy"] == pytest.approx(sklearn.balanced_accuracy_score(labels, guess), abs=1e-12)
     assert found["worst_class_accuracy"] == pytest.approx(min(recalls), abs=1e-12)
     by_class = task.recalls(logits, labels)
@@ -104,13 +104,13 @@ def test_a_metric_that_the_samples_leave_undefined_is_refused_with_the_reason():
 
 
 def test_the_rarer_class_is_the_datas_whatever_order_a_model_learned_them_in():
-    """A model that knows the classes the other way round ranks and finds the same samples."""
+    """A model with the classes in the other order ranks and finds the same samples."""
     generator = np.random.default_rng(3)
     labels = (generator.random(200) < 0.1).astype(np.int64)
     logits = generator.normal(size=(200, 2)).astype(np.float32)
     data = Data(logits, labels, Classification(2, ("no", "yes")))
     model, turned = nn.Identity(), nn.Identity()
-    model.weight = turned.weight = nn.Parameter(data=nn.Linear(1, 1).weight.data)  # of which the device is read
+    model.weight = turned.weight = nn.Parameter(data=nn.Linear(1, 1).weight.data)  # The evaluation reads its device.
     turned.task = Classification(2, ("yes", "no"), counts=(1, 9))
     reversed_data = Data(logits[:, ::-1].copy(), labels, data.task)
     assert judged(turned, reversed_data) == judged(model, data)

@@ -1,4 +1,4 @@
-"""Teachers whose classes have another order, names or number, by model, cache and configuration of transformers."""
+"""Teachers with classes in another order, with other names or numbers, by model, cache and transformers' config."""
 
 import copy
 from dataclasses import replace
@@ -47,7 +47,7 @@ def named(names: tuple[str, ...], kind: str = "classes") -> Task:
 
 @pytest.fixture(scope="module")
 def ordered() -> tuple[Data, nn.Module]:
-    """Data in the order of the names, and a model of them."""
+    """Data with classes in the order of their names, and a model of them."""
     data = samples(named(NAMES))
     return data, train(data, CONFIG, seed=0, device=CPU).model
 
@@ -63,7 +63,7 @@ def shuffled() -> nn.Module:
 
 
 def as_transformers(model: nn.Module, names: tuple[str, ...], *, text_keys: bool = False) -> nn.Module:
-    """What a classifier of transformers shows of itself: its configuration, and logits in an output."""
+    """The interface of a classifier of transformers: its config, and logits in an output object."""
     known: dict[Any, str] = {str(n) if text_keys else n: name for n, name in reversed(list(enumerate(names)))}
 
     class Hugging(nn.Module):
@@ -101,7 +101,7 @@ def test_a_teacher_of_another_order_is_as_good_as_one_of_the_same(
     ids, inputs = torch.arange(160), data.network_inputs(CPU)
     by_hand = teacher_of(shuffled, data, how=how)(ids, inputs)[:, [OTHERS.index(name) for name in NAMES]]
     assert torch.equal(other(ids, inputs, data.task), by_hand)
-    # Read by place it would be wrong nearly everywhere, and so would its students.
+    # Read by place, the teacher would be wrong nearly everywhere, and so would its students.
     assert (teacher_of(shuffled, data, how=how)(ids, inputs).argmax(1).numpy() == data.targets).mean() < 0.05
     objective = distil(other, alpha=1.0, temperature=1.0)
     student = train(data, CONFIG, seed=1, device=CPU, objective=objective).model
@@ -131,7 +131,7 @@ def test_caches_remember_their_classes_on_disk(
     read = TeacherLogits.load(tmp_path)
     assert read.task == {"name": "classification", "classes": 4, "names": list(OTHERS), "counts": [40] * 4}
     assert share_right(Teacher(cached=read), data) > 0.95
-    with pytest.warns(UserWarning, match="only one of teacher and student has names"):  # as those of before
+    with pytest.warns(UserWarning, match="only one of teacher and student has names"):  # as in caches of before
         assert share_right(Teacher(cached=replace(read, task=None)), data) < 0.05
 
 
@@ -214,7 +214,7 @@ def test_outputs_without_names_are_refused_only_where_another_order_fits_better(
     noise = generator.normal(size=(rows, classes))
     right = np.where(truth, 2.0, -2.0) + noise
     refuse_other_order(right, targets, task)
-    refuse_other_order(noise, targets, task)  # a poor teacher is no teacher of another order
-    refuse_other_order(np.where(np.arange(classes) == 1, 2.0, -2.0) + 0 * noise, targets, task)  # one class, always
+    refuse_other_order(noise, targets, task)  # A poor teacher has no other order.
+    refuse_other_order(np.where(np.arange(classes) == 1, 2.0, -2.0) + 0 * noise, targets, task)  # Always one class.
     with pytest.raises(ValueError, match=r"are right in the order c0, .*% in another; write the names"):
         refuse_other_order(right[:, np.roll(np.arange(classes), 1)], targets, task)

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy and against tables worked out by hand."""
+"""Intervals and tests against scipy and against tables computed by hand."""
 
 from dataclasses import replace
 
@@ -107,7 +107,7 @@ def test_pairs_decide_not_the_order_of_seeds(seed):
 
 
 def test_holm_by_hand():
-    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, and never below the one before.
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, and never below the previous one.
     corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert corrected == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
@@ -121,7 +121,7 @@ def test_holm_never_exceeds_one_and_treats_equals_alike():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 0.2))
 def test_holm_rejects_what_the_step_down_procedure_rejects(values, level):
-    """Literal: the smallest p-value against level / m, the next against level / (m - 1), until one fails."""
+    """The procedure itself: the smallest p-value against level / m, then level / (m - 1), …, until one fails."""
     ordered, rejected = sorted(values), 0
     while rejected < len(ordered) and ordered[rejected] * (len(ordered) - rejected) < level:
         rejected += 1
@@ -142,7 +142,7 @@ def test_correction_is_over_the_whole_family():
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 8])
 def test_differences_that_never_vary_claim_no_more_than_their_signs(seeds):
-    """All sign patterns are equally likely under no difference: two of 2 ** seeds are as extreme as all alike."""
+    """Without a difference all sign patterns are equally likely: two of 2 ** seeds are as extreme as equal signs."""
     baseline = np.linspace(0.7, 0.8, seeds)
     result = compare({"a": (baseline + 0.1).tolist(), "same": baseline.tolist()}, baseline.tolist())
     assert p_value_of(np.full(seeds, 0.1)) == 2.0 ** (1 - seeds)

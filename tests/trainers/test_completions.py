@@ -1,4 +1,4 @@
-"""Vectors, gradients and scores over training of completions, against loops of single rows in float64."""
+"""Vectors, gradients and scores of completions over training, against loops over single rows in float64."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def made() -> tuple[Data, Any, Any]:
 
 @pytest.fixture(scope="module")
 def exact(made: tuple[Data, Any, Any]) -> list[Any]:
-    """transformers' own model with the weights of each checkpoint, float64."""
+    """transformers' own model with the weights of each checkpoint, in float64."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     found = []
@@ -60,7 +60,7 @@ def row_of(data: Data, row: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def everything(data: Data, networks: Any, batch: int) -> dict[str, np.ndarray]:
-    """Vectors, sketches, VoG and gradient norms by one batch size."""
+    """Vectors, sketches, VoG and gradient norms with one batch size."""
     rows = np.arange(ROWS)
     parts = np.split(rows, range(batch, ROWS, batch))
     models = list(networks)
@@ -99,7 +99,7 @@ def test_vectors_weigh_later_tokens_of_prompt_and_completion_more(made: tuple[Da
 
 
 def head_gradient(causal: Any, ids: torch.Tensor, roles: torch.Tensor) -> np.ndarray:
-    """Gradient of a row's mean loss by the head's weights alone, float64, of autograd."""
+    """Gradient of a row's mean loss by the head's weights alone, in float64, by autograd."""
     with torch.no_grad():
         hidden = causal.model(input_ids=ids[None]).last_hidden_state[0]
     weight = causal.get_output_embeddings().weight.detach().clone().requires_grad_()
@@ -131,7 +131,7 @@ def test_sketches_are_those_of_the_gradients_of_autograd(made: tuple[Data, Any, 
 def test_gradient_norms_of_the_head_are_those_of_autograd(
     piece: int, made: tuple[Data, Any, Any], exact: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in slices of the vocabulary, the mean over checkpoints."""
+    """Also in slices of the vocabulary; the mean over checkpoints."""
     data, *networks = made
     monkeypatch.setattr(token_losses, "PIECE", piece)
     wanted: dict[str, Any] = {"norm": (last_layer_grand, {})}
@@ -142,7 +142,7 @@ def test_gradient_norms_of_the_head_are_those_of_autograd(
 
 
 def test_a_head_with_a_bias_of_its_own_counts_it_in() -> None:
-    """An untied head of a model that is not a Llama."""
+    """An untied head of a model other than Llama."""
     from transformers import PhiConfig, PhiForCausalLM
 
     torch.manual_seed(0)

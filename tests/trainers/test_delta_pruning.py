@@ -1,4 +1,4 @@
-"""The experiment on digits: its claim at a small size, exact budgets, and arms that differ only in what they say."""
+"""The experiment on digits: its claim at a small size, exact budgets, and arms that differ only in their settings."""
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ from secateur.trainers.models.identity import is_made_for
 
 
 def quiet(done, total):
-    """Progress that nobody watches."""
+    """Progress without output."""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The experiment at half of its width and its models of one seed."""
+    """The experiment at half of its width, with its models of one seed."""
     experiment = DeltaPruning(width=128, layers=2, epochs=8, tuning_epochs=12, draws=3)
     folder = tmp_path_factory.mktemp("prepared")
     told = []
@@ -100,7 +100,7 @@ def test_arms_of_one_delta_share_their_mask_and_another_seed_draws_another(prepa
 
 
 def test_what_is_judged_is_base_plus_kept_delta_over_q(prepared):
-    """From mask and q alone, in float64."""
+    """Computed from mask and q alone, in float64."""
     experiment, folder = prepared
     digits = read_digits()
     result = experiment.run("q_moments", 0.1, 0, folder, quiet)

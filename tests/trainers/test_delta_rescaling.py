@@ -1,4 +1,4 @@
-"""Rescaling of kept deltas: its formulas against brute force and simulation, its search against what it must try."""
+"""Rescaling of kept deltas: formulas against brute force and simulation, and the search against its required values."""
 
 import math
 from itertools import accumulate
@@ -49,7 +49,7 @@ def test_the_loss_that_it_lowers_is_that_of_real_draws():
 
 
 def bounds(sums, squares, keep, eta, q):
-    """Bounds as the paper writes them, in the arithmetic of what comes in: float64 arrays or torch's float16."""
+    """The paper's bounds, in the arithmetic of the arguments: float64 arrays or torch's float16."""
     p = 1 - keep
     phi = (1 - 2 * p) / math.log((1 - p) / p)
     return abs(eta * ((1 - (1 - p) / q) * sums) + (eta**2 * phi * squares / (4 * q**2) + math.log(2 / 0.05)))
@@ -61,7 +61,7 @@ def scanned_in_half(contributions, keep, eta):
     sums, squares = half.sum(dim=1), (half**2).sum(dim=1)
     steps = [round(keep * 1000) / 1000 + step / 1000 for step in range(999 - round(keep * 1000))]
     values = torch.stack([bounds(sums, squares, keep, eta, q) for q in steps], dim=1).tolist()
-    # Where an output has met a value that is not better than all before it, its minimum lies behind it.
+    # After the first value that is not better than all earlier ones, an output is past its minimum.
     last = []
     for row in values:
         before = [10_000.0, *accumulate(row, min, initial=10_000.0)][1:]
@@ -88,7 +88,7 @@ def test_a_layer_by_the_bound_is_scanned_in_float16_until_four_fifths_are_no_bet
 
 
 def test_equal_values_in_float16_end_the_scan_where_the_exact_minimum_is_far():
-    """A hundredth stays, eta 0.3: float16 sees no change of the bound from 0.169 to 0.17, float64 sees one until 1."""
+    """Keep 0.01, eta 0.3: in float16 the bound does not change from 0.169 to 0.17, in float64 it falls until 1."""
     sums, squares = np.zeros(1), np.full(1, 2.0)
     exact = [float(bounds(sums, squares, 0.01, 0.3, q)[0]) for q in (0.168, 0.169, 0.17, 0.5, 0.999)]
     assert exact == sorted(exact, reverse=True)
@@ -106,7 +106,7 @@ def test_no_q_has_a_lower_bound_than_the_exact_one(seed, keep, eta):
     for total, square in (*zip(rng.normal(0, 20, 5), rng.gamma(1, 3, 5), strict=True), (0.0, 0.0), (-5.0, 0.0)):
         found = q_by_least_bound(np.array([total]), np.array([square]), keep, eta=eta).q
         assert keep - 1e-12 <= found <= 1
-        if keep in (0.5, 1.0):  # there the paper's Φ is a limit: 1/2, and 0
+        if keep in (0.5, 1.0):  # Limits of the paper's Φ: 1/2, and 0.
             limit = {0.5: 0.5, 1.0: 0.0}[keep]
             grid = np.append(np.linspace(keep, 1, 2001), found)
             values = abs(eta * (1 - keep / grid) * total + eta**2 * limit * square / (4 * grid**2) + math.log(40))

@@ -1,4 +1,4 @@
-"""Differentiable pruning as an experiment: equal epochs, exact budgets, the same bits again, and hard accuracies."""
+"""Differentiable pruning as an experiment: equal epochs, exact budgets, reproducible bits, and hard accuracies."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def test_forms_keep_whole_groups_valid(prepared: Path, arm: str) -> None:
     filters = run(arm, 0.25, prepared, form="channel").kept
     assert filters is not None
     rows = [mask.any(1) for mask in filters.groups.values()]
-    assert len(rows) == 3  # the last layer's rows are the outputs
+    assert len(rows) == 3  # The rows of the last layer are the outputs.
     assert sum(int(each.sum()) for each in rows) == 12
     assert all((mask == mask[:, :1]).all() for mask in filters.groups.values())
 

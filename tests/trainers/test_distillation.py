@@ -1,4 +1,4 @@
-"""The loss against float64 and torch, its gradient, what it must not change, and what reaches whom through training."""
+"""The distillation loss against float64 and torch, its gradient, its invariants, and the calls during training."""
 
 import copy
 
@@ -34,7 +34,7 @@ temperatures = st.floats(0.25, 20)
 
 
 def reference(teacher, student, temperature):
-    """KL(teacher ‖ student) at a temperature, in float64 NumPy by its definition."""
+    """KL(teacher ‖ student) at a temperature, in float64 NumPy by definition."""
     said, learned = (log_softmax(np.asarray(each, np.float64) / temperature, axis=1) for each in (teacher, student))
     return (np.exp(said) * (said - learned)).sum(1)
 
@@ -44,7 +44,7 @@ def logits(count, classes, seed, scale=4.0, dtype=torch.float32):
 
 
 class Fixed(nn.Module):
-    """A teacher whose logits are given, by the row that the input is the number of."""
+    """A teacher with a table of logits; the input is the row number."""
 
     def __init__(self, table):
         super().__init__()
@@ -194,7 +194,7 @@ def test_with_alpha_one_labels_change_nothing_and_below_they_do():
 
 
 def test_samplers_and_observers_get_the_plain_cross_entropy_and_weights_multiply_the_whole():
-    """Recorded through a real run: what InfoBatch, SeTa and AUM are told is what plain formulas say of the logits."""
+    """In a real run, the arguments of InfoBatch, SeTa and AUM equal plain formulas of the logits."""
     data, config = two_moons(), TrainingConfig(model="mlp", model_settings={"hidden": [8]}, epochs=4, batch_size=16)
     teacher = Teacher(train(data, config, seed=9, device=CPU).model)
     taught = distil(teacher, alpha=0.6, temperature=3.0)
@@ -292,7 +292,7 @@ def test_the_default_teacher_has_the_students_config_without_smoothed_labels(tmp
 
 
 def test_on_digits_a_tenth_with_a_teacher_beats_a_tenth_without():
-    """Far inside of what the benchmark measured: +3.7 … +5.7 points over five seeds."""
+    """Far inside the benchmark's results: +3.7 … +5.7 points over five seeds."""
     inputs, labels = load_digits(return_X_y=True)
     data = Data(inputs.astype(np.float32), labels.astype(np.int64), 10)
     drawn = uniform_random(np.arange(len(data)), 1200, seed=0)

@@ -1,4 +1,4 @@
-"""Weight and temperature are chosen on held-out rows that neither teacher nor students have seen."""
+"""Weight and temperature are chosen on held-out rows, which neither teacher nor students train on."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from secateur.trainers.judging.outcome import Cost
 
 
 def numbered(count=100, classes=2):
-    """Data whose only feature is the row number."""
+    """Data with the row number as its only feature."""
     return Data(np.arange(count, dtype=np.float32)[:, None], np.arange(count) % classes, classes)
 
 
@@ -25,7 +25,7 @@ def draw(rows, budget, seed):
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Training that only records, and accuracies looked up by the settings that the objective was made of."""
+    """Training that only records, and accuracies from a table by the settings of the objective."""
     log = SimpleNamespace(trained=[], judged=[], accuracy={}, metric=None, made=None)
 
     def train(data, config, *, seed, keep=None, objective=None):
@@ -51,7 +51,7 @@ ALPHAS, HEATS = (0.0, 0.5, 1.0), (1.0, 4.0)
 
 
 def accuracies(**best):
-    """0.5 everywhere but where a share's best is named."""
+    """0.5 everywhere except at the given best of each share."""
     table = {(share, alpha, heat): 0.5 for share in (0.1, 0.5) for alpha in ALPHAS for heat in HEATS}
     return table | {(0.1 if name == "low" else 0.5, *where): value for name, (where, value) in best.items()}
 
@@ -76,7 +76,7 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
     assert all(np.array_equal(rows, validation) for rows in scripted.judged)
     (_, config, keep, seed, objective), *others = scripted.trained
     assert (config, keep, seed, objective) == (TrainingConfig(steps=2), None, 77, None)
-    # Per share: two seeds of alpha 0 once, and of two alphas at two temperatures.
+    # Per share: two seeds of alpha 0 once, and of two alphas at two temperatures each.
     assert len(others) == 2 * 2 * (1 + 2 * 2)
     assert {(each[2].sum(), each[3]) for each in others} == {(8, 0), (8, 1), (40, 0), (40, 1)}
     assert all(each[1] is students for each in others)
@@ -89,7 +89,7 @@ def test_students_and_teacher_see_the_pool_alone_and_are_judged_on_the_rest(scri
     ("table", "heat", "curve"),
     [
         (accuracies(low=((1.0, 4.0), 0.9), high=((0.5, 4.0), 0.6)), 4.0, ((0.1, 1.0), (0.5, 0.5))),
-        # One temperature for all budgets: 0.9 + 0.5 beats 0.5 + 0.8, though each has its own best.
+        # One temperature for all budgets: 0.9 + 0.5 beats 0.5 + 0.8, although each budget has its own best.
         (accuracies(low=((1.0, 4.0), 0.9), high=((1.0, 1.0), 0.8)), 4.0, ((0.1, 1.0), (0.5, 0.0))),
         (accuracies(), 1.0, ((0.1, 0.0), (0.5, 0.0))),
     ],
@@ -108,7 +108,7 @@ def test_what_is_found_takes_its_place_in_the_settings(scripted):
 
 
 def test_it_finds_that_a_teacher_helps_where_labels_are_wrong():
-    """No script: a third of the labels is wrong, so a teacher of all samples knows better than 16 labels do."""
+    """Without a script: a third of the labels is wrong, so a teacher of all samples knows better than 16 labels."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 400)
     inputs = (random.normal(size=(400, 2)) + 3 * labels[:, None]).astype(np.float32)

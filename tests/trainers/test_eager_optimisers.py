@@ -1,4 +1,4 @@
-"""Optimisers without torch's door to its compiler do the same, bit for bit, and leave the compiler alone."""
+"""Optimisers without the wrappers of torch.compile give the same bits, and do not import the compiler."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Embeddings equal their definitions in numpy and one-by-one passes, and a run that is resumed changes no byte."""
+"""Embeddings equal their definitions in numpy and passes over single rows, and a resumed run gives the same bytes."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_proxy_embeddings_are_what_the_classifier_is_fed_with():
 
 
 def gram(vectors):
-    """Inner products, which do not depend on the signs of components."""
+    """Inner products, which are invariant under the signs of components."""
     return vectors.astype(np.float64) @ vectors.T.astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""A encoding follows the models that read it, and images keep their pixels."""
+"""An encoding follows the models that read it, and images keep their pixels."""
 
 import io
 

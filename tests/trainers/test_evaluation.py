@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, float64 formulas, and torchmetrics where it is there."""
+"""Metrics against scikit-learn, float64 formulas, and torchmetrics if it is installed."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_metrics_are_those_of_other_libraries(seed, samples, classes, scale):
     probabilities = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
     guesses = exact.argmax(axis=1)
     assert metrics["accuracy"] == pytest.approx(accuracy_score(labels, guesses))
-    theirs = functional.cross_entropy(torch.from_numpy(exact), torch.from_numpy(labels))  # scikit-learn's clips
+    theirs = functional.cross_entropy(torch.from_numpy(exact), torch.from_numpy(labels))  # scikit-learn clips.
     assert metrics["loss"] == pytest.approx(float(theirs), rel=1e-9)
     recalls = recall_score(labels, guesses, labels=range(classes), average=None, zero_division=np.nan)
     assert metrics["worst_class_accuracy"] == pytest.approx(np.nanmin(recalls))
@@ -48,7 +48,7 @@ def test_metrics_are_those_of_other_libraries(seed, samples, classes, scale):
 
 
 def test_calibration_error_is_the_sum_over_bins_that_is_published():
-    """With confidences at the edges of bins too, of which each belongs to the bin above it."""
+    """Also with confidences at the edges of bins, each of which belongs to the bin above."""
     generator = np.random.default_rng(7)
     confidence = np.concatenate([generator.uniform(0, 1, 400), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]])
     correct = generator.uniform(size=len(confidence)) < confidence**2
@@ -63,7 +63,7 @@ def test_calibration_error_is_the_sum_over_bins_that_is_published():
 
 @pytest.mark.parametrize("classes", [2, 3, 6])
 def test_calibration_error_is_that_of_torchmetrics(classes):
-    """Which rounds to float32; where no confidence is 1, to which it gives a bin of its own."""
+    """It rounds to float32; without a confidence of 1, which has a separate bin there."""
     theirs = pytest.importorskip("torchmetrics.classification")
     generator = np.random.default_rng(classes)
     probabilities = generator.dirichlet(np.full(classes, 0.6), 300)

@@ -1,4 +1,4 @@
-"""Every experiment: its arms name a scorer and a selector of its unit, and each has what the other needs."""
+"""Every experiment: its arms name a scorer and a selector of its unit, and each has the inputs that the other needs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Outputs and losses that are no numbers, and outputs of another shape: who gave them, how many, and what helps."""
+"""NaN or infinite outputs and losses, and outputs of another shape: errors with their origin, number and remedy."""
 
 import re
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_observers_that_count_events_refuse_infinite_outputs() -> None:
 
 @pytest.mark.parametrize("steps", [1, 7])
 def test_a_broken_teacher_is_told_from_a_student_that_diverged(steps: int) -> None:
-    """After one step the student's own losses never were anything but finite."""
+    """After one step the student's own losses have always been finite."""
     teacher = Teacher(broken_model(np.nan))
     config = QUICK.model_copy(update={"steps": steps})
     objective = Distillation(alpha=0.5).objective(teacher, config, keep=1.0)
@@ -107,7 +107,7 @@ def test_no_q_is_chosen_by_activations_that_are_no_numbers() -> None:
 
 
 class Reshaped(nn.Module):
-    """A network of the user's own whose outputs have another shape."""
+    """A user's own network with outputs of another shape."""
 
     def __init__(self, classes: int, change: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()

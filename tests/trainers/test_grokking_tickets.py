@@ -1,4 +1,4 @@
-"""Grokking tickets as an experiment: whose weights are kept, where they start, and what is told of a run."""
+"""Grokking tickets as an experiment: the kept weights, their initial values, and the facts of a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from secateur.trainers.models.modular_networks import ProductMlp
 from secateur.trainers.pruning.held_masks import apply, maskable
 
 TINY = {"modulus": 23, "fraction": 0.8, "steps": 300, "dense_steps": 400, "evaluate_every": 10, "learning_rate": 0.01}
-"""Memorises in some twenty steps, generalises in some three hundred, in less than a second."""
+"""Memorises in about twenty steps, generalises in about three hundred, in less than a second."""
 WEIGHTS = 23 * 500 * 2 + 48 * 500 * 2
 
 
@@ -35,7 +35,7 @@ def tiny() -> GrokkingTickets:
 
 @pytest.fixture(scope="module")
 def quick() -> GrokkingTickets:
-    """Of the same dense run, but other runs are over soon."""
+    """An experiment with the same dense run, but short other runs."""
     return GrokkingTickets(**TINY | {"steps": 20})  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ def saved(prepared: Path, moment: str) -> dict[str, np.ndarray]:
 
 
 def top_share(weights: Mapping[str, np.ndarray], count: int) -> set[tuple[str, int]]:
-    """Places of the largest magnitudes over all layers, by a whole sort."""
+    """Places of the largest magnitudes over all layers, by a full sort."""
     places = [(name, at) for name, each in weights.items() for at in range(each.size)]
     joined = np.concatenate([np.abs(each).ravel() for each in weights.values()])
     return {places[at] for at in np.argsort(-joined, kind="stable")[:count]}
@@ -62,7 +62,7 @@ def places_of(masks: Mapping[str, np.ndarray]) -> set[tuple[str, int]]:
 
 
 class Caught:
-    """Stands in for `train`: what it was given, and what it gave."""
+    """A stand-in for `train` that records its arguments and results."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ def test_it_is_found_by_its_name() -> None:
 
 
 def test_a_dense_run_that_was_killed_goes_on_to_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
-    """In another folder, behind the moment when it memorised."""
+    """In another folder, after the moment of memorisation."""
 
     def stop(done: int, steps: int) -> None:
         if done == 250:
@@ -331,8 +331,8 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: st
 
 
 def test_grasp_and_synflow_of_the_start_are_the_papers_formulas(tiny: GrokkingTickets, prepared: Path) -> None:
-    """GraSP keeps the largest w · (H g) of logits over 200, SynFlow after 100 rounds the largest |w| · ∂R/∂|w|: here by
-    autograd of the four matrices in float64, and by their products.
+    """GraSP keeps the largest w · (H g) of logits over 200, SynFlow after 100 rounds the largest |w| · ∂R/∂|w|: here
+    by autograd of the four matrices in float64, and by their products.
     """
     data, start = tiny.splits(prepared)["train"], saved(prepared, "initial")
     names = [f"1.{name}.weight" for name in ("embedding", "inward", "outward", "unembedding")]

@@ -1,4 +1,4 @@
-"""Head pruning: controls by counting, the tiny model's parts, and whole runs on a model made to copy by hand."""
+"""Head pruning: controls by counting, the tiny model's parts, and whole runs on a handmade copying model."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ from secateur.trainers.pruning.masked_heads import heads_of
 
 
 def untold(done: int, of: int) -> None:
-    """Nobody watches."""
+    """Progress without output."""
 
 
 @settings(max_examples=60, deadline=None)
@@ -141,7 +141,7 @@ def test_symbols_are_words_and_back() -> None:
 
 
 class OnCopier(HeadPruning):
-    """The experiment on the model whose weights are set by hand; nothing is trained."""
+    """The experiment on a model with handmade weights, without training."""
 
     copier: Path
 
@@ -161,7 +161,7 @@ def test_the_head_that_copies_is_found_and_is_the_one_that_matters(copying_model
     outcomes = {(arm, keep, 0): experiment.run(arm, keep, 0, tmp_path, untold) for arm in HeadPruning.arms}
     outcomes["full", 1.0, 0] = experiment.run("full", 1.0, 0, tmp_path, untold)
     recall = {arm: one.outcome.metrics["recall"] for (arm, _, _), one in outcomes.items()}
-    assert recall["full"] > 0.6  # some first symbols stand in the haystack, too
+    assert recall["full"] > 0.6  # Some first symbols also occur in the haystack.
     assert recall["retrieval"] < 0.1
     assert recall["later"] == recall["full"]
     assert [one.outcome.metrics["masked"] for one in outcomes.values()] == [1, 1, 1, 1, 0]
@@ -176,7 +176,7 @@ def test_the_head_that_copies_is_found_and_is_the_one_that_matters(copying_model
     assert all(content.startswith(b"<?xml") for content in pictures.values())
     assert experiment.pictures({key: one.outcome for key, one in outcomes.items() if key[0] != "full"}) == {}
     fewer = experiment.run("later", 7 / 12, 0, tmp_path, untold).outcome.metrics
-    assert fewer["masked"] == 4  # all that there are behind
+    assert fewer["masked"] == 4  # There are only four heads behind.
     assert fewer["recall"] == recall["full"]
 
 

@@ -1,4 +1,4 @@
-"""Pruned weights that are held: none moves, momentum and weight decay included, and another model is refused."""
+"""Held pruned weights: none moves, with momentum and weight decay, and another model raises an error."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_no_pruned_weight_is_ever_anything_but_zero(data: Data, told: dict[str, 
 
 
 def zeros(model: nn.Module, kept: Kept) -> int:
-    """How many of the masked weights are zero."""
+    """Number of zeros among the masked weights."""
     return sum(int((model.get_parameter(name) == 0).sum()) for name in kept.groups)
 
 

@@ -1,4 +1,4 @@
-"""Observers of samples that a run does not learn from see them after each epoch, also where it goes on after a kill."""
+"""Observers see held-out samples after each epoch, also in a run resumed after a kill."""
 
 from pathlib import Path
 from typing import Any

@@ -12,7 +12,7 @@ from secateur.trainers.loop.own_loop import WithIds, sample_losses
 
 
 class Batched(list[Any]):
-    """A data set that fetches batches at once and remembers how often."""
+    """A data set that fetches batches at once and counts these calls."""
 
     fetched = 0
 
@@ -54,7 +54,7 @@ def test_a_column_of_that_name_is_not_overwritten() -> None:
 
 
 def test_it_pickles_and_pretends_nothing() -> None:
-    """Published wrappers delegate every attribute and recurse without end when they are copied."""
+    """Published wrappers delegate every attribute and recurse without end in a copy."""
     copy = pickle.loads(pickle.dumps(WithIds([1, 2])))
     assert copy[1] == (1, 2)
     with pytest.raises(AttributeError):
@@ -69,7 +69,7 @@ def test_classification_losses() -> None:
 
 
 def test_causal_language_model_losses() -> None:
-    """Token by token, by hand: each is predicted from the one before, prompts and padding do not count."""
+    """Token by token, by hand: each is predicted from the one before; prompts and padding do not count."""
     logits, labels = torch.randn(3, 5, 7), torch.randint(7, (3, 5))
     labels[0, :3], labels[1, 4], labels[2] = -100, -100, -100
     for row, losses in enumerate(sample_losses(logits, labels)):

@@ -1,4 +1,4 @@
-"""Networks of images: as large as published, the same numbers as by hand, whole on disk, read by scorers."""
+"""Networks of images: published sizes, outputs computed by hand, saving and loading, and scorers."""
 
 import json
 
@@ -31,7 +31,7 @@ def images(samples=20, height=8, width=8, channels=3):
 
 
 def with_statistics(model):
-    """Batch norms whose running statistics and scales are anything but those they start with."""
+    """Set running statistics and scales of batch norms to other than their initial values."""
     random = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -54,7 +54,7 @@ def with_statistics(model):
 )
 def test_networks_are_as_large_as_published(model, shape, classes, published):
     settings = {"patch": 16} if model == "vit" else {}
-    with torch.device("meta"):  # shapes alone: nothing is drawn
+    with torch.device("meta"):  # Shapes alone, without memory.
         network = factory_of(model)(shape, classes, **settings)
     assert sum(parameter.numel() for parameter in network.parameters()) == published
 
@@ -65,7 +65,7 @@ def normalised(values, state, name):
 
 
 def residual_network(inputs, state, depths, bottleneck, stem):
-    """ResNet by functions alone, from its weights: He et al. 2016, figures 3 and 5."""
+    """ResNet as functions of its weights: He et al. 2016, figures 3 and 5."""
 
     def convolved(values, name, stride=1):
         weight = state[f"{name}.convolution.weight"]
@@ -120,7 +120,7 @@ def test_the_stem_follows_the_size_of_the_images():
 
 
 def test_a_vision_transformer_is_the_one_of_torch():
-    """The same weights in `nn.TransformerEncoder`, class token and positions written out."""
+    """The same weights in `nn.TransformerEncoder`, with class token and positions written out."""
     width, heads, layers = 12, 2, 2
     network = build(VIT, (8, 12, 3), 5, seed=3)[1].eval()
     state = network.encoder.state_dict()

@@ -1,4 +1,4 @@
-"""Pictures become arrays that keep what the pictures show, whatever their mode and depth."""
+"""Pictures become arrays with the same content, in any mode and depth."""
 
 import io
 import json
@@ -102,7 +102,7 @@ def test_a_depth_that_training_never_had_is_refused_by_name():
 
 @pytest.mark.parametrize("order", [[0, 0, 1], [1, 1, 0], [1, 1, 2], [2, 2, 0]])
 def test_the_same_scene_at_two_depths_is_refused_by_row(order):
-    """As 8 bits of their full range and as others of their real one, equal scenes would differ."""
+    """Scaled by their full range in 8 bits and by their actual range otherwise, equal scenes would differ."""
     scene = np.array([[40, 90]])
     depths = [saved(scene.astype(np.uint8)), saved((scene * 257).astype(np.uint16)), tiff(scene.astype(np.float32))]
     with pytest.raises(RowFault, match=r"column 'image' holds .* at row 2: training images hold .* do not compare"):
@@ -156,7 +156,7 @@ def test_numbers_that_pillow_reads_as_others_are_refused():
     assert "infinite or no numbers" in image_or_fault({"bytes": infinite, "path": None})
     large = tiff(np.array([[-1, 5]], np.int32))
     assert image_or_fault({"bytes": large, "path": None}).getextrema() == (-1, 5)
-    # The same file, but its tag 339 says numbers from 0: -1 is 4294967295.
+    # The same file with tag 339 for unsigned numbers: -1 is 4294967295.
     unsigned = large.replace(struct.pack("<HHII", 339, 3, 1, 2), struct.pack("<HHII", 339, 3, 1, 1))
     assert unsigned != large
     assert "whole numbers from 2^31 on" in image_or_fault({"bytes": unsigned, "path": None})
@@ -164,7 +164,7 @@ def test_numbers_that_pillow_reads_as_others_are_refused():
 
 def test_bombs_are_faults_of_their_row(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    for side in (11, 15):  # beyond the limit, and beyond twice the limit
+    for side in (11, 15):  # Beyond the limit, and beyond twice the limit.
         fault = image_or_fault({"bytes": saved(np.zeros((side, side), np.uint8)), "path": "bomb.png"})
         assert fault == "image 'bomb.png' unpacks to more than 100 pixels: scale it down"
     found = pixels(rows(saved(np.full((9, 9), 3, np.uint8)), saved(np.ones((15, 15), np.uint8)))).inputs

@@ -1,4 +1,4 @@
-"""Recorded inputs of layers against those computed by hand."""
+"""Recorded inputs of layers against a computation by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A model is measured while it is trained, off the clock, and is the same as one that was not."""
+"""A model measured during training, off the clock, equals one that was not measured."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def weights(trained: Trained) -> list[torch.Tensor]:
 
 
 def drawing(model: nn.Module) -> Mapping[str, float]:
-    """A judge that uses up random numbers and leaves the model in evaluation mode."""
+    """A judge that draws random numbers and leaves the model in evaluation mode."""
     model.eval()
     return {"accuracy": float(torch.rand(()))}
 
@@ -72,7 +72,7 @@ def test_where_a_sampler_decides_shares_are_those_of_epochs() -> None:
 
 
 def test_measuring_is_off_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of this test goes on only while a model is measured."""
+    """The clock of this test advances only during measurements."""
     now = 0.0
 
     def slow(model: nn.Module) -> Mapping[str, float]:

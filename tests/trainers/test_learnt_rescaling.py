@@ -1,4 +1,4 @@
-"""A q learnt by gradient beside least squares and a grid of all q."""
+"""A learnt q against least squares and a grid of all q."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ KEEP = 0.25
 
 
 def parts(layers, seed=0):
-    """A network's parameters before fine-tuning, what that changed, and some masks of a quarter of it."""
+    """A network's parameters before fine-tuning, their deltas, and some masks of a quarter of them."""
     generator, random = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     base = {name: torch.randn(each.shape, generator=generator) for name, each in layers.named_parameters()}
     deltas = {name: torch.randn(each.shape, generator=generator) for name, each in base.items()}
@@ -29,7 +29,7 @@ def test_of_one_linear_layer_it_is_the_least_squares_solution():
     base, deltas, draws = parts(model)
     whole = (inputs.double() @ deltas["weight"].double().T + deltas["bias"].double()).numpy()
     up = down = 0.0
-    for masks in draws:  # 1/q of the least squares of whole - kept / q, where counts are made up for
+    for masks in draws:  # 1/q by least squares of whole - kept / q, with corrected counts.
         kept = {
             name: delta.double().numpy() * masks[name] / made_up(1.0, KEEP, int(masks[name].sum()), delta.numel())
             for name, delta in deltas.items()
@@ -69,7 +69,7 @@ def test_of_two_layers_no_pair_on_a_grid_is_better_than_the_learnt_one():
     grid = np.linspace(KEEP, 3.0, 15)
     best = min(loss({"0": one, "2": two}) for one in grid for two in grid)
     assert min(found.losses) <= best * 1.001
-    assert loss(dict.fromkeys("02", KEEP)) > 1.5 * best  # DARE's own is far from it
+    assert loss(dict.fromkeys("02", KEEP)) > 1.5 * best  # DARE's rescaling is far from it.
 
 
 def test_it_ends_when_nothing_gets_better_and_keeps_the_best():

@@ -1,4 +1,4 @@
-"""Samples that an epoch leaves out are forwarded at its end, as the model then is, and cost no backward pass."""
+"""An epoch's left-out samples get a forward pass at its end with the model of then, and no backward pass."""
 
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ def blobs() -> Data:
 
 
 class Stop(Observer):
-    """Raises as the batch with this number arrives."""
+    """Raises at the batch with this number."""
 
     def __init__(self, at: int) -> None:
         super().__init__(SAMPLES, CPU)
-        self.left = [at]  # a list is no setting, by which runs would differ
+        self.left = [at]  # A list is no setting, so it does not identify the run.
 
     def update(self, batch: TrainingBatch) -> None:
         self.left[0] -= 1
@@ -41,7 +41,7 @@ class Stop(Observer):
 
 
 def run(stop: int = -1, **given: Any) -> tuple[Ies, Trained | None]:
-    """A training with samples that are left out from the fifth epoch on."""
+    """A training that leaves samples out from the fifth epoch on."""
     sampler = Ies(SAMPLES, threshold=0.2, window=1, seed=2)
     try:
         return sampler, train(blobs(), CONFIG, seed=1, sampler=sampler, observers=[Stop(stop)], device=CPU, **given)
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_told_as_the_model_is_at_the_end_of_the_epoch() -> N
 def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     sampler, undisturbed = run()
     assert undisturbed is not None
-    for stop in (18, 19):  # behind an epoch that left samples out, and within the next
+    for stop in (18, 19):  # After an epoch with left-out samples, and within the next one.
         folder = tmp_path / str(stop)
         assert run(stop, snapshots=Snapshots(folder, steps=1))[1] is None
         again, resumed = run(snapshots=Snapshots(folder, steps=1))

@@ -1,4 +1,4 @@
-"""Each limit of a trainer holds where it is said to: the value at it is taken, the one beside it refused."""
+"""Each limit of a trainer is exact: it accepts the value at the limit and rejects the one beside it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ LIMITS: list[tuple[str, Call, list[Any], list[Any]]] = [
     ("parts", lambda x: TrainingConfig(epochs=1, batch_size=4, accumulate=x), [4], [5]),
     ("curve", lambda x: Distillation(curve=((0.5, 0.9), (x, 0.1))), [0.6], [0.5]),
     ("share", CURVE.alpha_at, [TINY, 1.0], [0.0, ABOVE_1]),
-    ("pairs", lambda x: split_pairs("add", 5, x, seed=0), [0.07, 0.99], [0.06, 1.0]),  # of 15
+    ("pairs", lambda x: split_pairs("add", 5, x, seed=0), [0.07, 0.99], [0.06, 1.0]),  # 15 pairs.
     ("kept", lambda x: Outcome(kept=x, of=3), [3], [4]),
     ("side", side_and_side, [1], [0]),
     ("share of a delta", check_keep, [TINY, 1.0], [0.0, ABOVE_1]),

@@ -1,4 +1,4 @@
-"""The training loop: what it may depend on, what it tells observers, and how its learning rate runs."""
+"""The training loop: its dependencies, its calls of observers, and its learning rate."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ def blobs(samples=90, classes=3, features=5, seed=0):
 
 
 class Recorder(Observer):
-    """Everything that an observer is told."""
+    """Records all arguments of an observer."""
 
     def __init__(self, samples):
         super().__init__(samples, CPU)
@@ -86,7 +86,7 @@ def test_observers_change_nothing():
 
 
 def noisy(shape, classes):
-    """A network that draws random numbers as it runs."""
+    """A network that draws random numbers in its forward pass."""
     return torch.nn.Sequential(torch.nn.Linear(shape[0], 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, classes))
 
 
@@ -158,7 +158,7 @@ def test_keeping_everything_is_training_on_everything():
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
 def test_steps_are_those_of_a_loop_written_out(label_smoothing):
-    """Pre-update logits, per-sample losses, the schedule, the smoothed objective and the optimiser, all at once."""
+    """Logits before the update, per-sample losses, the schedule, the smoothed objective and the optimiser together."""
     data = blobs()
     config = TrainingConfig(steps=12, batch_size=32, warmup=0.25, weight_decay=0.01, label_smoothing=label_smoothing)
     recorder, trained = recorded(data, config, seed=5)
@@ -203,7 +203,7 @@ def test_the_rate_rises_and_then_only_falls(warmup, progress):
         assert low <= high + 1e-12 if there < warmup else (here < warmup or high <= low + 1e-12)
     assert rate_at(1.0, warmup) == 0
     assert rate_at(warmup, warmup) == 1
-    assert rate_at(1.7, warmup) == 0  # a run that overshoots does not start to rise again
+    assert rate_at(1.7, warmup) == 0  # A run that overshoots does not rise again.
 
 
 def test_standardised_inputs_are_numpys():
@@ -238,9 +238,9 @@ def test_a_column_that_never_varies_keeps_a_deviation_of_one():
 
 
 def test_large_offsets_do_not_swallow_the_deviation():
-    seconds = 1.6e9 + 256 * np.arange(8192)  # since 1970, over a month
+    seconds = 1.6e9 + 256 * np.arange(8192)  # Seconds since 1970, over a month.
     identifiers = 1e7 + np.arange(8192) % 3
-    outlier = np.where(np.arange(8192) == 0, 1e9, np.arange(8192) % 5)  # the first of its column
+    outlier = np.where(np.arange(8192) == 0, 1e9, np.arange(8192) % 5)  # The first number of its column.
     inputs = np.stack([seconds, identifiers, outlier], axis=1).astype(np.float32)
     layer = Standardise(3)
     layer.fit(Data(inputs, np.zeros(8192, np.int64), 1))
@@ -330,7 +330,7 @@ def rate_of(progress, config):
 @pytest.mark.parametrize("by_steps", [False, True])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
-    """Epochs, weights, the losses the sampler hears of, the schedule and the gradient, against float64."""
+    """Epochs, weights, the sampler's losses, the schedule and the gradient, against float64."""
     data, length = blobs(), {"steps": 14} if by_steps else {"epochs": 5}
     config = TrainingConfig(
         **length, batch_size=25, optimiser="sgd", learning_rate=0.02, warmup=0.2, label_smoothing=0.1,
@@ -340,7 +340,7 @@ def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
     recorder, trained = recorded(data, config, sampler=sampler, seed=5)
     labels, batches_left = torch.from_numpy(data.targets), [ids for ids, *_ in recorder.batches]
     steps, weights, epoch = [], {}, 0
-    while batches_left:  # which ids, in which epoch, at which rate
+    while batches_left:  # Ids, epoch and rate of each step.
         mine.set_epoch(epoch)
         expected, here = mine.epoch_ids(), 0
         per_epoch = math.ceil(len(expected) / 25)
@@ -365,7 +365,7 @@ def test_sampled_steps_are_those_of_a_loop_written_out(by_steps, accumulate):
     assert trained.epochs == epoch == len(trained.epoch_samples)
     assert trained.samples_seen == sum(trained.epoch_samples) == sum(len(ids) for ids, _ in steps)
     assert trained.length == ("steps" if by_steps else "epochs")
-    assert len({len(weight.unique()) for weight in weights.values()}) > 1  # some samples did weigh more
+    assert len({len(weight.unique()) for weight in weights.values()}) > 1  # Some samples had a larger weight.
     for (_, got, *_), exact in zip(recorder.batches, logits, strict=True):
         torch.testing.assert_close(got.double(), exact, rtol=2e-4, atol=2e-5)
     for name, value in trained.model.state_dict().items():
@@ -446,7 +446,7 @@ def test_epochs_of_every_sampler_end_where_they_should(kind):
     assert all(done <= total for done, total in told)
     assert all(before > after for before, after in itertools.pairwise(rates))
     assert 0 < rates[-1] < 1e-3 * 0.01
-    for number, (_, end) in enumerate(recorder.ended):  # half-way through the epochs is half-way down, in any sampler
+    for number, (_, end) in enumerate(recorder.ended):  # At half of the epochs the rate is half-way down.
         assert rates[end - 1] >= 1e-3 * rate_at((number + 1) / 6, 0.0)
         assert number == 5 or rates[end] < 1e-3 * rate_at((number + 1) / 6, 0.0)
 
@@ -475,7 +475,7 @@ def test_ids_that_occur_twice_are_told_in_turns(ids):
     for turn in turns:
         told += [(ids[place], place) for place in turn.tolist()]
         assert len({ids[place] for place in turn.tolist()}) == len(turn)
-    for sample in set(ids):  # in the order in which they came
+    for sample in set(ids):  # In order of arrival.
         assert [place for each, place in told if each == sample] == [n for n, each in enumerate(ids) if each == sample]
 
 
@@ -484,7 +484,7 @@ def test_observers_are_told_of_a_sample_from_two_passes_twice():
     recorder, trained = recorded(blobs(), TrainingConfig(epochs=9, batch_size=70), sampler=Rs2(90, keep=0.7, seed=1))
     train(blobs(), TrainingConfig(epochs=9, batch_size=70), seed=0, sampler=Rs2(90, keep=0.7, seed=1),
           observers=[watcher], device=CPU)  # fmt: skip
-    assert len(recorder.batches) > trained.steps  # some batch held a sample twice
+    assert len(recorder.batches) > trained.steps  # Some batch had a sample twice.
     ids = np.concatenate([each for each, *_ in recorder.batches])
     assert all(len(set(each)) == len(each) for each, *_ in recorder.batches)
     assert watcher.presentations.tolist() == np.bincount(ids, minlength=90).tolist()
@@ -503,7 +503,7 @@ def test_samplers_that_do_not_fit_are_refused():
         train(data, config, seed=0, sampler=sampler, device=CPU)
 
 
-# How a step is computed
+# Computation of a step
 
 
 def pictures(samples=70, seed=0):
@@ -567,7 +567,7 @@ def test_a_compiled_network_trains_the_same_model_nearly():
         torch.testing.assert_close(one[1], other[1], rtol=1e-3, atol=1e-3)
 
 
-# What the run tells
+# Outputs of a run
 
 
 class Log:
@@ -596,7 +596,7 @@ def test_trackers_are_told_of_each_epoch():
 
 
 def test_a_checkpoint_may_evaluate_the_model():
-    """The best epoch on validation samples: the hook sees every epoch, and the run goes on as if it had not looked."""
+    """The best epoch on validation samples: the hook sees every epoch, and does not change the run."""
     config, accuracies = TrainingConfig(**CNN, epochs=3), []
     looked_at = train(
         pictures(), config, seed=0, device=CPU,
@@ -607,7 +607,7 @@ def test_a_checkpoint_may_evaluate_the_model():
 
 
 def reads_in_an_epoch(batch_size):
-    """Names of what the loop calls to read a tensor's values on the host, in one epoch of 70 samples."""
+    """Names of the functions by which the loop reads a tensor's values on the host, in one epoch of 70 samples."""
     reads = []
     with pytest.MonkeyPatch.context() as patch:
         for name in ("item", "tolist", "cpu", "__bool__", "__float__", "__int__"):
@@ -633,7 +633,7 @@ def reads_in_an_epoch(batch_size):
 
 
 def test_nothing_waits_for_the_device_within_an_epoch():
-    """At its end it does twice, however many batches it had: whether training diverged, and what trackers are told."""
+    """At its end it synchronises twice, for any number of batches: for divergence and for the trackers' numbers."""
     assert reads_in_an_epoch(7) == reads_in_an_epoch(32) == ["tolist", "tolist"]
 
 
@@ -641,8 +641,8 @@ def test_nothing_waits_for_the_device_within_an_epoch():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_no_step_waits_for_the_gpu(precision, monkeypatch):
-    """CUDA itself raises at anything that would, from the first objective of an epoch to its last step; the end of an
-    epoch waits, once, for whether training diverged.
+    """CUDA itself raises at any synchronisation, from the first objective of an epoch to its last step; the end of an
+    epoch synchronises once, for divergence.
     """
     plain = Run.end_epoch
 

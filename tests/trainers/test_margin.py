@@ -1,4 +1,4 @@
-"""Which budget is not worse than everything: against simulations with known truth and a published table of powers."""
+"""Budgets not worse than the full data: against simulations with known truth and a published table of powers."""
 
 import math
 
@@ -22,7 +22,7 @@ TWO_ERRORS = 2 * math.sqrt(LEVEL * (1 - LEVEL) / TIMES)
     ],
 )
 def test_power_is_that_of_simulated_t_tests(seeds: int, chances: tuple[float, ...], eighty: float) -> None:
-    """The numbers were simulated elsewhere, at one-sided 5%."""
+    """The numbers come from another simulation, at one-sided 5%."""
     for ratio, chance in zip((0.5, 0.75, 1, 1.5, 2), chances, strict=True):
         assert power(seeds, 0.3, 0.3 * ratio, LEVEL) == pytest.approx(chance, abs=0.0075)
     assert shown_margin(seeds, 2.0, LEVEL) == pytest.approx(2 * eighty, abs=0.01)
@@ -39,7 +39,7 @@ def test_so_many_seeds_show_a_margin_and_one_fewer_does_not() -> None:
 
 @pytest.mark.parametrize("arms", [1, 5])
 def test_false_claims_are_as_rare_as_promised_at_the_margin_itself(arms: int) -> None:
-    """Two budgets lose nothing and three lose exactly the margin; everything is shared by all comparisons."""
+    """Two budgets lose nothing and three lose exactly the margin; all comparisons share their noise."""
     rng, false, losses = np.random.default_rng(0), 0, {0.9: 0.0, 0.7: 0.0, 0.5: 1.0, 0.3: 1.0, 0.1: 1.0}
     for _ in range(TIMES):
         whole = rng.normal(size=5)

@@ -64,7 +64,7 @@ def model_of(kind: str) -> Any:
         torch.manual_seed(1)
         model = AutoModelForCausalLM.from_config(CONFIGS[kind], attn_implementation="eager").eval()
     for name, weight in model.named_parameters():
-        if name.endswith("bias"):  # they start at zero, where a forgotten bias would not show
+        if name.endswith("bias"):  # Biases start at zero, which would hide a forgotten one.
             weight.data.uniform_(-1, 1, generator=torch.Generator().manual_seed(2))
     return model
 
@@ -75,7 +75,7 @@ def logits(model: Any, tokens: torch.Tensor = TOKENS, **more: Any) -> torch.Tens
 
 
 def silence_by_hand(model: Any, keep: np.ndarray) -> None:
-    """Zero the weights by which the output projection reads the masked heads."""
+    """Zero the weights of the output projection that read the masked heads."""
     for layer, kept in zip(attention_layers(model), keep, strict=True):
         weight = layer.output.weight.data
         by_head = (weight.T if isinstance(layer.output, nn.Linear) else weight).view(HEADS, -1, WIDTH)

@@ -1,4 +1,4 @@
-"""Models are found by name, built from a seed, refuse what they cannot read, and come back from disk whole."""
+"""Models are found by name, built from a seed, reject unsuitable inputs, and load unchanged from disk."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Modular arithmetic: labels by brute force, no question in both splits, and networks against their formulas."""
+"""Modular arithmetic: labels by brute force, disjoint splits, and networks against their formulas."""
 
 import itertools
 

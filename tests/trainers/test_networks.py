@@ -1,4 +1,4 @@
-"""The networks of token ids and of codes: what they ignore, how they come back, and that scorers can read them."""
+"""Networks of token ids and of codes: their invariances, saving and loading, and scorers."""
 
 import json
 

@@ -31,7 +31,7 @@ CONFIG = TrainingConfig(epochs=12, batch_size=16, learning_rate=0.02)
 
 
 class Shapes(OwnTask):
-    """Which pixels of a noisy picture are of a bright rectangle; every sixth training mask is wrong."""
+    """Pixels of a bright rectangle in a noisy picture; every sixth training mask is wrong."""
 
     metrics = (Metric("intersection_over_union", percent=True),)
 

@@ -28,7 +28,7 @@ TEMPLATE = "Review: a fine film\nMood: great\n\nReview: {text}\nMood:"
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE that merges the words of the template."""
+    """Byte-level BPE with merges for the words of the template."""
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     model.decoder = decoders.ByteLevel()  # type: ignore[assignment]
@@ -61,7 +61,7 @@ def causal(kind: str) -> CausalModel:
 
 
 def untold(done: int, of: int) -> None:
-    """Nobody watches."""
+    """Progress without output."""
 
 
 @settings(max_examples=60, deadline=None)
@@ -175,7 +175,7 @@ def test_what_is_written_is_what_the_model_writes_one_token_after_the_other(kind
         return said.partition(stop)[0] if stop else said
 
     plain = [literal(text, 8, "") for text in texts]
-    stop = plain[0][1]  # what one of the answers holds
+    stop = plain[0][1]  # A text within one of the answers.
     for ending in ("", stop):
         writer = Generation(model, PROMPT, ["a", "b"], new_tokens=8, stop=ending, batch=3)
         assert writer.written(texts) == [literal(text, 8, ending) for text in texts]
@@ -186,7 +186,7 @@ def test_what_is_written_is_what_the_model_writes_one_token_after_the_other(kind
     examples = Examples(tuple({"text": text} for text in ("film", "nothing like it")), np.array([0, 4]))
     assert writer.accuracy(np.concatenate([whole, nothing]), examples)[0] == 0.5
     end = int(model.model(input_ids=torch.tensor([TOKENIZER(texts[1])["input_ids"]])).logits[0, -1].argmax())
-    model.model.generation_config.eos_token_id = end  # some answers have not begun, others go on
+    model.model.generation_config.eos_token_id = end  # Some answers end at once, others later.
     assert writer.written(texts) == [literal(text, 8, "", end) for text in texts]
     with pytest.raises(ValueError, match="8 to come, the model 128 positions"):
         writer.written(["word " * 200])
@@ -231,7 +231,7 @@ def test_a_prompt_that_is_too_long_or_empty_is_refused() -> None:
 
 
 class OnCopier(PromptPruning):
-    """The experiment on the model whose weights are set by hand; nothing is trained."""
+    """The experiment on a model with handmade weights, without training."""
 
     copier: Path
 

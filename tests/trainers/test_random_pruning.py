@@ -1,4 +1,4 @@
-"""Random pruning as an experiment: exact budgets, the same bits again, borrowed ratios, and what is of no class."""
+"""Random pruning as an experiment: exact budgets, reproducible bits, borrowed ratios, and inputs of no class."""
 
 import itertools
 from pathlib import Path
@@ -145,7 +145,7 @@ def test_a_network_without_layers_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of a bar, lying or standing, and noise and blank ones that are neither."""
+    """Pictures of a horizontal or vertical bar, and noise and blank pictures, which are neither."""
     random, folder = np.random.default_rng(0), tmp_path_factory.mktemp("bars")
     labels = np.arange(240) % 2
     pictures = random.integers(0, 100, (240, 8, 8, 1)).astype(np.uint8)
@@ -177,7 +177,7 @@ def test_a_convolutional_network_is_judged_on_strangers_and_under_attack(bars: P
     assert set(result.outcome.facts["widths"]["2"]) == set(told) - {"accuracy_width_2"}
 
     class Upright(torch.nn.Module):
-        """Tells bars by how the columns differ: what an attack of each size does to it is known."""
+        """Recognises bars by the differences between columns, with a known response to attacks of each size."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Fine-tuned or from scratch: exact counts, equal work, what is inherited and what is drawn anew."""
+"""Fine-tuning and training from scratch: exact counts, equal work, inherited and redrawn weights."""
 
 import copy
 from pathlib import Path
@@ -211,7 +211,7 @@ def test_weights_are_inherited_or_drawn_anew(channels: tuple[Refits, Path], weig
 
 
 def test_a_ticket_starts_where_the_big_network_started(weights: tuple[Refits, Path]) -> None:
-    """At the very weights that training makes the big network of; a redraw has their distribution and other values."""
+    """At the big network's initial weights; a redraw has their distribution and other values."""
     experiment, folder = weights
     big, initial, data = load(folder), load(folder), splits_in(folder / "data.npz")[0]
     initial.load_state_dict(load_file(folder / "initial.safetensors"))
@@ -226,7 +226,7 @@ def test_a_ticket_starts_where_the_big_network_started(weights: tuple[Refits, Pa
         other = redrawn_ticket.get_parameter(name)
         assert bool((other[mask] == weight[mask]).any()) == (weight.ndim == 1 and not name.startswith("1.10"))
     drawn = redrawn_ticket.get_parameter("1.1.weight").detach()[torch.from_numpy(kept.groups["1.1.weight"])]
-    assert float(drawn.std()) == pytest.approx((2 / 64) ** 0.5, rel=0.2)  # of the whole fan-in, as before training
+    assert float(drawn.std()) == pytest.approx((2 / 64) ** 0.5, rel=0.2)  # By the whole fan-in, as before training.
     apply(initial, kept)
     with pytest.raises(ValueError, match="another model"):
         apply(big, kept)

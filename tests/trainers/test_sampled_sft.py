@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer under a sampler: ids through its preparation, each row's own loss, its training, what it refuses."""
+"""TRL's SFTTrainer under a sampler: ids through its preparation, each row's own loss, its training, and its errors."""
 
 import dataclasses
 import os
@@ -38,7 +38,7 @@ WORDS = tiny_language.tokenizer()
 
 
 class Pruned(SampledTraining, trl.SFTTrainer):  # type: ignore[name-defined, misc]
-    """As users write it; notes (epoch, ids) of each batch, and that ids are never among what the model is given."""
+    """A user's class that records (epoch, ids) of each batch, and checks that the model never gets ids."""
 
     shown: list[tuple[int, list[int]]]
 
@@ -57,7 +57,7 @@ def rows() -> datasets.Dataset:
 
 
 def trainer_of(folder: Path, sampler: EpochSampler | None, kind: Any = Pruned, data: Any = None, **given: Any) -> Any:
-    """An SFTTrainer with small batches that reports nothing."""
+    """An SFTTrainer with small batches and without reports."""
     also = {name: given.pop(name) for name in ("callbacks", "peft_config", "compute_loss_func") if name in given}
     arguments = trl.SFTConfig(
         str(folder), use_cpu=True, report_to=[], disable_tqdm=True, bf16=False, gradient_checkpointing=False,
@@ -110,7 +110,7 @@ SAMPLERS: dict[str, Any] = {
     ["info_batch", *(pytest.param(name, marks=pytest.mark.nightly) for name in SAMPLERS if name != "info_batch")],
 )
 def test_every_kept_id_is_credited_with_its_own_loss(name: str, tmp_path: Path) -> None:
-    """Of a model that does not learn: each row's loss is that of the row alone, whatever its batch and its padding."""
+    """With a model that does not learn, each row's loss is that of the row alone, in any batch and with any padding."""
     sampler, epochs = SAMPLERS[name](), 6 if name == "ies" else EPOCHS
     trainer = trainer_of(tmp_path, sampler, learning_rate=0.0, num_train_epochs=epochs, gradient_accumulation_steps=2)
     told, losses = dict[int, list[float]](), own_losses()
@@ -139,7 +139,7 @@ def test_every_kept_id_is_credited_with_its_own_loss(name: str, tmp_path: Path) 
 
 @pytest.mark.nightly
 def test_with_all_rows_it_trains_as_trl_itself(tmp_path: Path) -> None:
-    """The same batches, accumulation and loss types give the same weights; and TRL's own metrics are there."""
+    """The same batches, accumulation and loss types give the same weights; TRL's own metrics are logged."""
     for given in ({}, {"gradient_accumulation_steps": 3, "loss_type": "dft"}):
         trained = []
         for kind in (trl.SFTTrainer, Pruned):
@@ -159,7 +159,7 @@ def test_with_all_rows_it_trains_as_trl_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loss_type", ["nll", pytest.param("dft", marks=pytest.mark.nightly)])
 def test_weights_multiply_each_rows_gradient(loss_type: str, tmp_path: Path) -> None:
-    """One step over everything: against autograd over single rows, each times its weight."""
+    """One step over all rows, against autograd over single rows, each times its weight."""
     factors = torch.linspace(0, 3, N)
 
     class Weighting(FixedSubset):
@@ -196,7 +196,7 @@ class StopAt(TrainerCallback):
 @pytest.mark.nightly
 @pytest.mark.parametrize(("step", "name"), [(5, "info_batch"), (8, "ies"), (24, "ies")])
 def test_a_stopped_run_goes_on_with_the_rows_that_were_left(step: int, name: str, tmp_path: Path) -> None:
-    """In the middle of an epoch, and where one has ended whose left out rows are still to be forwarded."""
+    """In the middle of an epoch, and at the end of one before the forward passes of its left-out rows."""
     epochs = {"info_batch": EPOCHS, "ies": 6}[name]
 
     def run(folder: str, **given: Any) -> Any:
@@ -215,7 +215,7 @@ def test_a_stopped_run_goes_on_with_the_rows_that_were_left(step: int, name: str
 
 @pytest.mark.nightly
 def test_two_processes_share_batches_and_what_is_left_out(tmp_path: Path) -> None:
-    """Both hold the same losses, each row's own, also of rows that were forwarded alone."""
+    """Both hold the same losses, each row's own, also of left-out rows."""
     script = Path(tiny_language.__file__).with_name("sft_processes.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone",
                str(script), str(tmp_path)]  # fmt: skip
@@ -264,7 +264,7 @@ def test_a_callback_hands_over_the_sampler_and_logs_what_epochs_leave_out(tmp_pa
 
 @pytest.mark.nightly
 def test_the_program_of_the_page_prunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice, each from its last checkpoint: what is left of a run that has ended is nothing."""
+    """Twice, each from its last checkpoint: a finished run has nothing left to do."""
     monkeypatch.setenv("SECATEUR_TINY_MODEL", tiny_language.saved(tmp_path / "model"))
     monkeypatch.chdir(tmp_path)
     steps = attempt(PROGRAMS["trl"])
@@ -312,7 +312,7 @@ THOUGHT_OF = {
 
 
 def test_every_argument_of_trl_has_been_thought_of() -> None:
-    """A new version with another argument fails here: honour it, refuse it, or add it to the list."""
+    """Fails for a new version with another argument: honour it, reject it, or add it to the list."""
     own = {field.name for field in dataclasses.fields(trl.SFTConfig) if field.init}
     plain = {field.name for field in dataclasses.fields(TrainingArguments)}
     assert own - plain == set(" ".join(THOUGHT_OF.values()).split())

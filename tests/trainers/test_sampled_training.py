@@ -1,4 +1,4 @@
-"""A transformers Trainer under a sampler does what it was asked for, as it does by itself, or refuses it by name."""
+"""A transformers Trainer under a sampler trains as without it, or rejects incompatible arguments by name."""
 
 import dataclasses
 import shutil
@@ -39,11 +39,11 @@ WITHOUT_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 
 
 class Pruned(SampledTraining, Trainer):
-    """As users write it."""
+    """A user's class."""
 
 
 class Rows(Dataset[Any]):
-    """Row i holds a number of its own, or tokens of its own of which a different number counts."""
+    """Row i has its own number, or its own tokens with a different number of labels that count."""
 
     def __init__(self, kind: str = "numbers", rows: int = N) -> None:
         self.kind, self.rows = kind, rows
@@ -63,7 +63,7 @@ class Rows(Dataset[Any]):
 
 
 class Net(nn.Module):
-    """A module of the user's own, with a loss of its own that `weight` multiplies."""
+    """A user's own module, with its own loss, which `weight` multiplies."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ MODELS: dict[str, tuple[str, Any]] = {
 
 
 def trainer_of(kind: type[Trainer], folder: Path, data: Any, model: Any, sampler: Any = None, **given: Any) -> Any:
-    """A trainer of this kind, with arguments that save and report nothing unless given."""
+    """A trainer of this kind, by default without saving and reports."""
     also = {name: given.pop(name) for name in ("compute_loss_func", "model_init", "callbacks") if name in given}
     arguments = TrainingArguments(
         output_dir=str(folder), use_cpu=True, report_to=[], disable_tqdm=True, dataloader_pin_memory=False,
@@ -123,8 +123,8 @@ ALL = {
 def test_with_all_samples_it_trains_as_the_trainer_itself(model: str, case: str, tmp_path: Path) -> None:
     """The same batches, all rows in their order, give the same weights up to rounding.
 
-    Accumulated steps are compared with batches of three times the size: some models of the library, of three steps of
-    the Trainer's own, take the sum instead of the mean.
+    Accumulated steps are compared with batches of three times the size: for some models of the library, three steps of
+    the Trainer's own take the sum instead of the mean.
     """
     kind, make = MODELS[model]
     given, trained = ALL[case], []
@@ -155,7 +155,7 @@ def test_the_sampler_is_told_losses_without_smoothing(tmp_path: Path) -> None:
 
 
 class Recording(SampledTraining, Trainer):
-    """Keeps (epoch, global step, ids) of each batch of its last attempt, and can fail once as a full GPU does."""
+    """Records (epoch, global step, ids) of each batch of its last attempt, and can fail once like a full GPU."""
 
     shown: list[tuple[int, int, list[int]]]
     fails_at = -1
@@ -185,7 +185,7 @@ def recording(folder: Path, sampler: EpochSampler, fails_at: int = -1, **given: 
 
 
 def alone(make: Any, epochs: int) -> list[list[int]]:
-    """What the sampler draws with the losses of a model that does not learn."""
+    """The sampler's epochs with the losses of a model that does not learn."""
     sampler, drawn = make(), []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
@@ -215,7 +215,7 @@ def test_max_steps_is_met_and_each_epoch_ends_with_its_last_step(together: int, 
 
 
 def test_epochs_may_grow_and_the_last_may_be_a_part(tmp_path: Path) -> None:
-    """Planned epochs of 10, 25 and 50 samples, of the last a half: learning rates end at zero, and it is saved."""
+    """Planned epochs of 10, 25 and 50 samples, the last one half: learning rates end at zero, and the end is saved."""
 
     def make() -> SubsetSchedule:
         return SubsetSchedule(np.arange(N, dtype=np.float32), 3, keeps=(10, 25, 50))
@@ -255,7 +255,7 @@ class StopAt(TrainerCallback):
 
 
 def refused(tmp_path: Path, says: str, data: Any = None, sampler: Any = None, model: Any = None, **given: Any) -> None:
-    """Training with this raises ValueError that says so, before a step."""
+    """Training with these arguments raises a ValueError with this text before the first step."""
     data, sampler = WithIds(Rows()) if data is None else data, Rs2(N, keep=0.5) if sampler is None else sampler
     trainer = trainer_of(Pruned, tmp_path, data, model or Net(), sampler, **given)
     with pytest.raises(ValueError, match=says):
@@ -290,7 +290,7 @@ def test_what_cannot_be_had_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [None, "dispatch_batches", "even_batches", "parallelism_config", "use_liger_kernel"])
 def test_what_cannot_be_had_elsewhere_is_refused_by_name(wrong: str | None, tmp_path: Path) -> None:
-    """In two processes, which split sequences or have fused losses: made believe, none of it is at hand."""
+    """With two processes, split sequences or fused losses, all simulated."""
     trainer = trainer_of(Pruned, tmp_path, WithIds(Rows()), Net(), Rs2(N, keep=0.5))
     accelerate = types.SimpleNamespace(
         dispatch_batches=wrong == "dispatch_batches", even_batches=wrong != "even_batches"
@@ -321,7 +321,7 @@ def test_a_checkpoint_that_cannot_be_resumed_says_why(tmp_path: Path) -> None:
         trainer = recording(tmp_path, Rs2(N, keep=1.0), **given)
         with pytest.raises(ValueError, match=says):
             trainer.train(resume_from_checkpoint=str(tmp_path / folder / "checkpoint-3"))
-    # What a kill leaves behind is passed over; what was saved without a sampler is not, so that the reason is given.
+    # Skip half-written folders of a kill, but not those saved without a sampler, so that the error gives the reason.
     assert last_checkpoint(tmp_path / "nothing") is last_checkpoint(tmp_path) is None
     assert last_checkpoint(tmp_path / "model") == str(tmp_path / "model" / "checkpoint-3")
     for place, (name, content) in enumerate({"scheduler.pt": b"", "trainer_state.json": b'{"epoch": 0.'}.items(), 10):
@@ -350,7 +350,7 @@ CARED_FOR = (
     "liger_kernel_config max_steps num_train_epochs parallelism_config per_device_train_batch_size "
     "remove_unused_columns save_only_model save_strategy train_sampling_strategy use_liger_kernel"
 )
-"""Arguments that meet a sampler, its losses or its state: honoured or refused, by tests here and of loops."""
+"""Arguments that affect a sampler, its losses or its state: honoured or rejected, with tests here and of loops."""
 LEFT_ALONE = {
     "of the optimiser and the model": "learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps optim "
     "optim_args weight_decay adam_beta1 adam_beta2 adam_epsilon optim_target_modules max_grad_norm bf16 fp16 tf32 "
@@ -375,6 +375,6 @@ LEFT_ALONE = {
 
 
 def test_every_argument_has_been_thought_of() -> None:
-    """A new version of the library with another argument fails here: honour it, refuse it, or add it to the list."""
+    """Fails for a new version of the library with another argument: honour it, reject it, or add it to the list."""
     thought_of = " ".join((CARED_FOR, *LEFT_ALONE.values())).split()
     assert sorted(thought_of) == sorted(field.name for field in dataclasses.fields(TrainingArguments) if field.init)

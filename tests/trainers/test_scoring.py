@@ -1,4 +1,4 @@
-"""The scoring pass: what it gives is what each scorer gives alone, whatever shares the pass."""
+"""The scoring pass gives the same scores as each scorer alone, for any scorers that share the pass."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from secateur.trainers.tasks.missing_signals import missing_signals
 CPU = torch.device("cpu")
 OF_CHECKPOINTS = {name: one for name, one in scorers().items() if isinstance(one, CheckpointScorer)}
 ALL = {name: (one, {}) for name, one in OF_CHECKPOINTS.items() if not missing_signals(one, Classification(2))}
-"""Scorers of checkpoints that classes have, without settings."""
+"""Scorers of checkpoints that apply to classes without settings."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pictures that were decoded once are encoded as those that are decoded again, in order, by any number of threads."""
+"""Kept decoded pictures have the same encoding as pictures decoded again, in order, for any number of threads."""
 
 import io
 
@@ -15,7 +15,7 @@ CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 class Held:
-    """A table whose rows come in batches of three, with or without what was seen of its pictures."""
+    """A table in batches of three rows, with or without the columns of decoded pictures."""
 
     def __init__(self, table):
         self.table, self.schema = table, table.schema

@@ -1,4 +1,4 @@
-"""Seeds in stages: published levels, brute force with another simulation, and planted curves with known truth."""
+"""Seeds in stages: published levels, brute force by another simulation, and planted curves with known truth."""
 
 import math
 
@@ -32,7 +32,7 @@ def test_levels_are_those_that_another_simulation_found(looks: tuple[int, ...], 
 
 
 def looked_at(mean: float, level: float, count: int = 20_000) -> np.ndarray:
-    """Whether each of many studies passes at some look, by t-tests of scipy on its seeds."""
+    """Whether each of many studies passes at any look, by scipy's t-tests on its seeds."""
     seeds = RNG(1).normal(mean, 1.0, (count, LOOKS[-1]))
     found = [stats.ttest_1samp(seeds[:, :look], 0.0, axis=1, alternative="greater").pvalue < level for look in LOOKS]
     return np.any(found, axis=0)
@@ -110,7 +110,7 @@ def test_the_margin_that_looks_show_has_the_power() -> None:
 
 @pytest.mark.parametrize("arms", [1, 5])
 def test_over_planted_curves_looks_claim_little_that_is_false_and_as_much_as_printed(arms: int) -> None:
-    """At 0.9 nothing is lost; below it exactly the margin, so that any smaller budget is a false claim."""
+    """At 0.9 nothing is lost, below it exactly the margin, so any smaller budget is a false claim."""
     rng, false, shown, seeds = RNG(6), 0, 0, []
     for _ in range(STUDIES):
         whole = rng.normal(0.8, 0.01, 20)
@@ -131,7 +131,7 @@ def test_over_planted_curves_looks_claim_little_that_is_false_and_as_much_as_pri
 
 @pytest.mark.parametrize("looks", [(), LOOKS])
 def test_a_budget_between_two_adds_no_false_claims(looks: tuple[int, ...]) -> None:
-    """Everything below 0.9 loses exactly the margin, what lies between included; 0.7 passes or fails at random."""
+    """All budgets below 0.9 lose exactly the margin, those in between included; 0.7 passes or fails at random."""
     rng, false, between = RNG(7), 0, {0.7: 0.8, 0.5: 0.6}
     losses = {0.9: 0.0, 0.8: 0.02, 0.7: 0.0, 0.6: 0.02, 0.5: 0.02}
     for _ in range(STUDIES):

@@ -1,4 +1,4 @@
-"""Fine-tuning of causal language models: what is rendered, masked, scored and trained, against loops of single rows."""
+"""Fine-tuning of causal language models: rendering, masking, scores and training, against loops over single rows."""
 
 import json
 import math
@@ -42,7 +42,7 @@ from secateur.trainers.tasks.token_roles import (
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Data, Any, Any]:
-    """Data of 70 rows, their encoder, and a network whose weights are large enough to have opinions."""
+    """Data of 70 rows, their encoder, and a network with large weights, so that its predictions differ."""
     data, encoder = encoded(rows_of(70))
     return data, encoder, opinionated(data)
 
@@ -59,7 +59,7 @@ def causal(network: Any) -> Any:
 
 
 def by_hand(network: Any, tokenizer: Any, before: list[int], text: str) -> list[float]:
-    """Loss of each token of a completion and its end, one row, float64, from the library's own logits."""
+    """Loss of each token of a completion and its end, one row, in float64, from the library's own logits."""
     tokens = tokenizer.backend_tokenizer
     tokens.encode_special_tokens = True
     said = [*tokens.encode(text, add_special_tokens=False).ids, tokenizer.eos_token_id]
@@ -74,7 +74,7 @@ def by_hand(network: Any, tokenizer: Any, before: list[int], text: str) -> list[
 
 
 def every(data: Data, network: Any, batch: int) -> dict[str, np.ndarray]:
-    """All scores of checkpoints that language models have."""
+    """All scores of checkpoints that apply to language models."""
     wanted: dict[str, Any] = {
         "checkpoint_loss": (checkpoint_loss, {}),
         "perplexity": (perplexity, {}),
@@ -164,7 +164,7 @@ def test_no_more_than_a_piece_of_the_logits_is_there_at_once(
 
 
 def logits_seen(logits: Any, seen: list[int]) -> Any:
-    """The same method, which notes how many numbers it gives."""
+    """The same method, which also records the number of its logits."""
 
     def noting(self: Any, hidden: torch.Tensor) -> torch.Tensor:
         found = logits(self, hidden)
@@ -240,8 +240,8 @@ def spoken(talk: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def as_templates_do(talk: dict[str, Any], tokenizer: Any) -> tuple[list[int], list[bool]]:
-    """Ids of a prompt and a completion of messages, and which are learned, as TRL 1.16 documents it: both by the chat
-    template, learned is what stands behind the prompt."""
+    """Ids of a prompt and a completion of messages, and a mask of learned ones, as documented by TRL 1.16: both by the
+    chat template, with all tokens after the prompt learned."""
     render = {"tokenize": True, "return_dict": False}
     asked = tokenizer.apply_chat_template(talk["prompt"], add_generation_prompt=True, **render)
     whole = tokenizer.apply_chat_template(talk["prompt"] + talk["completion"], **render)
@@ -249,7 +249,7 @@ def as_templates_do(talk: dict[str, Any], tokenizer: Any) -> tuple[list[int], li
 
 
 def as_trl_does(talks: list[dict[str, Any]], tokenizer: Any) -> list[tuple[list[int], list[bool]]]:
-    """The same of TRL's own trainer."""
+    """The same from TRL's own trainer."""
     import tiny_language
 
     trl = pytest.importorskip("trl")
@@ -263,7 +263,7 @@ def as_trl_does(talks: list[dict[str, Any]], tokenizer: Any) -> list[tuple[list[
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated")
 @pytest.mark.parametrize("by", ["template", pytest.param("trl", marks=pytest.mark.nightly)])
 def test_prompts_and_completions_of_messages_are_rendered_as_by_trl(by: str) -> None:
-    """Ids are TRL's up to what follows the last answer, and learned is what TRL learns of answers and their ends."""
+    """Ids are TRL's up to the end of the last answer; learned are TRL's learned tokens of answers and their ends."""
     talks = [{"prompt": spoken(asked), "completion": spoken(said)} for asked, said in TALKS]
     cells = {name: [json.dumps(row[name]) for row in talks] for name in ("prompt", "completion")}
     rows = datasets.Dataset.from_dict(cells)
@@ -313,7 +313,7 @@ def test_conversations_that_cannot_be_learned_name_their_row(cell: str, fault: s
 
 
 def test_all_rows_of_one_fault_are_named_at_once() -> None:
-    """Also those of other batches, and no row of another fault."""
+    """Also rows of other batches, but no row with another fault."""
     good, empty = (json.dumps(spoken([("user", "?"), ("assistant", said)])) for said in "! ")
     rows = datasets.Dataset.from_dict({"messages": [empty if row in (3, 70, 2100) else good for row in range(2200)]})
     rows = datasets.concatenate_datasets([rows, datasets.Dataset.from_dict({"messages": ["[]"]})])

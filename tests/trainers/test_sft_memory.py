@@ -1,4 +1,4 @@
-"""What scoring completions holds at once: the largest tensor of any operation does not know how many rows there are."""
+"""Memory of scoring completions: the largest tensor of any operation is independent of the number of rows."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 class Largest(TorchDispatchMode):
-    """Notes the most numbers that a result of any operation has."""
+    """Records the largest number of elements in any operation's result."""
 
     most = 0
 
@@ -86,7 +86,7 @@ def test_an_order_of_rows_holds_a_block_and_the_lists_never_all_pairs(monkeypatc
     monkeypatch.setattr(cosines, "WORKSPACE", 1 << 17)
     monkeypatch.setattr(target_places, "LISTED", 1 << 14)
     for each in (VectorCosines(pool, asked), MeanCosines([VectorCosines(pool, asked)] * 2)):
-        each.nearest(1)  # loads and compiles what searches
+        each.nearest(1)  # Loads and compiles the search.
         tracemalloc.start()
         places = target_places.target_places(each, depth=2_000)
         most = tracemalloc.get_traced_memory()[1]

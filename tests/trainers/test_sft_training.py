@@ -42,7 +42,7 @@ def data() -> Data:
 
 @pytest.fixture(scope="module")
 def base(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pretrained weights as transformers writes it."""
+    """A folder of pretrained weights in transformers' format."""
     from transformers import AutoModelForCausalLM
 
     network: Any = train(data, PLAIN, seed=3, device=CPU).model[1]
@@ -64,7 +64,7 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def assert_alike(one: Any, other: Any, bound: float) -> None:
-    """Weights of two trainings are equal to within a bound."""
+    """Assert that the weights of two trainings are equal within a bound."""
     for (name, mine), theirs in zip(weights(one).items(), weights(other).values(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=bound, rtol=0, msg=name)
 
@@ -82,7 +82,7 @@ def test_adapters_alone_learn_and_are_stored_and_peft_reads_them(data: Data, bas
         learned=data.model_settings,
     )
     inputs = torch.from_numpy(data.inputs)
-    torch.testing.assert_close(fresh.eval()(inputs), plain.eval()(inputs))  # as they begin, adapters change nothing
+    torch.testing.assert_close(fresh.eval()(inputs), plain.eval()(inputs))  # New adapters have no effect.
     before, trained = weights(fresh), train(data, config, seed=0, device=CPU).model
     for name, value in weights(trained).items():
         assert torch.equal(value, before[name]) == ("lora_" not in name), name
@@ -100,7 +100,7 @@ def test_adapters_alone_learn_and_are_stored_and_peft_reads_them(data: Data, bas
 
 
 def peft_logits(causal: Any, folder: Path) -> Any:
-    """Token ids to logits by peft's own model."""
+    """A function of token ids to logits by peft's own model."""
     from peft import PeftModel
 
     with warnings.catch_warnings():
@@ -110,11 +110,11 @@ def peft_logits(causal: Any, folder: Path) -> Any:
 
 
 class Killed(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 class Kill:
-    """Ends a run after some step; the same run, as snapshots see it, whichever step that is."""
+    """Ends a run after some step; snapshots see the same run for any step."""
 
     made_of: ClassVar[dict[str, Any]] = {}
 
@@ -272,7 +272,7 @@ def test_by_length_every_sample_keeps_its_own_loss_and_its_epochs(
         losses.append(watcher.reduce())
         counts = sizes_of(data.inputs, np.arange(60))[1]
         assert trained.tokens_seen == int((counts * watcher.presentations.numpy()).sum())
-    assert torch.equal(*seen)  # which rows an epoch holds does not depend on their lengths
+    assert torch.equal(*seen)  # The rows of an epoch do not depend on their lengths.
     shown = seen[0] > 0
     torch.testing.assert_close(losses[0][shown], losses[1][shown], atol=1e-5, rtol=0)
 

@@ -1,4 +1,4 @@
-"""Snapshots: a run goes on with the same bits wherever it stopped, and never from the state of another run."""
+"""Snapshots: a run resumes with the same bits from any step, and never from the state of another run."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +35,7 @@ def blobs(seed: int = 0) -> Data:
 
 
 class Stop(Observer):
-    """Raises as the batch with this number arrives."""
+    """Raises at the batch with this number."""
 
     def __init__(self, at: int | None) -> None:
         super().__init__(SAMPLES, CPU)
@@ -98,7 +98,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
         run(stop=10, snapshots=Snapshots(tmp_path, steps=2))
     with pytest.raises(KeyboardInterrupt):
         run(stop=5, snapshots=Snapshots(tmp_path, steps=2))
-    # Steps 0 … 9 were done and saved, then 10 … 14 done and 10 … 13 saved: two of sixteen are left.
+    # Steps 0 … 9 ran and were saved, then 10 … 14 ran and 10 … 13 were saved: two of sixteen remain.
     run(stop=2, snapshots=Snapshots(tmp_path, steps=2))
 
 
@@ -143,7 +143,7 @@ def test_time_is_up_at_the_interval_and_a_folder_with_something_else_stays(
     by_time.finish()
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "notes.txt").unlink()
-    for _ in range(2):  # the second finds nothing, and no folder
+    for _ in range(2):  # The second call finds no snapshot and no folder.
         by_time.finish()
     assert [path.name for path in folder.parent.iterdir()] == []
 

@@ -1,4 +1,4 @@
-"""Soft masks: the formula and its gradient, thresholds against a full sort, exact budgets, and plain models again."""
+"""Soft masks: the formula and its gradient, thresholds against a full sort, exact budgets, and plain models."""
 
 import copy
 from pathlib import Path
@@ -49,7 +49,7 @@ Groups = list[list[tuple[int, ...]]]
 
 
 def by_hand(weight: np.ndarray, units: Groups, pruned: int, tau: float, absolute: bool) -> np.ndarray:
-    """m(w), given the places of the weights of each group: of every weight on its own."""
+    """m(w) of each weight by itself, from the places of the weights of each group."""
     borders = []
     for group in units:
         values = sorted(abs(weight[place]) for place in group)
@@ -105,7 +105,7 @@ def test_a_gradient_through_the_threshold_is_that_of_finite_differences(form: st
         SoftMask(size, form=form, m=4, temperature=0.3, absolute=absolute, through=through) for through in (True, False)
     )
     tau = 0.3
-    if not absolute:  # τ follows from t², and is no part of what is differentiated
+    if not absolute:  # τ follows from t² and has no gradient.
         borders = [np.sort([abs(values[p]) for p in group])[pruned - 1 : pruned + 1].mean() for group in units]
         tau *= float(np.mean(np.square(borders)))
     gradients = []
@@ -184,7 +184,7 @@ def test_a_hard_mask_passes_gradients_to_what_stays_alone() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 1e-2])
 def test_where_what_goes_is_zero_already_the_mask_is_what_it_tends_to(temperature: float) -> None:
-    """Zeros on the smaller side of a threshold that goes to 0: not one half, whatever the threshold was before."""
+    """Zeros on the smaller side of a threshold that goes to 0: not one half, for any earlier threshold."""
     soft = SoftMask(4, form="unstructured", m=4, temperature=temperature, absolute=False)
 
     def at(small: float) -> tuple[list[float], list[float]]:
@@ -194,7 +194,7 @@ def test_where_what_goes_is_zero_already_the_mask_is_what_it_tends_to(temperatur
         return mask.flatten().tolist(), gradient.flatten().tolist()
 
     for near, limit in zip(at(1e-9), at(1e-30), strict=True):
-        del near[2], limit[2]  # the one that stays, which is 0 in the limit, too
+        del near[2], limit[2]  # The kept weight, which is also 0 in the limit.
         assert near == pytest.approx(limit, abs=1e-6)
     weight = torch.tensor([[0.0, 0.0, 0.0, 3.0]], requires_grad=True)
     zero = 1 / (1 + np.exp(1 / temperature))
@@ -245,7 +245,7 @@ def test_the_schedule_is_dense_then_ranks_all_weights_together_then_rises() -> N
     assert sum(final.values()) == 320 - 80
     schedule(model, 2, 10)
     with torch.no_grad():
-        next(iter(soft_masks(model).values()))[1].mul_(100.0)  # the ranking is made once
+        next(iter(soft_masks(model).values()))[1].mul_(100.0)  # The ranking happens once.
     for done, share, hard in [(2, 0.0, 0), (5, 0.6, 0), (7, 1.0, 0), (9, 1.0, 0), (10, 1.0, 1)]:
         schedule(model, done, 10)
         for name, (mask, _) in soft_masks(model).items():
@@ -328,7 +328,7 @@ def test_a_hardened_model_is_plain_and_keeps_the_budget_exactly(form: str, keep:
             assert (rows.all(1) | ~rows.any(1)).all()
             norms = np.linalg.norm(original.reshape(len(mask), -1), axis=1)
             assert norms[rows.all(1)].min() >= norms[~rows.any(1)].max()
-    # The soft models still work: copies share what torch would have taken from all of them.
+    # The soft models still work: copies share the property that torch would have removed from all of them.
     inputs = torch.as_tensor(some_data().inputs)
     assert torch.isfinite(soft.eval()(inputs)).all()
     assert torch.equal(again.eval()(inputs), network().eval()(inputs))

@@ -1,4 +1,4 @@
-"""Sparse rows are the matrix that they stand for, in memory, in a file and in front of a network."""
+"""Sparse rows equal their dense matrix in memory, in a file and in front of a network."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def drawn(count=90, width=23, seed=0):
-    """A matrix of which a tenth is no zero, with empty rows and columns, and the same as an array."""
+    """A sparse matrix with a tenth of its values nonzero, with empty rows and columns, and the same as an array."""
     random = np.random.default_rng(seed)
     dense = random.normal(size=(count, width)) * (random.random((count, width)) < 0.1)
     dense[[0, 7, count - 1]] = dense[:, [0, width - 1]] = 0

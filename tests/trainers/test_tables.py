@@ -1,4 +1,4 @@
-"""Tables become codes and numbers that scikit-learn's encoders agree with, whatever types a split stores."""
+"""Tables become codes and numbers that agree with scikit-learn's encoders, for any dtypes in a split."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_codes_name_the_value_of_every_cell(train, test):
     (column,) = encoder.columns
     known = {value.strip() for value in train if value and value.strip() not in ("", "?")}
     if not known:
-        return  # nothing but missing values
+        return  # Only missing values.
     assert isinstance(column, Category)
     assert set(column.values) == known
     for value, code in zip(test, encoded_rows(encoder, split[1])[:, 0].astype(int), strict=True):
@@ -45,7 +45,7 @@ def test_numbers_are_standardised_imputed_and_marked_as_by_scikit_learn(values):
     split = datasets.Dataset.from_dict({"x": values}, features=datasets.Features({"x": datasets.Value("float64")}))
     literal = np.array([[np.nan if value is None else value] for value in values])
     expected = SimpleImputer(add_indicator=True).fit_transform(literal)
-    if len(set(values) - {None}) > 1:  # of one value scikit-learn leaves what it rounds
+    if len(set(values) - {None}) > 1:  # For a constant column scikit-learn keeps the rounding error.
         expected[:, 0] = SimpleImputer().fit_transform(StandardScaler().fit_transform(literal))[:, 0]
     else:
         expected[:, 0] = 0
@@ -60,7 +60,7 @@ def test_one_hot_equals_scikit_learn():
     reference = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit([[c] for c in train["colour"]])
     found = encoded_rows(encoder, test)
     np.testing.assert_array_equal(found[:, 1:4], reference.transform([[c] for c in test["colour"]]))
-    assert not found[:, 0].any()  # nothing is missing
+    assert not found[:, 0].any()  # No value is missing.
     scaler = StandardScaler().fit(np.reshape(train["size"], (-1, 1)))
     np.testing.assert_allclose(found[:, 4:], scaler.transform([[5.0], [6.0]]), rtol=1e-6)
     assert encoder.model_settings == {"kind": "numbers"}

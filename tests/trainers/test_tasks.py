@@ -48,7 +48,7 @@ EXAMPLES = {
 }
 
 OF_INPUTS = {"target_cut", "bare_losses", "headed_losses", "token_logits", "head_gradient"}
-"""Signals that are of inputs, too, which a training batch does not hold."""
+"""Signals that also read inputs, which a training batch does not hold."""
 
 
 def test_every_built_in_task_is_found_by_its_file():
@@ -74,7 +74,7 @@ def test_what_a_task_says_of_itself_fits_what_it_does(name):
     task = task.fitted(targets)
     outputs = RANDOM.normal(size=(len(targets), task.width)).astype(np.float32)
     found = task.evaluate(outputs, targets)
-    beside = {"choice_accuracy"}  # for which a model is asked more, see test_choices.py
+    beside = {"choice_accuracy"}  # It needs further calls of the model, see test_choices.py.
     assert set(found) == {metric.name for metric in task.metrics} - beside
     assert all(np.isfinite(value) for value in found.values())
     strata = task.strata(targets)
@@ -201,7 +201,7 @@ def test_strata_are_quantiles_and_a_point_mass_is_by_itself(seed, samples, disti
             assert (values[strata == strata[values == value][0]] == value).all()
     for stratum, count in enumerate(counts):
         if len(np.unique(values[strata == stratum])) > 1:
-            most = -(-2 * samples // bins) + 1  # of two quantiles, whose ends are rounded to rows
+            most = -(-2 * samples // bins) + 1  # Two quantiles whose ends are rounded to rows.
             assert count <= most, "no stratum of several values has more than two quantiles"
 
 

@@ -1,4 +1,4 @@
-"""Cached logits: how far float16 rounds, what the highest few leave out, files, and whether cache or model is asked."""
+"""Cached logits: rounding by float16, the loss of information with top_k, files, and the choice of cache or model."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 class Table(nn.Module):
-    """Gives the logits of the row whose number is the first value of the input; counts what it was asked."""
+    """Returns the logits of the row whose number is the first value of the input; counts its calls."""
 
     def __init__(self, table):
         super().__init__()
@@ -86,7 +86,7 @@ def test_the_highest_keep_their_probability_and_the_rest_its_mass(shape, tempera
     np.testing.assert_allclose(
         np.take_along_axis(found, others, 1).sum(1), np.take_along_axis(whole, others, 1).sum(1), **near
     )
-    # Every other class gets the same share of it.
+    # All other classes get equal shares of it.
     assert np.ptp(np.take_along_axis(found, others, 1), axis=1).max() == 0
 
 
@@ -103,7 +103,7 @@ def test_as_many_as_there_are_classes_is_the_full_cache(shape, more):
 @settings(max_examples=30, deadline=None)
 @given(shape=shapes, temperature=st.floats(0.5, 20))
 def test_all_but_one_say_what_all_of_them_say(shape, temperature):
-    """The rest is a single class then, so its mass is its probability."""
+    """The rest is then a single class, so its mass is its probability."""
     exact = logits(*shape)
     all_but_one, full = read(compress(exact, top_k=shape[1] - 1, temperature=temperature)), read(compress(exact))
     torch.testing.assert_close(all_but_one, full, rtol=1.1e-3, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Texts become token ids by a tokenizer that is the same in every process, or TF-IDF as scikit-learn has it."""
+"""Texts become token ids by a tokenizer that is the same in every process, or TF-IDF as in scikit-learn."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_long_texts_are_cut_and_counted():
     assert encoder.tokenizer.id_to_token(ids[0, -1]) == "[SEP]"
     assert encoder.facts(split) == {"length": 5, "share of texts cut": 0.5}
     short = TokenEncoder.fit(rows(["a b"] * 3), "text", TextEncoding(kind="tokens", vocabulary=64, max_length=64))
-    assert short.length == 4  # no wider than the longest training text
+    assert short.length == 4  # Not wider than the longest training text.
 
 
 @pytest.mark.parametrize("longest", [3, 20, 90, 700])
@@ -129,7 +129,7 @@ def test_frequent_terms_are_found_among_more_than_the_buffer_holds(monkeypatch):
 
 
 def drawn_texts(seed, count, words=40, letters="abcdefgh"):
-    """Texts of words of which some are frequent, and pairs of words too; distinct counts are likely."""
+    """Texts with some frequent words and pairs of words; distinct counts are likely."""
     random = np.random.default_rng(seed)
     every = np.array([f"{letters[place % len(letters)]}{place}" for place in range(300)])
     share = 1 / np.arange(1, 301) ** 1.1
@@ -145,7 +145,7 @@ def test_terms_and_weights_are_those_of_scikit_learn_however_texts_come(terms, l
     train, test = drawn_texts(0, 700, letters=letters), drawn_texts(1, 300, letters=letters)
     count = CountVectorizer(ngram_range=(1, 2))
     sums = np.asarray(count.fit_transform(train).sum(axis=0)).ravel()
-    # Which of equally frequent terms are kept, scikit-learn does not define: the limit is where counts differ.
+    # scikit-learn does not define which equally frequent terms it keeps, so the limit is where counts differ.
     ordered = np.sort(sums)[::-1]
     limit = next((n for n in range(min(terms, len(sums) - 1), 0, -1) if ordered[n - 1] > ordered[n]), len(sums))
     limit = len(sums) if terms >= len(sums) else limit

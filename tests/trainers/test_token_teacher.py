@@ -1,4 +1,4 @@
-"""A teacher of completions, token by token: against float64 loops over single tokens, cached and asked anew."""
+"""A teacher of completions, token by token: against float64 loops over single tokens, from a cache and by the model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ ROWS, K, HEAT = 40, 5, 2.0
 
 
 def network(data: Data, seed: int, **settings: Any) -> Any:
-    """A network with opinions."""
+    """A network with large weights, so that its predictions differ."""
     config = CONFIG.model_copy(update={"model_settings": {"layers": 1, "width": 16, "heads": 2, **settings}})
     model = models.build(config, data.inputs.shape[1:], data.task, seed=seed, learned=data.model_settings)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def taught() -> tuple[Data, Any, Any]:
 
 
 def logits_of(model: Any, row: np.ndarray) -> np.ndarray:
-    """Logits of one sample's completion tokens, float64 `[t, vocabulary]`, by the library's own forward of one row."""
+    """Logits of one sample's completion tokens, float64 `[t, vocabulary]`, by the library's forward pass of one row."""
     real = (row[1] & ROLE) != PADDING
     with torch.no_grad():
         hidden = model[1].body(input_ids=torch.from_numpy(row[0][real].astype(np.int64))[None]).last_hidden_state[0]
@@ -81,7 +81,7 @@ def by_hand(teacher: np.ndarray, student: np.ndarray, *, halved: bool) -> float:
 
 
 def taught_losses(teacher: TokenTeacher, student: Any, data: Data, alpha: float = 1.0) -> torch.Tensor:
-    """What a student descends on all rows, by the objective, in one batch."""
+    """A student's training losses on all rows, by the objective, in one batch."""
     from secateur.trainers.contract import GradientBatch
 
     objective: Any = distil(teacher, alpha=alpha, temperature=HEAT)

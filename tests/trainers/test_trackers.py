@@ -1,4 +1,4 @@
-"""Curves of a run arrive where they are shown."""
+"""Curves of a run arrive in the trackers."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ class Killed(BaseException):
 
 
 def test_a_run_that_was_killed_shows_each_epoch_once(tmp_path):
-    """The kill comes an epoch behind the snapshot, and closes no file."""
+    """The kill comes one epoch after the snapshot, and closes no file."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config, whole, first, second = TrainingConfig(epochs=6, batch_size=32), Log(), Log(), Log()

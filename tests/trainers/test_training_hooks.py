@@ -1,4 +1,4 @@
-"""Training that begins with a model, has something done after each step; schedules and optimisers of configs."""
+"""Training with a start model and a hook after each step; schedules and optimisers of configs."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Settings are chosen on held-out training rows, by accuracy alone, among the candidates that fit."""
+"""Settings are chosen on held-out training rows, by accuracy alone, among the candidates that can fill the budget."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from secateur.trainers.tasks.contract import Metric
 
 
 def numbered(counts):
-    """Data whose only feature is the row number, with so many samples of each class."""
+    """Data with the row number as its only feature, and so many samples of each class."""
     labels = np.repeat(np.arange(len(counts)), counts)
     labels = labels[np.argsort(random_keys(len(labels), 0))]
     return Data(np.arange(len(labels), dtype=np.float32)[:, None], labels, len(counts))
@@ -64,7 +64,7 @@ def test_data_too_small_to_split_is_refused(counts):
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Training and evaluation whose accuracy is looked up by the candidate that chose the mask."""
+    """Training and evaluation with accuracies from a table by the candidate that chose the mask."""
     log = SimpleNamespace(trained=[], judged=[], accuracy={}, metric=None, candidate=None)
 
     def train(data, config, *, seed, keep):
@@ -180,7 +180,7 @@ def test_a_count_is_the_same_share_of_the_pool_as_of_the_data(keep):
 
 
 def test_tuning_finds_the_candidate_that_learns():
-    """No script: two classes apart by one feature; candidate 1 keeps both of them, candidate 0 only one."""
+    """Without a script: one feature separates two classes; candidate 1 keeps both of them, candidate 0 only one."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 200)
     inputs = (generator.normal(size=(200, 2)) + 3 * labels[:, None]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Wrong labels beside cleanlab on the same probabilities, counts beside planted flips, and what is refused."""
+"""Wrong labels against cleanlab on the same probabilities, counts against planted flips, and errors."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)
 
 
 def flipped(labels: np.ndarray, share: float, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of which so large a share is another class, drawn uniformly, and which these are."""
+    """Labels with a share of flips to other classes, drawn uniformly, and the mask of flips."""
     random = np.random.default_rng((seed, 7))
     wrong = np.zeros(len(labels), bool)
     wrong[random.permutation(len(labels))[: round(share * len(labels))]] = True
@@ -64,7 +64,7 @@ def test_clean_digits_have_no_wrong_labels(digits) -> None:
 
 
 def test_the_count_is_that_of_a_model_that_never_errs() -> None:
-    """Probabilities of the truth: rows that differ are the wrong ones, whatever their class."""
+    """With the true probabilities, the rows that differ are the wrong ones, in any class."""
     random = np.random.default_rng(0)
     truth = random.integers(0, 4, 20_000)
     given = np.where((truth == 2) & (random.random(20_000) < 0.3), 3, truth)
@@ -81,7 +81,7 @@ def test_the_count_is_that_of_a_model_that_never_errs() -> None:
 
 
 def test_mistakes_of_the_model_are_no_wrong_labels() -> None:
-    """Right labels of classes that overlap: the model errs in an eighth of the rows, where it is unsure."""
+    """Right labels of overlapping classes: the model errs in an eighth of the rows, where it is unsure."""
     random = np.random.default_rng(1)
     chance = random.beta(0.5, 0.5, 20_000)
     labels = (random.random(20_000) < chance).astype(np.int64)
@@ -91,7 +91,7 @@ def test_mistakes_of_the_model_are_no_wrong_labels() -> None:
 
 
 def slow_share(wrong: list[int], seen: list[int], least: int) -> float:
-    """The rule in words: part after part, while the share lies within what each part from `least` on allows."""
+    """The rule in a loop: part after part, while the share lies within the bounds of each part from `least` on."""
     best, limit = wrong[least] / seen[least], np.inf
     for part in range(least, len(seen)):
         share = wrong[part] / seen[part]
@@ -130,7 +130,7 @@ def test_intervals_hold_the_truth_where_the_model_never_errs(share: float) -> No
 
 
 def test_ridge_regression_of_folds_is_that_of_scikit_learn() -> None:
-    """The same features, standard errors aside: one model for each fold, fitted to the others by scikit-learn."""
+    """The same features and no standard errors: scikit-learn fits one model for each fold on the others."""
     random = np.random.default_rng(0)
     values, fold = random.normal(size=(400, 7)).astype(np.float32), np.arange(400) % 4
     targets = np.stack([values[:, 0] * values[:, 1], np.sin(values[:, 2])], axis=1).astype(np.float64)
@@ -156,7 +156,7 @@ def test_equal_rows_of_sparse_values() -> None:
 
 
 def test_copies_share_a_fold() -> None:
-    """Copies with random labels, in pairs: a model that had seen the other copy would know their label."""
+    """Copies with random labels, in pairs: a model trained on one copy would know the label of the other."""
     random = np.random.default_rng(0)
     half, labels = random.normal(size=(120, 5)).astype(np.float32), random.integers(0, 2, 120)
     values, both = np.concatenate([half, half]), np.concatenate([labels, labels])
@@ -265,11 +265,11 @@ def test_real_labels_are_hardly_suspected(real_data: Path, data: str) -> None:
 def test_a_model_that_knows_nothing_counts_nothing() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 1000)
-    for sure in (rng.random(1000), np.full(1000, 0.9)):  # predictions at random, and always the same one
+    for sure in (rng.random(1000), np.full(1000, 0.9)):  # Random predictions, and a constant one.
         found = wrong_labels(np.stack([1 - sure, sure], axis=1), labels)
         assert np.isnan([found.count, found.low, found.high]).all()
         assert "no more than chance would" in found.reason
-    # Few of one class, and a model that knows them: its accuracy is that of a constant guess, and yet it can say.
+    # A rare class and a model that knows it: its accuracy is that of a constant guess, but it is informative.
     rare = (rng.random(4000) < 0.05).astype(np.int64)
     given = np.where(rng.random(4000) < 0.05, 1 - rare, rare)
     told = np.where(rare == 1, 0.9, 0.1)

@@ -1,5 +1,5 @@
-"""How many numbers are wrong: counts beside what was planted, in several kinds of noise, and fits that planted numbers
-do not bend."""
+"""Counts of wrong numbers against planted ones, in several kinds of noise, and fits that are robust against planted
+numbers."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ ROWS = 2000
 
 
 def noise(kind: str, random: np.random.Generator) -> np.ndarray:
-    """Distances of right numbers from their prediction, of about half a unit."""
+    """Distances of right numbers from their prediction, about half a unit."""
     if kind == "t4":
         return 0.4 * stats.t(4).rvs(ROWS, random_state=random)
     scale = np.exp(random.normal(-1, 0.5, ROWS)) if kind == "heteroscedastic" else 0.5
@@ -22,7 +22,7 @@ def noise(kind: str, random: np.random.Generator) -> np.ndarray:
 
 
 def spoilt(known: np.ndarray, share: float, how: str, random: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Numbers of which so large a share is another row's, or off by 16 deviations, and how many those are."""
+    """Numbers with a share replaced by other rows' or shifted by 16 deviations, and the number of these."""
     wrong = random.permutation(len(known))[: round(share * len(known))]
     given = known.copy()
     given[wrong] = random.permutation(known)[wrong] if how == "swapped" else known[wrong] + 16 * known.std()
@@ -38,7 +38,7 @@ def spoilt(known: np.ndarray, share: float, how: str, random: np.random.Generato
     ],
 )
 def test_intervals_hold_what_was_planted(kind: str, seeds: int) -> None:
-    """Intervals of 95% may miss now and then."""
+    """Intervals of 95% may miss sometimes."""
     missed = []
     for seed in range(seeds):
         for how, shares in (("far", (0.0, 0.01, 0.05, 0.2)), ("swapped", (0.01, 0.05, 0.2))):
@@ -61,7 +61,7 @@ def test_intervals_hold_what_was_planted(kind: str, seeds: int) -> None:
 
 
 def test_ten_numbers_far_off_are_ten() -> None:
-    """The case that was counted as 55 (30 to 68): 10 of 300 are off by 60, of a deviation of 3.7."""
+    """10 of 300 are off by 60, at a deviation of 3.7; an earlier estimate was 55 (30 to 68)."""
     random = np.random.default_rng(0)
     places = random.normal(size=(300, 3))
     known = places @ [1.0, 2.0, 3.0]
@@ -91,14 +91,14 @@ def test_wrong_numbers_do_not_bend_the_model(kind: str) -> None:
 
 
 def test_heavy_tails_of_the_data_are_learned() -> None:
-    """Numbers that are large, and are predicted to be, are not far from their prediction, so they teach."""
+    """Large numbers with large predictions are not far from their predictions, so training keeps them."""
     random = np.random.default_rng(0)
     place = random.normal(size=2000)
     known = np.exp(1.5 * place)[:, None]
     asked: list[np.ndarray] = []
 
     def told(targets: np.ndarray, teaches: np.ndarray | None) -> np.ndarray:
-        """A model that gets all but a fiftieth right."""
+        """A model that predicts all but a fiftieth correctly."""
         asked.append(np.ones(len(targets), bool) if teaches is None else teaches)
         return (targets * np.exp(0.02 * random.normal(size=targets.shape))).astype(np.float32)
 
@@ -124,7 +124,7 @@ def test_far_rows_do_not_teach() -> None:
 
 
 def test_the_parts_of_the_mixture_are_shares() -> None:
-    """Of the classes, against SciPy's t and by the sum over all."""
+    """Components over bins, against SciPy's t and by their sum."""
     random = np.random.default_rng(0)
     mixture = mixture_of(abs(random.normal(size=500)), abs(4 * random.normal(size=500)), 1)
     assert mixture is not None

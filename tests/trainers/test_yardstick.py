@@ -1,4 +1,4 @@
-"""The yardstick beside scikit-learn called by hand and beside a closed form; what a run knows of its own samples."""
+"""The yardstick against scikit-learn and a closed form; the fit of a run to its own samples."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def digits(count: int) -> tuple[Data, Data]:
-    """So many pictures and a hundred others, uint8 `[n, 8, 8, 1]`."""
+    """So many pictures and a hundred more, uint8 `[n, 8, 8, 1]`."""
     inputs, labels = load_digits(return_X_y=True)
     pictures, labels = inputs.reshape(-1, 8, 8, 1).astype(np.uint8), labels.astype(np.int64)
     data = Data(pictures[:count], labels[:count], 10)
@@ -115,7 +115,7 @@ def test_tokens_are_read_as_tf_idf_without_padding_and_labels_one_by_one() -> No
         model = LogisticRegression(C=10.0).fit(weighted[:150], labels[:150, column])
         shares = model.predict_proba(weighted[150:])[np.arange(50), labels[150:, column].astype(int)]
         losses.append(-np.log(shares))
-    # Of the label that no row has the loss is next to nothing.
+    # A label without rows has almost no loss.
     assert found.metrics["loss"] == pytest.approx(np.mean([*losses, np.zeros(50)]), rel=1e-3)
 
 

@@ -1,17 +1,17 @@
 """Outputs of a teacher for every sample, written once: float16, all outputs or the highest few logits.
 
-Logits of classes that exclude each other are kept relative to the highest of their row, which a softmax does not see:
-float16 then rounds by at most 2^-11 of the distance from the top, finest where the probability is largest. Outputs of
-other tasks are kept as they are: standardised predictions of numbers, and logits of labels, are rounded by at most
-2^-11 of their size.
+The cache stores logits of exclusive classes relative to the highest of their row, which leaves the softmax unchanged:
+float16 then rounds by at most 2^-11 of the distance from the top, finest where the probability is largest. It stores
+outputs of other tasks unshifted: float16 rounds standardised predictions and logits of labels by at most 2^-11 of
+their size.
 
-Of the highest `top_k` each sample keeps the exact values, and of all other classes together one more: the logit that,
-given to each of them, has the same mass at the temperature of the cache. So the kept probabilities and the mass of the
-rest are the teacher's own, and only how the rest is spread within is lost; renormalising over the kept ones would tell
-the student that all others are impossible. At another temperature the mass would be another: such a cache is for one.
+With `top_k`, each sample keeps its highest logits, and one logit for all other classes: if each of them had it, their
+total mass at the cache's temperature would be the true one. The kept probabilities and the mass of the rest are thus
+the teacher's; only the distribution within the rest is lost. Renormalising over the kept classes would teach the
+student that all others are impossible. The mass depends on the temperature, so such a cache serves one temperature.
 
-Cached logits are those of the samples as stored. They say nothing of a randomly varied view (Beyer et al. 2022,
-"Knowledge distillation: a good teacher is patient and consistent", section 3.1: teacher and student see the same view).
+Cached logits belong to the stored samples, not to an augmented view (Beyer et al. 2022, "Knowledge distillation: a good
+teacher is patient and consistent", section 3.1: teacher and student see the same view).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ LOWEST = float(np.finfo(np.float16).min)
 class TeacherLogits:
     """Logits of a teacher for rows in data-set order; arrays may be memory-mapped.
 
-    `values` float16 `[n, k]` are relative to the highest of their row where classes exclude each other. They are of all
-    `width` outputs in order where `indices` is None; else of the classes `indices` int16 or int32 `[n, k]`, highest
-    first, and `rest` float16 `[n]` is the logit of every other class at `temperature`. `teacher` is the checkpoint's
-    fingerprint, `task` the state of the one that it learned, which names its classes; None where it remembers none.
-    `augmentation` is the policy that varied the samples, None for samples as stored.
+    `values` float16 `[n, k]` are relative to the highest of their row where classes exclude each other. Without
+    `indices` they are all `width` outputs in order. With `indices`, int16 or int32 `[n, k]`, they belong to these
+    classes, highest first, and `rest` float16 `[n]` is the logit of every other class at `temperature`. `teacher` is
+    the checkpoint's fingerprint, `task` the state of the task that it learned, with the names of its classes; None if
+    the checkpoint has none. `augmentation` is the policy that varied the samples, None for stored samples.
     """
 
     values: Float16[np.ndarray, "n k"]
@@ -60,7 +60,7 @@ class TeacherLogits:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Those of the three arrays that there are, by name."""
+        """The present ones of the three arrays, by name."""
         found = {"values": self.values, "indices": self.indices, "rest": self.rest}
         return {name: array for name, array in found.items() if array is not None}
 
@@ -69,7 +69,7 @@ class TeacherLogits:
         return replace(self, **{name: array[rows] for name, array in self.arrays.items()})
 
     def check_temperature(self, temperature: float) -> None:
-        """Raise ValueError where the highest few were cached for another temperature."""
+        """Raise ValueError if this is a top-k cache of another temperature."""
         if self.temperature not in (None, temperature):
             raise ValueError(
                 f"the highest {self.values.shape[1]} teacher logits were cached for temperature {self.temperature:g}, "
@@ -89,10 +89,13 @@ class TeacherLogits:
 
 
 def write(folder: Path, parts: Iterable[TeacherLogits], count: int) -> None:
-    """Write consecutive parts of `count` rows in all into an existing folder, without holding them together."""
+    """Write consecutive parts, `count` rows in total, into an existing folder; holds one part in memory at a time.
+
+    Raises ValueError for another number of rows.
+    """
     whole: dict[str, BinaryIO] = {}
     start, last = 0, None
-    # No memory maps: on a full disk the system kills whoever writes to one.
+    # No memory maps: on a full disk the system kills a process that writes to one.
     with ExitStack() as files:
         for part in parts:
             for name, array in part.arrays.items():
@@ -117,11 +120,11 @@ def compress(
     first_row: int = 0,
     exclusive: bool = True,
 ) -> TeacherLogits:
-    """Outputs as they are cached: all, or with `top_k` below the number of classes the highest ones and a rest.
+    """Cache all outputs, or the highest `top_k` and a rest if `top_k` is below the number of classes.
 
-    Of equal logits at the cut the class with the lower number stays. `exclusive` says that they are logits of classes
-    that exclude each other; others have no highest few. Raises ValueError for `top_k` of those, and one that names the
-    rows, counted from `first_row`, where one is NaN or infinite.
+    Of equal logits at the cut the class with the lower number stays. `exclusive`: the outputs are logits of classes
+    that exclude each other. Raises ValueError for `top_k` without it, and for NaN or infinite outputs, with their row
+    numbers counted from `first_row`.
     """
     finite_outputs(logits, "the teacher's logits", first_row=first_row)
     classes = logits.shape[1]
@@ -133,7 +136,7 @@ def compress(
     if top_k is None or top_k >= classes:
         return TeacherLogits(halved(relative), classes)
     ordered, order = relative.sort(dim=1, descending=True, stable=True)
-    # logsumexp of the rest, shared out evenly: (classes - k) · exp(rest / temperature) is its mass there.
+    # (classes - k) · exp(rest / temperature) is the mass of the rest.
     mass = (ordered[:, top_k:] / temperature).logsumexp(dim=1)
     rest = temperature * (mass - np.log(classes - top_k))
     narrow = np.int16 if classes <= 1 << 15 else np.int32
@@ -147,7 +150,7 @@ def compress(
 
 
 def halved(values: torch.Tensor) -> Float16[np.ndarray, ...]:
-    """Values in float16, those beyond its range at its end."""
+    """Values in float16, clamped to its range."""
     return values.clamp(min=LOWEST, max=-LOWEST).half().cpu().numpy()
 
 
@@ -173,11 +176,11 @@ def logits_in_blocks(
     fingerprint: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[TeacherLogits]:
-    """Cached logits of the rows from `start` on, in evaluation mode, on samples as stored: one part per `block` rows.
+    """Cached logits of the stored samples from row `start` on, in evaluation mode: one part per `block` rows.
 
-    The model, whose checkpoint has the given fingerprint, is moved to the device and put into evaluation mode. Blocks
-    begin at multiples of `block`, so that a pass that goes on at a later one gives the same parts. Raises ValueError
-    as `compress`, naming rows of the data.
+    Moves the model to the device and puts it into evaluation mode; `fingerprint` is its checkpoint's. Blocks begin at
+    multiples of `block`, so a pass resumed at a later one gives the same parts. Raises ValueError as `compress`, with
+    row numbers of the data.
     """
     if start % block:
         raise ValueError(f"start {start} is not at the beginning of a block of {block} rows")
@@ -198,7 +201,7 @@ def logits_in_blocks(
 
 
 def logits_in(given: Any) -> torch.Tensor:
-    """Logits in float32 of what a model gave: a tensor, or an output of transformers that has them."""
+    """Logits in float32 from a model's output: a tensor, or an output of transformers with `logits`."""
     logits: torch.Tensor = getattr(given, "logits", given)
     return logits.float()
 

@@ -1,16 +1,17 @@
-"""Knowledge distillation: a student learns from labels and from a teacher that was trained on all samples.
+"""Knowledge distillation: a student learns from labels and from a teacher trained on all samples.
 
 The loss of a sample is (1 - alpha) · CE(student, label) + alpha · T² · KL(softmax(teacher/T) ‖ softmax(student/T)), at
-temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", section 2). For numbers
-half the squared distance to the teacher's predictions takes the place of the second part, for several labels T² times
-the mean over labels of the binary KL: `Task.distance`; for completions T² times the mean over their tokens of the KL
-over the most probable tokens and all others as one: `models/taught_tokens.py`. Ben-Baruch et
-al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.07854), train students so on pruned data: the fewer
-samples stay, the more the teacher should count, and the more it does, the less wrong labels harm, for the KL part does
-not read them.
+temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", section 2). Other tasks
+replace the second part. Regression: half the squared distance to the teacher's predictions. Several labels: T² times
+the mean over labels of the binary KL (`Task.distance`). Completions: T² times the mean over their tokens of the KL over
+the most probable tokens and one class for all others (`models/taught_tokens.py`).
 
-Observers and in-training samplers see the task's plain loss, whatever loss the training descends (see `Objective`), and
-their weights multiply the loss of a sample as a whole. In code:
+Ben-Baruch et al. 2024, "Distilling the knowledge in data pruning" (arXiv 2403.07854), train students this way on pruned
+data: the fewer samples stay, the higher alpha should be. A higher alpha also reduces the harm of wrong labels, because
+the KL part does not read labels.
+
+Observers and in-training samplers see the task's plain loss, not the training loss (see `Objective`); samplers' weights
+multiply the whole loss of a sample. In code:
 
     settings = Distillation(temperature=2.0)
     taught = train(data, settings.config_for(config), seed=settings.seed)
@@ -38,36 +39,34 @@ from secateur.trainers.tasks.contract import Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Curve = tuple[tuple[Annotated[float, Field(gt=0, le=1)], Share], ...]
-"""(share kept, alpha) with rising shares; straight lines between, the end's value beyond."""
+"""(share kept, alpha) with rising shares; linear interpolation between, constant beyond both ends."""
 
 PUBLISHED_DIRECTION: Curve = ((0.1, 1.0), (0.3, 0.9), (0.5, 0.7), (0.7, 0.5))
-"""The paper says that alpha should fall as more is kept; the numbers are ours. Tune them: `tune_distillation`."""
+"""In the paper, alpha falls as the share kept rises; the numbers are ours. `tune_distillation` tunes them."""
 
 
 class Distillation(Settings):
-    """How students are taught."""
+    """Settings of the distillation of students."""
 
     model_config = ConfigDict(frozen=True)
 
     teacher: Annotated[
         TrainingConfig | Path | None,
         STUDY_PATHS,
-        Field(
-            description="a config, or the folder of a trained model; the students' config on all samples if left out"
-        ),
+        Field(description="a config, or the folder of a trained model; default: the students' config on all samples"),
     ] = None
     alpha: Annotated[Share | None, Field(description="weight of the teacher; by `curve` if left out")] = None
     curve: Annotated[Curve, Field(min_length=1, description="weight of the teacher by share kept")] = (
         PUBLISHED_DIRECTION
     )
-    temperature: Annotated[float, Field(gt=0, description="both sides' logits are divided by it")] = 4.0
+    temperature: Annotated[float, Field(gt=0, description="divides the logits of teacher and student")] = 4.0
     tune: Annotated[bool, Field(description="choose temperature and curve on held-out training samples")] = False
     top_k: Annotated[
         int | None,
-        Field(ge=1, description="classes cached per sample, all if left out; of task sft tokens per token, 32"),
+        Field(ge=1, description="classes cached per sample, default all; with task sft logits per token, default 32"),
     ] = None
-    cache: Annotated[bool, Field(description="keep the teacher's logits of all samples, not augmented ones")] = True
-    seed: Annotated[int, Field(ge=0, description="of the teacher; students count from 0")] = 1000
+    cache: Annotated[bool, Field(description="cache the teacher's logits; augmented samples are never cached")] = True
+    seed: Annotated[int, Field(ge=0, description="seed of the teacher; students count from 0")] = 1000
 
     @model_validator(mode="after")
     def _consistent(self) -> Distillation:
@@ -84,7 +83,7 @@ class Distillation(Settings):
         return self
 
     def alpha_at(self, keep: float) -> float:
-        """Weight of the teacher where this share of the samples is kept; raises ValueError outside (0, 1]."""
+        """Weight of the teacher at this share of kept samples; raises ValueError outside (0, 1]."""
         if not 0 < keep <= 1:
             raise ValueError(f"the share kept must be within (0, 1], got {keep}")
         if self.alpha is not None:
@@ -97,18 +96,18 @@ class Distillation(Settings):
         return self.curve[-1][1]
 
     def config_for(self, students: TrainingConfig) -> TrainingConfig:
-        """The teacher's config: the one given, or the students' without label smoothing.
+        """The teacher's config: that of the settings, or the students' without label smoothing.
 
-        A teacher that learned smoothed labels says less of the other classes, and its students are worse for it
-        (Müller, Kornblith and Hinton 2019, "When does label smoothing help?", section 4). Raises ValueError for one
-        from a folder.
+        Label smoothing removes information on the other classes from the teacher's outputs, and its students get worse
+        (Müller, Kornblith and Hinton 2019, "When does label smoothing help?", section 4). Raises ValueError for a
+        teacher from a folder.
         """
         if isinstance(self.teacher, Path):
             raise ValueError(f"the teacher is read from {self.teacher}, it is not trained")
         return self.teacher or students.model_copy(update={"label_smoothing": 0.0})
 
     def objective(self, teacher: Teacher | TokenTeacher, students: TrainingConfig, *, keep: float) -> Objective:
-        """The loss that a student of this config descends where the share `keep` of the samples is kept."""
+        """The training loss of a student of this config at the share `keep` of kept samples."""
         return distil(
             teacher,
             alpha=self.alpha_at(keep),
@@ -122,9 +121,9 @@ def distil(
 ) -> Objective:
     """Per-sample (1 - alpha) · the task's loss + alpha · `Task.distance` of the student to the teacher, float32 `[b]`.
 
-    Label smoothing concerns the cross-entropy alone: the teacher's targets are soft as they are. With alpha 0 it is the
-    plain objective, without a pass of the teacher. Raises ValueError for alpha outside [0, 1], a temperature not above
-    0, and a cache of another temperature; a teacher of another number of classes is refused at the first batch.
+    Label smoothing concerns the cross-entropy alone: the teacher's targets are soft already. Alpha 0 gives the plain
+    objective, without a pass of the teacher. Raises ValueError for alpha outside [0, 1], a temperature not above 0, and
+    a cache of another temperature; at the first batch also for a teacher of other classes.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be within [0, 1], got {alpha}")
@@ -139,7 +138,7 @@ def distil(
     def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
         task = batch.task if isinstance(batch.task, Task) else Classification(batch.outputs.shape[1])
         taught = teacher.distance(batch, inputs, task, temperature=temperature)
-        # With alpha 1 labels do not enter at all, not even as 0 times a loss that may be infinite.
+        # Alpha 1 must not read labels: 0 times an infinite loss is NaN.
         return taught if alpha == 1 else (1 - alpha) * plain(batch, inputs) + alpha * taught
 
     if isinstance(teacher, TokenTeacher):

@@ -1,4 +1,4 @@
-"""A teacher as a student's objective asks it: logits of a batch, from the cache or by a forward pass."""
+"""The teacher in a student's objective: logits of a batch, from the cache or by a forward pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from secateur.trainers.tasks.contract import Task
 from secateur.trainers.tasks.registry import task_from
 
 RESIDENT = 1 << 30
-"""Bytes of cached logits that are kept whole on the training device; of more, each batch's part is copied there."""
+"""Bytes of cached logits up to which all of them stay on the training device; of more, each batch copies its part."""
 
 
 def varies(augmentation: Augmentation | None) -> bool:
@@ -26,14 +26,12 @@ def varies(augmentation: Augmentation | None) -> bool:
 class Teacher:
     """Logits of a trained model, in evaluation mode and without gradients.
 
-    Where the student sees samples as they are stored, cached logits are read by the batch's ids, if there are any.
-    Where `augmentation`, the student's, varies them, the model is run on the very inputs that the student got: cached
-    logits are of another view. The model is no part of the student, whose state therefore does not hold it; it is
-    put into evaluation mode and moved to the device of the first batch.
+    If the student's `augmentation` changes nothing, the teacher reads cached logits by the batch's ids, if it has any.
+    Else it runs the model on the student's inputs, because cached logits belong to another view. The model is no part
+    of the student or its state; the teacher puts it into evaluation mode and moves it to the device of the first batch.
 
-    Its classes are those of the same names in the student's task, whatever their order; where one side has no names
-    they are matched by place, with a warning. Raises ValueError where what the student's view needs was not given, and
-    for a teacher of other classes or on another scale.
+    Classes are matched by name, in any order; if one side has no names, by place, with a warning. Raises ValueError
+    without the model or the cache that the student's view needs, and for a teacher of other classes or another scale.
     """
 
     def __init__(
@@ -58,9 +56,9 @@ class Teacher:
     def __call__(
         self, ids: Int64[torch.Tensor, " b"], inputs: Shaped[torch.Tensor, "b ..."], task: Task | None = None
     ) -> Float[torch.Tensor, "b width"]:
-        """Outputs in the order of the student's `task`, or its own without one, float32 on the device of the batch.
+        """Outputs, float32 on the device of the batch, in the order of the student's `task`, else in the teacher's.
 
-        Logits of exclusive classes may be shifted by a constant.
+        Logits of exclusive classes may differ by a constant per row.
         """
         places = None if task is None else self._places(task, ids.device)
         with torch.no_grad():
@@ -70,11 +68,11 @@ class Teacher:
     def distance(
         self, batch: TrainingBatch, inputs: torch.Tensor, task: Task, *, temperature: float
     ) -> Float[torch.Tensor, " b"]:
-        """How far the student's outputs are from the teacher's, one number per sample with gradient."""
+        """Distance of the student's outputs to the teacher's, one number per sample with gradient."""
         return task.distance(self(batch.ids, inputs, task), batch.outputs, temperature=temperature)
 
     def _places(self, task: Task, device: torch.device) -> Int64[torch.Tensor, " width"] | None:
-        """Places of the task's classes among the outputs, found once."""
+        """Places of the task's classes among the outputs, cached per task."""
         if self._matched is None or self._matched[0] is not task:
             if self.cached is None:
                 learned = task_of_model(self.model, task)

@@ -1,8 +1,8 @@
-"""A teacher of completions: what it says of every completion token, from a cache or asked anew for each batch.
+"""A teacher of completions: its logits at every completion token, from a cache or by a forward pass for each batch.
 
 A cache holds, for each completion token, the `k` highest logits in float16, their tokens, and one number for all the
-others (see `models/taught_tokens.py`): with a vocabulary of up to 65,536 tokens 4 bytes for each of k and 2 more, with
-a larger one 6 for each and 2 more. That is 130 bytes for a token at k = 32; and 8 for a sample.
+others (see `models/taught_tokens.py`): 4k + 2 bytes with a vocabulary of up to 65,536 tokens, 6k + 2 with a larger one.
+That is 130 bytes for a token at k = 32 and a small vocabulary; each sample takes 8 bytes more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from secateur.trainers.tasks.sft import TAUGHT, TOKENS
 from secateur.trainers.tasks.token_roles import token_counts
 
 TOP_K = 32
-"""Tokens kept of each completion token where the study does not say how many."""
+"""Default number of logits kept for each completion token."""
 STARTS = "starts.npy"
 
 
@@ -37,8 +37,8 @@ class WrongLogits(ValueError):
 
 @dataclass(frozen=True)
 class TokenLogits:
-    """Cached logits of all completion tokens, one sample's behind the other's: those of sample i begin at `starts[i]`,
-    int64 `[n + 1]`, and `tokens` has a row for each."""
+    """Cached logits of all completion tokens in sample order: `tokens` has a row for each, and those of sample i begin
+    at `starts[i]`, int64 `[n + 1]`."""
 
     tokens: TeacherLogits
     starts: Int64[np.ndarray, " n1"]
@@ -48,16 +48,16 @@ class TokenLogits:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Of the tokens, by name."""
+        """The arrays of `tokens`, by name."""
         return self.tokens.arrays
 
     def check_temperature(self, temperature: float) -> None:
-        """Raise ValueError where they were cached for another temperature."""
+        """Raise ValueError if the cache has another temperature."""
         self.tokens.check_temperature(temperature)
 
     @classmethod
     def load(cls, folder: Path) -> TokenLogits:
-        """Read back what `write` of `cached_logits.py` and `starts_of` made, arrays memory-mapped."""
+        """Read the files of `cached_logits.write` and the array of `starts_of`; logits are memory-mapped."""
         return cls(TeacherLogits.load(folder), np.load(folder / STARTS))
 
 
@@ -69,8 +69,8 @@ def teacher_for(
     cached: Path | None = None,
     augmentation: Augmentation | None = None,
 ) -> Teacher | TokenTeacher:
-    """The teacher of students of these data by the settings of a `Distillation`: its model, its cached logits in a
-    folder, or both; raises WrongLogits for logits of another number of samples, and ValueError as `Teacher`."""
+    """The teacher for students on these data, by the settings of a `Distillation`, from its model, its cached logits
+    in a folder, or both; raises WrongLogits for logits of another number of samples, and ValueError as `Teacher`."""
     by_token = data.task.taught_by_token
     logits = None if cached is None else (TokenLogits if by_token else TeacherLogits).load(cached)
     if logits is not None and len(logits) != len(data):
@@ -81,15 +81,15 @@ def teacher_for(
 
 
 def starts_of(data: Data) -> Int64[np.ndarray, " n1"]:
-    """Where the completion tokens of each sample begin among those of all, and their number last."""
+    """Start of each sample's completion tokens among those of all samples; the last entry is their number."""
     return np.concatenate([[0], np.cumsum(token_counts(data.inputs))]).astype(np.int64)
 
 
 class TokenTeacher:
-    """What a student of completions is told, by the ids of its batch from a cache, or by asking the model.
+    """The teacher's token logits for a student of completions, read from a cache by ids or computed by the model.
 
-    The model is in evaluation mode, without gradients, on the device of the batch, and no part of the student. Both
-    ways give the same numbers but for what float16 rounds.
+    The model runs in evaluation mode, without gradients, on the device of the batch, and is no part of the student.
+    Both ways give the same numbers up to the rounding of float16.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class TokenTeacher:
         self._resident, self._tables = size <= RESIDENT, dict[str, torch.Tensor]()
 
     def lesson(self, ids: torch.Tensor, inputs: torch.Tensor) -> Lesson:
-        """What the teacher says of a batch, on its device; the network is called with it beside the inputs."""
+        """The teacher's logits for a batch, on its device: a further argument of the network beside the inputs."""
         if self.cached is None:
             assert self.model is not None
             self.model.to(inputs.device).eval()
@@ -135,18 +135,18 @@ class TokenTeacher:
     def distance(
         self, batch: TrainingBatch, inputs: torch.Tensor, task: Task, *, temperature: float
     ) -> Float[torch.Tensor, " b"]:
-        """Mean over each sample's completion tokens of what the network made of the lesson."""
+        """Mean distance to the teacher over each sample's completion tokens; the network computed the sum."""
         return batch.outputs[:, TAUGHT] / batch.outputs[:, TOKENS]
 
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
-    """The array as a tensor; of uint16, by which torch cannot index, the same bits as int16."""
-    plain = np.array(array)  # memory maps cannot be written, of which torch warns
+    """The array as a tensor; uint16, by which torch cannot index, becomes the same bits as int16."""
+    plain = np.array(array)  # torch warns of read-only arrays, such as memory maps
     return torch.from_numpy(plain.view(np.int16) if plain.dtype == np.uint16 else plain)
 
 
 def said_of(model: Any, inputs: torch.Tensor, top_k: int | None, temperature: float) -> Lesson:
-    """What a model says of the completion tokens of a batch."""
+    """A model's highest logits at the completion tokens of a batch."""
     vocabulary = int(model.learned["vocabulary"])
     k = min(TOP_K if top_k is None else top_k, vocabulary - 1)
     lesson: Lesson = model[1].highest(inputs, k, temperature, vocabulary)
@@ -166,8 +166,8 @@ def tokens_in_blocks(
     fingerprint: str = "",
     progress: Any = None,
 ) -> Iterator[TeacherLogits]:
-    """As `logits_in_blocks`: cached logits of the completion tokens of the samples from `start` on, a part for each
-    block of samples. Raises ValueError that names samples where one is NaN or infinite."""
+    """As `logits_in_blocks`, for completion tokens: cached logits of the samples from `start` on, a part for each block
+    of samples. Raises ValueError that names the samples of NaN or infinite logits."""
     teacher.to(device).eval()
     for begin in range(start, len(data), block):
         rows, parts = np.arange(begin, min(begin + block, len(data))), list[TeacherLogits]()

@@ -1,7 +1,7 @@
-"""How much a teacher should count, and at which temperature, chosen on a validation split of the training samples.
+"""Tuning of the teacher's weight and temperature on a validation split of the training samples.
 
-The teacher of the search is trained on the pool alone: one that has seen the held-out samples would pass on what it
-knows of them by heart. Test samples are never looked at.
+The search trains its teacher on the pool alone: one trained on the held-out samples would pass on their memorised
+labels. The search never reads test samples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,17 +26,17 @@ from secateur.trainers.loop.train import Trained, train
 from secateur.trainers.tasks.contract import Metric
 
 Draw = Callable[[Ids, int, int], Keep]
-"""(rows it may choose from, budget, seed) -> keep mask over those rows."""
+"""(candidate rows, budget, seed) -> keep mask over those rows."""
 ALPHAS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
 TEMPERATURES = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
 class TunedDistillation:
-    """Settings with the curve and the temperature found, and what they were found by.
+    """Settings with the best curve and temperature, and the results of the search.
 
-    `results` are means over seeds of the metric that decides, on held-out samples, by (share kept, alpha, temperature).
-    `cost` is that of the whole search, its teacher included.
+    `results` are means over seeds of the deciding metric on held-out samples, by (share kept, alpha, temperature).
+    `cost` covers the whole search, its teacher included.
     """
 
     settings: Distillation
@@ -58,12 +58,12 @@ def tune_distillation(
     metric: Metric | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TunedDistillation:
-    """Train students on subsets of the pool at each budget with every candidate, and judge them on the held-out rows.
+    """Train students on subsets of the pool at each budget with every candidate, and evaluate them on held-out rows.
 
-    The temperature is the one whose best alphas do best over all budgets together, then each budget has its own alpha;
-    equals go to the earlier candidate. An alpha of 0 is plain training and the same at every temperature; a task
-    without temperatures is tried at the first one. `metric` decides, the first of the task if none is given. Raises
-    ValueError for a teacher from a folder, and as `Task.split`.
+    The best temperature has the highest sum over budgets of the best alpha's metric; each budget then has its own best
+    alpha at it. The earlier candidate wins ties. Alpha 0 is plain training, the same at every temperature; a task
+    without temperatures tries the first one only. `metric` decides, by default the task's first. Raises ValueError
+    for a teacher from a folder, and as `Task.split`.
     """
     temperatures = temperatures if data.task.tempered else temperatures[:1]
     pool, validation = data.task.split(data.targets, fraction, 0)
@@ -96,12 +96,12 @@ def tune_distillation(
 
 
 def is_trained(alpha: float, temperature: float, temperatures: Sequence[float]) -> bool:
-    """Whether students are trained at these: plain training is the same at every temperature, and done at the first."""
+    """Whether the search trains students here: it does plain training, alpha 0, at the first temperature only."""
     return alpha != 0 or temperature == temperatures[0]
 
 
 def students_of_tuning(shares: Sequence[float], seeds: int, *, tempered: bool) -> list[float]:
-    """The share kept of each student that `tune_distillation` trains with its own candidates."""
+    """The share kept of each student that `tune_distillation` trains with the default candidates."""
     heats = TEMPERATURES if tempered else TEMPERATURES[:1]
     tried = sum(is_trained(alpha, heat, heats) for alpha, heat in product(ALPHAS, heats))
     return [share for share in shares for _ in range(tried * seeds)]
@@ -110,7 +110,7 @@ def students_of_tuning(shares: Sequence[float], seeds: int, *, tempered: bool) -
 def teacher_at(
     temperature: float, taught: Trained, data: Data, config: TrainingConfig, settings: Distillation
 ) -> Teacher | TokenTeacher:
-    """The teacher as students of this config would ask it, its logits cached as the settings say."""
+    """The teacher for students of this config at a temperature, with cached logits if the settings and config allow."""
     if data.task.taught_by_token:
         how: dict[str, Any] = {"top_k": settings.top_k, "temperature": temperature}
         if not settings.cache:
@@ -130,7 +130,7 @@ def best_of(
     alphas: Sequence[float],
     temperatures: Sequence[float],
 ) -> tuple[float, Curve]:
-    """The temperature, then the curve of alphas at it; `max` leaves equals to the earlier candidate."""
+    """The best temperature and its curve of alphas; the earlier candidate wins ties, by `max`."""
 
     def best(share: float, heat: float) -> float:
         return max(alphas, key=lambda alpha: results[share, alpha, heat])

@@ -1,4 +1,4 @@
-"""Is it the inherited weights or the smaller network that counts? Asked of whole channels, which really are removed.
+"""Do the inherited weights count, or the smaller network? The experiment removes whole channels.
 
 Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.05270, with the filters of Li et al. 2017
 (arXiv 1608.08710) and network slimming of Liu et al. 2017 (arXiv 1708.06519).
@@ -41,26 +41,26 @@ METHODS = {
 
 
 class NarrowedNetwork(BigNetwork):
-    """The big network, whose channels are scored."""
+    """The big network with its removable channels."""
 
     @cached_property
     def channels(self) -> Mapping[str, ChannelLayer]:
-        """The layers whose channels can go."""
+        """The layers with removable channels, by name."""
         return channel_layers(self.model, self.example)
 
     @property
     def layers(self) -> list[str]:
-        """Their names."""
+        """Names of the layers with removable channels."""
         return list(self.channels)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """How many channels each has."""
+        """`(channels,)` of each layer."""
         return {name: (len(self.model.get_parameter(f"{name}.weight")),) for name in self.channels}
 
     @property
     def norms(self) -> dict[str, str]:
-        """The batch norm behind each layer; raises ValueError where there is none."""
+        """The batch norm behind each layer; raises ValueError for a layer without one."""
         bare = [name for name, layer in self.channels.items() if layer.norm is None]
         if bare:
             raise ValueError(f"slimming: there is no batch norm behind layer {bare[0]!r}; set method: l1_filter")
@@ -68,10 +68,10 @@ class NarrowedNetwork(BigNetwork):
 
 
 class ChannelRefits(Refits):
-    """Channels removed from a trained network: fine-tuned as published, fine-tuned with the whole config, or from
-    scratch at equal epochs (`scratch_e`) or equal work (`scratch_b`).
+    """Removes channels of a trained network, then fine-tunes it as published or with the whole config, or trains it
+    from scratch for equal epochs (`scratch_e`) or equal work (`scratch_b`).
 
-    `random` removes as many channels of each layer, drawn blindly, and has `fine_tune_tuned`'s config. Needs the extra
+    `random` removes as many channels of each layer at random, with the config of `fine_tune_tuned`. Needs the extra
     `structured`.
     """
 
@@ -85,7 +85,7 @@ class ChannelRefits(Refits):
         *,
         method: Annotated[
             Literal["l1_filter", "slimming"],
-            Field(description="the same share of each layer by its filters, or over all layers by batch norm's scales"),
+            Field(description="l1_filter: the same share of each layer; slimming: all layers by batch norm's scales"),
         ] = "l1_filter",
         data: DataName = "digits",
         model: NetworkName = NETWORK,
@@ -93,7 +93,7 @@ class ChannelRefits(Refits):
         epochs: Count = 24,
         batch_size: BatchSize = 64,
         learning_rate: Rate = 0.1,
-        penalty: Annotated[float, Field(ge=0, description="on batch norm's scales while slimming")] = 1e-4,
+        penalty: Annotated[float, Field(ge=0, description="l1 penalty on batch norm's scales with slimming")] = 1e-4,
     ) -> None:
         super().__init__(
             data=data, model=model, width=width, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
@@ -101,20 +101,20 @@ class ChannelRefits(Refits):
         self.method, self.penalty = method, penalty
 
     def objective(self, model: nn.Module) -> Objective | None:
-        """With the penalty on batch norm's scales where these are the scores."""
+        """The penalty on batch norm's scales with slimming, else None."""
         return scale_penalty(model, self.penalty) if self.method == "slimming" else None
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
-        """As for any unit; raises ImportError first where Torch-Pruning is not installed."""
+        """As `Refits.prepare`; raises ImportError if Torch-Pruning is not installed."""
         torch_pruning()
         super().prepare(seed, folder, progress)
 
     def arm(self, name: str) -> Arm:
-        """An arm whose channels the method of the settings chooses."""
+        """The arm of that name under the setting `method`."""
         return METHODS[self.method].get(name) or super().arm(name)
 
     def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
-        """The smaller network. Where weights are inherited the choice is of these weights, else of any such network."""
+        """The smaller network; without inherited weights it is drawn anew from the trial's seed."""
         inherit = trial.setting("inherit")
         kept = kept_channels(
             units.model, masks, units.example, of_these_weights=inherit and not self.draws_units(trial)

@@ -1,8 +1,8 @@
 """Pruning of other units than samples: weights, channels, deltas, heads, prompt tokens.
 
-An experiment is one class. It says how its units are prepared, once per seed, and what an outcome is; an arm is a
-scorer and a selector of that unit by name, or settings alone where the method is its training. Random is always one of
-the arms. Assets, manifest, report and command follow from the class, as they do for a scorer or a selector.
+An experiment is one class. It prepares its units once per seed and computes the outcome of each trial. An arm names a
+scorer and a selector of that unit, or has settings alone if the method is its training. Random is always one of the
+arms. Assets, manifest, report and command follow from the class, as they do for a scorer or a selector.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from secateur.trainers.tasks.contract import Metric
 
 ACCURACY = Metric("accuracy", percent=True)
 MASKS, TIES = 1, 2
-"""What the seeds of selectors are derived for: draws, and ties of those that draw nothing else."""
+"""Streams of the selectors' seeds: draws, and the ties of selectors that draw nothing else."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A scorer and a selector by name, and settings: those of the two by their names, all others of the experiment.
+    """A scorer and a selector by name, and settings: of the two where the names match, else of the experiment.
 
-    Where the selector reads no scores there is no scorer; where the method is its training there is neither.
+    The scorer is empty if the selector reads no scores; both are empty if the method is its training.
     """
 
     scorer: str = ""
@@ -50,7 +50,7 @@ Arms: TypeAlias = Mapping[str, Arm]
 
 @dataclass(frozen=True)
 class ArmTrial:
-    """An arm or a reference at one budget, the share of units in (0, 1] that stays, and one seed."""
+    """An arm or a reference at one seed and one budget, `keep`: the share of units kept, in (0, 1]."""
 
     name: str
     arm: Arm
@@ -63,7 +63,7 @@ class ArmTrial:
 
 
 class Result(NamedTuple):
-    """What an arm came to, and which units it kept: None for a reference, which keeps all."""
+    """The outcome of an arm and the units it kept: None for a reference, which keeps all."""
 
     outcome: Outcome
     kept: Kept | None = None
@@ -72,8 +72,8 @@ class Result(NamedTuple):
 class Experiment(ABC):
     """One paper's comparison. Keyword-only parameters of `__init__` are its settings, with types and defaults.
 
-    `metrics` are all that outcomes hold; the first one decides and is in every outcome. `arms` keep units under the
-    study's budgets, `references` (the dense twin, the whole prompt) go by none.
+    `metrics` are the metrics of outcomes; the first one decides, and every outcome has it. `arms` keep units under the
+    study's budgets; `references` (the dense twin, the whole prompt) have no budget.
     """
 
     unit: ClassVar[Unit]
@@ -86,9 +86,9 @@ class Experiment(ABC):
     baseline: ClassVar[str] = "random"
     settings: ClassVar[type[BaseModel]]
     version: ClassVar[str] = "1"
-    """Changes whenever outcomes would: trials that were made before are then made again."""
+    """Changes whenever outcomes would: trials of an earlier version then run again."""
     snapshots: Snapshots | None = None
-    """Where a long training of `prepare` saves its state, so that the same call goes on with it after a kill."""
+    """Where a long training of `prepare` saves its state, so that the same call resumes it after a kill."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -96,22 +96,21 @@ class Experiment(ABC):
 
     @abstractmethod
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
-        """Fill an empty folder with what all arms of a seed share (a trained model, a task's examples)."""
+        """Fill an empty folder with the files that all arms of a seed share (a trained model, a task's examples)."""
 
     @abstractmethod
     def units(self, trial: ArmTrial, prepared: Path) -> Any:
-        """The units of a trial, read from what `prepare` wrote.
+        """The units of a trial, read from the files of `prepare`.
 
-        Its attributes, best computed when they are asked for, are what scorers and selectors read: each by the name
-        of their positional parameter.
+        Scorers and selectors read its attributes, each by the name of a positional parameter; compute them lazily.
         """
 
     @abstractmethod
     def outcome(self, trial: ArmTrial, units: Any, masks: Any, progress: Progress) -> Result:
-        """What the trial comes to with the masks that the arm's selector chose, None where it names none.
+        """The outcome of the trial with the masks of the arm's selector, None for an arm without one.
 
-        The outcome has metrics, `samples_seen` (samples or tokens worked through) and facts; the caller adds how many
-        units the mask keeps and the seconds. The test split is looked at here alone, once, at the end.
+        The outcome has metrics, `samples_seen` (samples or tokens processed) and facts; the caller adds the number of
+        kept units and the seconds. Only this method reads the test split, once, at the end.
         """
 
     def run(self, arm: str, keep: float, seed: int, prepared: Path, progress: Progress) -> Result:
@@ -128,28 +127,28 @@ class Experiment(ABC):
         return ArmTrial(name, self.arm(name), keep, seed)
 
     def arm(self, name: str) -> Arm:
-        """What an arm or a reference is under the experiment's settings."""
+        """The arm or reference of that name under the experiment's settings."""
         return self.arms[name] if name in self.arms else self.references[name]
 
     def scorer_of(self, arm: Arm) -> Any:
-        """The scorer that an arm names; raises ValueError where there is none of that name."""
+        """The scorer that an arm names; raises ValueError for an unknown name."""
         return declared(scorers(self.unit), arm.scorer, f"a scorer of {self.unit}s")
 
     def selector_of(self, arm: Arm) -> MaskSelector[..., Any]:
-        """The selector that an arm names; raises ValueError where there is none of that name."""
+        """The selector that an arm names; raises ValueError for an unknown name."""
         selector: MaskSelector[..., Any] = declared(
             mask_selectors(self.unit), arm.selector, f"a selector of {self.unit}s"
         )
         return selector
 
     def versions(self, name: str) -> dict[str, str]:
-        """What the outcomes of an arm or a reference change with: versions of experiment, scorer and selector."""
+        """Versions of the experiment, scorer and selector that make the outcomes of an arm or a reference."""
         arm, versions = self.arm(name), {"experiment": self.version}
         versions |= {arm.scorer: self.scorer_of(arm).card.version} if arm.scorer else {}
         return versions | ({arm.selector: self.selector_of(arm).version} if arm.selector else {})
 
     def masks(self, trial: ArmTrial, units: Any) -> Any:
-        """What the arm's selector keeps of the units, by what its scorer makes of them."""
+        """The masks that the arm's selector chooses, by its scorer's scores if it reads them."""
         selector = self.selector_of(trial.arm)
         values = {name: trial.keep if name == "keep" else None for name in selector.reads}
         for name in values:
@@ -158,7 +157,7 @@ class Experiment(ABC):
         return selector(**values, **own(selector.settings, trial), seed=self.seed_of(selector, trial.seed))
 
     def scores(self, trial: ArmTrial, units: Any) -> Any:
-        """What the arm's scorer makes of the units."""
+        """The scores of the units by the arm's scorer."""
         scorer = self.scorer_of(trial.arm)
         return scorer(**{name: getattr(units, name) for name in scorer.signals}, **own(scorer.settings, trial))
 
@@ -171,24 +170,24 @@ class Experiment(ABC):
         return derive_seed(seed, MASKS if selector.draws else TIES)
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
-        """SVG pictures of its own by name, from the outcomes by (arm, keep, seed); none by default."""
+        """The experiment's SVG pictures by name, from the outcomes by (arm, keep, seed); none by default."""
         return {}
 
 
 def declared(registry: Mapping[str, Any], name: str, kind: str) -> Any:
-    """What the registry has under a name; raises ValueError that lists the names where it has nothing."""
+    """The registry's entry of a name; raises ValueError with all names for an unknown one."""
     if name not in registry:
         raise ValueError(f"arms: {name!r} is not {kind}; there are {', '.join(sorted(registry)) or 'none'}")
     return registry[name]
 
 
 def own(settings: type[BaseModel], trial: ArmTrial) -> dict[str, Any]:
-    """Those of an arm's settings that a scorer or selector declares."""
+    """The settings of an arm that a scorer or selector declares."""
     return {name: value for name, value in trial.arm.settings.items() if name in settings.model_fields}
 
 
 def experiment_named(name: str) -> type[Experiment] | None:
-    """The experiment in the module of that name, None where there is none; no other module is imported.
+    """The experiment in the module of that name, or None; imports no other module.
 
     Raises ValueError for a module that cannot be imported.
     """
@@ -204,7 +203,7 @@ def experiment_named(name: str) -> type[Experiment] | None:
 
 @cache
 def experiments() -> Mapping[str, type[Experiment]]:
-    """Every experiment by name, which is that of its module: `random_pruning` holds class `RandomPruning`."""
+    """Every experiment by the name of its module: `random_pruning` holds class `RandomPruning`."""
     import secateur.trainers.experiments
 
     return discover(secateur.trainers.experiments, Experiment)

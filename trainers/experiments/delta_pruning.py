@@ -1,8 +1,8 @@
-"""DARE and DAREx on digits: fine-tuning deltas of a small network, dropped at random or chosen, and rescaled.
+"""DARE and DAREx on digits: random or selected entries of a small network's fine-tuning delta, rescaled.
 
 Yu et al., "Language models are Super Mario" (ICML 2024, arXiv 2311.03099); Deng et al., "DARE the extreme" (ICLR 2025,
-arXiv 2410.09344). A network that has learnt upright digits is fine-tuned to digits turned by 90 degrees; arms keep a
-share of what that changed. The smaller the learning rate of fine-tuning, the smaller the delta.
+arXiv 2410.09344). The experiment trains a network on upright digits and fine-tunes it on digits turned by 90 degrees;
+arms keep a share of the delta. The smaller the learning rate of fine-tuning, the smaller the delta.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ LARGE, SMALL, PULLED = "tuned", "tuned_small", "tuned_adam_r"
 SPLIT: Final = 0
 """Seed of the split into training, validation and test samples: the same in every run."""
 DRAW, SEARCHED = 1, 2
-"""Words that tell the seed of the mask that is judged from those that q is searched with."""
+"""Streams of mask seeds: the evaluated mask, and the masks of the search for q."""
 LEARNT_ON: Final = 256
-"""Samples whose outputs q is learnt from."""
+"""Number of samples from whose outputs `q_gradient` learns q."""
 ETAS: Final = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Upright digits to pre-train on; turned ones to fine-tune on, to choose by and to judge by."""
+    """Upright digits for pre-training; turned ones for fine-tuning, validation and test."""
 
     upright: Data
     turned: Data
@@ -70,7 +70,7 @@ class Digits:
 
 
 def read_digits() -> Digits:
-    """scikit-learn's 1,797 digits: a fifth to test, a tenth of the rest to validate."""
+    """scikit-learn's 1,797 digits: a fifth for the test, a tenth of the rest for validation."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -85,18 +85,18 @@ def read_digits() -> Digits:
 
 
 def drawn(rescaled: str, tuned: str = LARGE) -> Arm:
-    """A random share of a delta, `rescaled` by one of `RESCALINGS`."""
+    """An arm that keeps a random share of a delta, `rescaled` by one of `RESCALINGS`."""
     return Arm("", "random_entries", {"rescaled": rescaled, "tuned": tuned})
 
 
 class DeltaPruning(Experiment):
-    """DARE against DAREx's rescaling, fine-tuning by AdamR and chosen entries, for a large and a small delta.
+    """Compares DARE with DAREx's rescaling, fine-tuning by AdamR and selected entries, for a large and a small delta.
 
     `random` is DARE: a random share of each tensor's delta, divided by the share; `unscaled` is the same mask without
-    the division. `q_labels` and `q_outputs` divide it by one q found on validation labels or by the last hidden layer,
+    the division. `q_labels` and `q_outputs` divide by one q, found by validation labels or by the last hidden layer.
     `q_layers` (the authors' rule), `q_least_bound` (the minimum of their formula), `q_moments` and `q_gradient` (learnt
-    from the change of the outputs) by one for each layer. `magnitude` and `wanda` keep the highest scores instead.
-    `small` and `adam_r` are DARE after fine-tuning at a smaller rate or with AdamR, `…_q_outputs` the same with a q.
+    from the change of the outputs) divide by one q per layer. `magnitude` and `wanda` keep the highest scores. `small`
+    and `adam_r` are DARE after fine-tuning at a smaller rate or with AdamR; `…_q_outputs` is the same with a q.
     """
 
     version = "2"
@@ -170,16 +170,16 @@ class DeltaPruning(Experiment):
         return Pruning(model, base, tuned, trial.keep, digits, self.draws)
 
     def scores(self, trial: ArmTrial, units: Pruning) -> Masks:
-        """Scores of every tensor, which is scored by itself."""
+        """Scores of every tensor; the scorer reads one tensor at a time."""
         scored = {name: super(DeltaPruning, self).scores(trial, Tensor(units, name)) for name in units.deltas}
         return {name: values.reshape(units.shapes[name]) for name, values in scored.items()}
 
     def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
-        """Told apart from those that q is searched with, whether masks are drawn or not."""
+        """A seed that differs from those of the search for q, for drawn and other masks."""
         return derive_seed(seed, DRAW)
 
     def outcome(self, trial: ArmTrial, units: Pruning, masks: Masks | None, progress: Progress) -> Result:
-        """Accuracy on turned test digits of what an arm leaves of the delta, or of a whole model."""
+        """Accuracy on turned test digits with the pruned delta, or of a whole model."""
         test = units.digits.test
         if masks is None:
             return Result(
@@ -204,28 +204,28 @@ class DeltaPruning(Experiment):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What scorers of deltas read of one tensor; a bias has one input, which is 1."""
+    """One tensor as scorers of deltas read it; a bias has one input, which is 1."""
 
     pruning: Pruning
     name: str
 
     @property
     def delta(self) -> np.ndarray:
-        """Float32 `[outputs, inputs]`."""
+        """The delta, float32 `[outputs, inputs]`."""
         delta = self.pruning.deltas[self.name].numpy()
         return delta.reshape(len(delta), -1)
 
     @property
     def norms(self) -> np.ndarray:
-        """Of each input, over the samples fine-tuned on."""
+        """Norm of each input over the fine-tuning samples."""
         inputs = self.pruning.layer_inputs
         return inputs[self.name].norms if self.name in inputs else np.ones(self.delta.shape[1])
 
 
 class Pruning:
-    """One delta under one budget: what is scored, divisors, and the model that they leave, in place of the one given.
+    """One delta under one budget: its tensors, the divisors, and the pruned model, which overwrites the given one.
 
-    Of a reference the base is the tuned model itself, and its delta is zero.
+    For a reference the base is the tuned model itself, and the delta is zero.
     """
 
     def __init__(self, model: nn.Module, base: State, tuned: State, keep: float, digits: Digits, draws: int) -> None:
@@ -241,26 +241,26 @@ class Pruning:
 
     @cached_property
     def layer_inputs(self) -> dict[str, LayerInputs]:
-        """Inputs of the base's layers over the samples fine-tuned on."""
+        """Inputs of the base's layers over the fine-tuning samples."""
         self.apply({}, {})
         self.samples += len(self.calibration)
         return layer_inputs(self.model, lambda model, batch: model(batch), [self.calibration])
 
     def as_they_are(self, seed: int) -> tuple[Divisors, FoundQ]:
-        """What stays is not divided."""
+        """No rescaling: every divisor is 1."""
         return dict.fromkeys(self.deltas, 1.0), FoundQ(1.0, False)
 
     def by_share(self, seed: int) -> tuple[Divisors, FoundQ]:
-        """DARE's own: divided by the share that stays."""
+        """DARE's rescaling: divide by the kept share."""
         return self.uniform(self.keep), FoundQ(self.keep, False)
 
     def by_labels(self, seed: int) -> tuple[Divisors, FoundQ]:
-        """One q that the accuracy on validation samples is highest with."""
+        """The one q with the highest accuracy on validation samples."""
         found = q_by_search(lambda q: self.over_draws(seed, self.uniform(q), self.accuracy), self.keep)
         return self.uniform(found.q), found
 
     def by_outputs(self, seed: int) -> tuple[Divisors, FoundQ]:
-        """One q that the last hidden layer is nearest with."""
+        """The one q that changes the last hidden layer least."""
         found = q_by_search(lambda q: self.over_draws(seed, self.uniform(q), self.nearness), self.keep)
         return self.uniform(found.q), found
 
@@ -273,11 +273,11 @@ class Pruning:
         return self.by_etas(seed, q_by_bound)
 
     def by_least_bounds(self, seed: int) -> tuple[Divisors, FoundQ]:
-        """A q for each layer where the bound is least."""
+        """A q for each layer that minimises the bound."""
         return self.by_etas(seed, q_by_least_bound)
 
     def by_etas(self, seed: int, rule: Callable[..., FoundQ]) -> tuple[Divisors, FoundQ]:
-        """A q for each layer by a rule, under the eta that keeps the last hidden layer nearest."""
+        """A q for each layer by a rule, with the eta that changes the last hidden layer least."""
         tried = []
         for eta in ETAS:
             found = self.by_layer(lambda sums, squares, eta=eta: rule(sums, squares, self.keep, eta=eta))
@@ -296,7 +296,7 @@ class Pruning:
         return q, FoundQ(mean, at_bound)
 
     def by_gradient(self, seed: int) -> tuple[Divisors, FoundQ]:
-        """A q for each layer, learnt from how the outputs for some inputs change; no labels. FoundQ has their mean."""
+        """A q for each layer, learnt without labels from the change of the outputs. FoundQ has their mean."""
         inputs, draws = self.calibration[:LEARNT_ON], self.draws_of(seed)
 
         def outputs(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -308,11 +308,11 @@ class Pruning:
         return q, FoundQ(float(np.mean(list(learnt.q.values()))), learnt.still_falling)
 
     def uniform(self, q: float) -> Divisors:
-        """One q for every tensor, made up for rounding."""
+        """One q for every tensor, corrected for the rounding of budgets."""
         return {name: made_up(q, self.keep, self.budgets[name], size) for name, size in self.entries.items()}
 
     def over_draws(self, seed: int, divisors: Divisors, measure: Callable[[], float]) -> float:
-        """A measure of the pruned model, its mean over masks that are not the one judged, less the oddest."""
+        """Mean of a measure of the pruned model over the search masks, without the farthest value."""
         values = []
         for masks in self.draws_of(seed):
             self.apply(masks, divisors)
@@ -320,22 +320,22 @@ class Pruning:
         return mean_without_farthest(values)
 
     def draws_of(self, seed: int) -> list[Masks]:
-        """The masks that q is chosen over, drawn once."""
+        """The search masks, which choose q; drawn once and cached."""
         seeds = [derive_seed(seed, SEARCHED, draw) for draw in range(self.draws)]
         self.searched = self.searched or [random_entries(self.shapes, self.keep, seed=each) for each in seeds]
         return self.searched
 
     def accuracy(self) -> float:
-        """On validation samples, which fine-tuning has not seen."""
+        """Accuracy on the validation samples, which fine-tuning does not read."""
         self.samples += len(self.digits.validation)
         return evaluate(self.model, self.digits.validation)["accuracy"]
 
     def nearness(self) -> float:
-        """Minus the mean absolute change of the last hidden layer against the fine-tuned model; no labels."""
+        """Minus the mean absolute change of the last hidden layer against the fine-tuned model; reads no labels."""
         return -float((self.hidden() - self.intended).abs().mean())
 
     def hidden(self) -> torch.Tensor:
-        """Activations of the last hidden layer for the samples fine-tuned on."""
+        """Activations of the last hidden layer for the fine-tuning samples."""
         self.samples += len(self.calibration)
         network: Any = self.model[1]  # type: ignore[index]
         with torch.no_grad():
@@ -343,7 +343,7 @@ class Pruning:
         return finite_outputs(hidden, "the last hidden activations", model=self.model)  # type: ignore[no-any-return]
 
     def apply(self, masks: Mapping[str, np.ndarray], divisors: Mapping[str, float]) -> None:
-        """Make the model the base with what masks keep of the delta, divided; without masks, the base."""
+        """Set the weights to the base plus the masked delta, divided; without masks, to the base."""
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 value = self.base[name]
@@ -352,7 +352,7 @@ class Pruning:
                 parameter.copy_(value)
 
     def size(self) -> float:
-        """Root of the mean square of the whole delta."""
+        """Root mean square of the whole delta."""
         squares = sum(float(each.double().square().sum()) for each in self.deltas.values())
         return float(np.sqrt(squares / sum(each.numel() for each in self.deltas.values())))
 
@@ -367,4 +367,4 @@ RESCALINGS: Final[Mapping[str, Callable[[Pruning, int], tuple[Divisors, FoundQ]]
     "moments": Pruning.by_moments,
     "gradient": Pruning.by_gradient,
 }
-"""Divisors by tensor and the q behind them, by what an arm is `rescaled` by."""
+"""Functions of (pruning, seed) to divisors by tensor and the q behind them, by the setting `rescaled` of arms."""

@@ -1,4 +1,4 @@
-"""What scorers of weights read of a network that groks, at a moment of its run."""
+"""The attributes that scorers of weights read of a grokking network at a moment of its run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from secateur.trainers.pruning.held_masks import maskable
 
 @dataclass(frozen=True)
 class Tickets:
-    """What scorers of weights read: the dense network at a moment of its run, and the training data as one batch."""
+    """The dense network at a moment of its run, and the training data as one batch, for scorers of weights."""
 
     network: Callable[[Data, int], networks.Model]
     """Makes the untrained network of a seed."""
@@ -30,7 +30,7 @@ class Tickets:
     moment: str
     keep: float
     entry: ClassVar[str] = "1"
-    """The submodule behind what passes the ids on."""
+    """Name of the submodule behind the one that passes the ids on."""
 
     def weights(self, moment: str) -> networks.Model:
         """The dense network at a moment of its run."""
@@ -40,12 +40,12 @@ class Tickets:
 
     @cached_property
     def model(self) -> networks.Model:
-        """The network whose weights are scored."""
+        """The network with the weights to score."""
         return self.weights(self.moment)
 
     @property
     def names(self) -> list[str]:
-        """Parameters whose weights are pruned."""
+        """Names of the parameters with prunable weights."""
         return list(maskable(self.model))
 
     @property
@@ -55,14 +55,14 @@ class Tickets:
 
     @property
     def batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The same, for GraSP."""
+        """The one batch as a list, for GraSP."""
         return [self.batch]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what SynFlow puts ones into: how often each token occurs, once each."""
+        """Shape of SynFlow's input of ones, `(vocabulary,)`: counts of tokens, so that each occurs once."""
         return (dict(self.model.named_modules())[self.entry].input_table().shape[0],)  # type: ignore[operator]
 
     def choose(self, scores: Scores, share: float) -> Masks:
-        """The highest scores over all layers, for SynFlow's rounds."""
+        """Masks of the highest scores over all layers, for SynFlow's rounds."""
         return global_mask(scores, share, seed=derive_seed(self.seed, TIES))

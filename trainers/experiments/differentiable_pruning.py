@@ -1,4 +1,4 @@
-"""Pruning while training by masks that are soft and follow from the weights: better than hard ones?
+"""Do soft masks computed from the weights prune better during training than hard masks?
 
 Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", NeurIPS 2023, arXiv 2305.11203.
 """
@@ -37,7 +37,7 @@ from secateur.trainers.pruning.soft_masks import (
 from secateur.trainers.tasks.contract import Metric
 
 SECOND = 3
-"""What the seed of the second part of training is derived for."""
+"""Stream of the seed of the second part of training."""
 FIXED_TEMPERATURE = 1e-4
 """The paper's τ for ImageNet, in units of w²."""
 
@@ -51,14 +51,14 @@ class DenseNetwork(NamedTuple):
 
 
 class DifferentiablePruning(Experiment):
-    """All arms start from one network that was trained densely, at a constant rate, for the first share of the epochs.
+    """All arms start from one network, trained densely at a constant rate for the first share of the epochs.
 
-    `one_shot` keeps its largest weights and trains them on; `random` as many of each layer, drawn blindly. `gradual`
-    and the arms of PDP prune further in every step until the ramp ends, to the same shares of the layers: `gradual`
-    with hard masks on a cubic ramp, `pdp` and `pdp_fixed` with soft ones on a linear ramp, τ a multiple of each layer's
-    t² or the paper's 1e-4. `pdp_tuned` is `pdp` whose masks are hard in the last epochs, to fine-tune what stays.
-    `pdp_through` is `pdp` with gradients that also go through the threshold t, to the two weights that it lies between.
-    `accuracy` is that of hard masks, `soft_accuracy` of the network before they were hardened.
+    `one_shot` keeps its largest weights and trains them further; `random` keeps as many of each layer at random.
+    `gradual` and the arms of PDP prune more in every step until the ramp ends, to the same shares of the layers.
+    `gradual` has hard masks and a cubic ramp; `pdp` and `pdp_fixed` have soft masks and a linear ramp, with τ a
+    multiple of each layer's t² or the paper's 1e-4. `pdp_tuned` is `pdp` with hard masks in the last epochs, which
+    fine-tunes the kept weights. `pdp_through` is `pdp` with gradients through the threshold t, to the two weights on
+    either side of it. `accuracy` is that of hard masks, `soft_accuracy` that of the network before hardening.
     """
 
     unit = "weight"
@@ -82,17 +82,17 @@ class DifferentiablePruning(Experiment):
         data: DataName = "digits",
         model: NetworkName = NETWORK,
         width: Count = 64,
-        form: Annotated[
-            Form, Field(description="units that go together; keep counts weights, or filters by channel")
-        ] = ("unstructured"),
+        form: Annotated[Form, Field(description="unit of pruning; keep counts weights, or filters with channel")] = (
+            "unstructured"
+        ),
         m: Annotated[int, Field(ge=2, description="inputs in a group of n_of_m; keep times m must be whole")] = 4,
-        epochs: Annotated[int, Field(ge=2, description="of every run in all")] = 40,
+        epochs: Annotated[int, Field(ge=2, description="total epochs of every run")] = 40,
         dense: Annotated[float, Field(gt=0, lt=1, description="share of the epochs before pruning starts")] = 0.25,
         ramp: Annotated[
-            float, Field(ge=0, le=1, description="share of the epochs after that over which more and more goes")
+            float, Field(ge=0, le=1, description="share of the later epochs over which the pruned share rises")
         ] = 0.5,
         fine_tune: Annotated[
-            float, Field(ge=0, lt=1, description="share of those epochs in which pdp_tuned's masks are hard")
+            float, Field(ge=0, lt=1, description="share of the later epochs in which pdp_tuned's masks are hard")
         ] = 0.25,
         temperature: Annotated[float, Field(gt=0, description="τ of pdp, as a multiple of the layer's t²")] = 0.02,
         batch_size: BatchSize = 64,
@@ -130,13 +130,13 @@ class DifferentiablePruning(Experiment):
         save(trained.model.cpu(), folder, self.first, train_split.inputs.shape[1:])
 
     def units(self, trial: ArmTrial, prepared: Path) -> DenseNetwork:
-        """The network as it was trained densely."""
+        """The densely trained network and its data."""
         return DenseNetwork(load(prepared), *splits_in(prepared / "data.npz"))
 
     def outcome(self, trial: ArmTrial, units: DenseNetwork, masks: None, progress: Progress) -> Result:
-        """Train for the epochs that are left, pruned as the arm says; all arms have seen as many samples in the end.
+        """Prune and train for the remaining epochs; all arms see equally many samples in total.
 
-        Masks follow from training. Raises ValueError where groups of m cannot keep the budget.
+        Training makes the masks. Raises ValueError where groups of m cannot keep the budget.
         """
         soft: nn.Module | None = None
         kept: Kept | None
@@ -156,7 +156,7 @@ class DifferentiablePruning(Experiment):
     def at_once(
         self, trial: ArmTrial, dense: networks.Model, data: Data, progress: Progress
     ) -> tuple[nn.Module, Kept | None, int]:
-        """Masks chosen before the second part of training and held through it, or none for the reference."""
+        """Choose masks before the second part of training and hold them through it; no masks for the reference."""
         kept = held = None
         if not trial.setting("whole"):
             masked = with_soft_masks(dense, form=self.form, m=self.m)
@@ -172,7 +172,7 @@ class DifferentiablePruning(Experiment):
     def gradually(
         self, trial: ArmTrial, dense: networks.Model, data: Data, progress: Progress
     ) -> tuple[nn.Module, nn.Module, Kept, int]:
-        """The hardened network, the one with masks as it was trained, what is kept, and the samples it took."""
+        """The hardened network, the trained network with soft masks, the kept weights, and the samples seen."""
         temperature = trial.setting("temperature", self.temperature)
         how: dict[str, Any] = {"temperature": temperature, "absolute": trial.setting("absolute", False)}
         start = with_soft_masks(dense, form=self.form, m=self.m, **how, through=trial.setting("through", False))

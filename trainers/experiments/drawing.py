@@ -1,4 +1,4 @@
-"""Pictures in one style: SVG that is readable on light and dark pages, the same drawing the same bytes."""
+"""SVG pictures in one style, readable on light and dark pages; the same drawing gives the same bytes."""
 
 import io
 import textwrap
@@ -13,9 +13,9 @@ RANDOM_COLOUR = "#8b9096"
 
 
 def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 3.0, ink: str = INK) -> bytes:
-    """An SVG with transparent ground that `draw(axes)` fills; the same drawing gives the same bytes.
+    """An SVG with a transparent background, drawn by `draw(axes)`; the same drawing gives the same bytes.
 
-    Letters and axes have the colour `ink`; if it is left out, one that can be read on light and on dark.
+    Text and axes have the colour `ink`, by default one that is readable on light and dark pages.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -39,7 +39,7 @@ def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 
         "legend.frameon": False,
         "axes.formatter.useoffset": False,
         "axes.formatter.limits": (-5, 9),
-        # Names come from data: a dollar in one is a dollar, and a browser has letters that our font has not.
+        # Names come from data: a dollar sign in one is no mathematics, and browsers have glyphs that our font lacks.
         "text.parse_math": False,
     }
     with matplotlib.rc_context(style), warnings.catch_warnings():
@@ -52,20 +52,20 @@ def picture(draw: Callable[[Any], None], *, width: float = 6.4, height: float = 
         for axis in (axes.xaxis, axes.yaxis):
             write_numbers(axis)
         if not wrap_captions(figure, axes):
-            figure.set_layout_engine("none")  # nothing has moved since its parts were laid out
+            figure.set_layout_engine("none")  # The layout of wrap_captions still holds.
         content = io.BytesIO()
-        # `savefig` would draw it twice, first for the layout alone, which the first drawing makes anyway.
+        # `savefig` would draw twice, first for the layout, which `wrap_captions` has computed already.
         FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
     return content.getvalue()
 
 
 def wrap_captions(figure: Any, axes: Any) -> bool:
-    """Break the title and what stands along the axes into lines that fit the picture, wherever the layout puts them.
+    """Wrap the title and the labels of the axes so that they fit the picture.
 
-    Returns whether any was broken, so that the parts have to be laid out anew. A browser's letters may be wider than
-    those that are measured here, so a tenth of the room stays free.
+    Returns whether it wrapped any, so that the figure needs a new layout. A tenth of the room stays free, because a
+    browser's letters may be wider than matplotlib's.
     """
-    figure.draw_without_rendering()  # which lays the parts out
+    figure.draw_without_rendering()  # computes the layout
     broken = False
     for text, along in ((axes.xaxis.label, 0), (axes.title, 0), (axes.yaxis.label, 1)):
         box, ends = text.get_window_extent(), figure.bbox.size
@@ -79,11 +79,11 @@ def wrap_captions(figure: Any, axes: Any) -> bool:
 
 
 def write_numbers(axis: Any) -> None:
-    """Have the numbers of a logarithmic axis written as people write them: its usual labels are in TeX."""
+    """Replace the TeX labels of a logarithmic axis by plain numbers."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
-        """The same ticks have labels as before."""
+        """Labels the same ticks as `LogFormatter`."""
 
         def __call__(self, x: float, pos: Any = None) -> str:
             return written(x) if super().__call__(x, pos) else ""
@@ -97,5 +97,5 @@ def write_numbers(axis: Any) -> None:
 
 
 def written(value: float | int) -> str:
-    """A number without an exponent, thousands marked: 20,000 or 0.0005."""
+    """A number without an exponent, with thousands separators: 20,000 or 0.0005."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.10f}".rstrip("0").rstrip(".")

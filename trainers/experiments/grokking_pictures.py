@@ -1,4 +1,4 @@
-"""Pictures of networks that grok: accuracy by step, the frequencies they use, and when their ticket is found."""
+"""Pictures of grokking networks: accuracy by step, the frequencies they use, and the overlap of their tickets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from secateur.trainers.experiments.drawing import COLOURS, INK, RANDOM_COLOUR, picture
 
 Facts = Mapping[str, Any]
-"""What an outcome tells of one run: `steps`, and a value after each of them by name, such as `test`."""
+"""Facts of a run's outcome: `steps`, and named curves with a value after each step, such as `test`."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Line:
 
 
 def by_step(lines: Sequence[Line], keep: float) -> bytes:
-    """Test accuracy against step, means over seeds; accuracy on what is trained on thin."""
+    """Test accuracy against step, means over seeds; thin lines are training accuracy."""
     plain, colours = {"random": RANDOM_COLOUR, "dense": INK, "dense_no_decay": INK}, iter(COLOURS * 2)
 
     def draw(axes: Any) -> None:
         for line in lines:
             colour = plain.get(line.name) or next(colours)
             style = ":" if line.name.endswith("no_decay") else "--" if line.dashed else "-"
-            steps = line.told[0]["steps"][1:]  # a logarithm has no place for the start
+            steps = line.told[0]["steps"][1:]  # a logarithmic axis cannot show step 0
             test, train = mean_of(line.told, "test")[1:], mean_of(line.told, "train")[1:]
             axes.plot(steps, 100 * test, style, color=colour, linewidth=1.5, label=line.name)
             axes.plot(steps, 100 * train, style, color=colour, linewidth=0.5, alpha=0.7)
@@ -60,7 +60,7 @@ def frequencies(dense: Sequence[Facts]) -> bytes:
 
 
 def overlaps(dense: Sequence[Facts]) -> bytes:
-    """How much of the last ticket is in that of each step, beside accuracy."""
+    """Share of the last ticket in the ticket of each step, beside accuracy."""
 
     def draw(axes: Any) -> None:
         for name, label, colour in (("overlap", "in the last ticket", COLOURS[0]), ("test", "test accuracy", INK)):
@@ -75,5 +75,5 @@ def overlaps(dense: Sequence[Facts]) -> bytes:
 
 
 def plainly(value: float, place: int) -> str:
-    """A step as a number, where matplotlib would write a power of ten in its own markup."""
+    """A step as a plain number, in place of matplotlib's power of ten in TeX."""
     return f"{value:,.0f}"

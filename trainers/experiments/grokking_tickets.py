@@ -1,8 +1,8 @@
-"""Lottery tickets of networks that grok: does the structure that generalises also generalise sooner?
+"""Lottery tickets of grokking networks: does the structure of a network that generalises make it generalise sooner?
 
 Minegishi, Iwasawa, Matsuo, "Bridging Lottery Ticket and Grokking: Understanding Grokking from Inner Structure of
-Networks", arXiv 2310.19470. A dense network memorises modular addition, and generalises much later. Its largest weights
-then, set back to what they were at the start, are trained again.
+Networks", arXiv 2310.19470. A dense network memorises modular addition and generalises much later. The experiment
+resets its largest weights at that time to their initial values and trains them again.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ from secateur.trainers.tasks.contract import Metric
 Outcomes = Mapping[tuple[str, float, int], Outcome]
 
 HALFWAY = 0.5
-"""Test accuracy that the transition is at."""
+"""Test accuracy that defines the transition."""
 TOP_FREQUENCIES = 5
 
 
 def ticket_of(moment: str, **settings: Any) -> Arm:
-    """The largest weights over all layers together at a moment of the dense network's run."""
+    """An arm with the largest weights over all layers together at a moment of the dense run."""
     return Arm("magnitude", "global_mask", {"moment": moment, **settings})
 
 
 class GrokkingTickets(Experiment):
-    """Masks from moments of a dense run, held on its initial weights; compared by mean test accuracy over the run.
+    """Holds masks from moments of a dense run on its initial weights; compares mean test accuracy over the run.
 
-    The mean over all steps tells early from late and never from much, and needs no number of steps from runs that did
-    not get there. `steps_to_generalise` is told of those alone that did.
+    The mean over all steps separates runs that generalise early, late or never, and is defined for all of them;
+    `steps_to_generalise` exists only for runs that generalise.
     """
 
     unit = "weight"
@@ -93,20 +93,20 @@ class GrokkingTickets(Experiment):
         *,
         operation: Annotated[str, Field(description="add, subtract or quadratic: a² + ab + b²")] = "add",
         modulus: Annotated[int, Field(ge=3, description="a prime, of the paper's order of size")] = 67,
-        fraction: Annotated[float, Field(gt=0, lt=1, description="of the pairs that is trained on")] = 0.6,
+        fraction: Annotated[float, Field(gt=0, lt=1, description="share of the pairs used for training")] = 0.6,
         network: Annotated[str, Field(description=f"one of {', '.join(NETWORKS)}")] = "product_mlp",
-        steps: Annotated[int, Field(ge=1, description="of every run, whenever it generalises")] = 4000,
+        steps: Annotated[int, Field(ge=1, description="steps of every run; none stops early")] = 4000,
         dense_steps: Annotated[
-            int, Field(ge=1, description="of the dense run that tickets are read from; it must generalise in them")
+            int, Field(ge=1, description="steps of the dense run, which makes the tickets and must generalise")
         ] = 10_000,
-        evaluate_every: Annotated[int, Field(ge=1, description="steps; the resolution of results in steps")] = 25,
+        evaluate_every: Annotated[int, Field(ge=1, description="steps between evaluations")] = 25,
         learning_rate: Annotated[float, Field(gt=0)] = 1e-3,
         weight_decay: Annotated[float, Field(gt=0)] = 1.0,
         threshold: Annotated[
-            float, Field(gt=0, le=1, description="accuracy at which a run has memorised, or generalises")
+            float, Field(gt=0, le=1, description="accuracy from which a run counts as memorised, or as generalising")
         ] = 0.95,
         norm_keep: Annotated[
-            float, Field(gt=0, le=1, description="share kept of the ticket whose norms dense_l1 and dense_l2 have")
+            float, Field(gt=0, le=1, description="kept share of the ticket whose norms dense_l1 and dense_l2 take")
         ] = 0.4,
     ) -> None:
         # Raises ValueError for an unknown operation and for a split without samples.
@@ -133,9 +133,9 @@ class GrokkingTickets(Experiment):
         )
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
-        """Train the dense network; write its weights at the moments that tickets are read from, and its curve.
+        """Train the dense network; write its curve, and its weights at the moments of the tickets.
 
-        With `snapshots` a run that was killed goes on, into another empty folder. Raises RuntimeError where it does not
+        With `snapshots` a killed run resumes, also in another empty folder. Raises RuntimeError if the network does not
         memorise or does not generalise: there is no ticket then.
         """
         trained_on, tested_on = split_pairs(self.operation, self.modulus, self.fraction, seed=seed)
@@ -157,16 +157,16 @@ class GrokkingTickets(Experiment):
         (folder / "dense.json").write_text(json.dumps(told))
 
     def units(self, trial: ArmTrial, prepared: Path) -> Tickets:
-        """The initial network, and the dense one at the moment whose magnitudes the arm goes by."""
+        """The dense network at the arm's moment, with access to its initial weights."""
         moment = trial.setting("moment", "final")
         return Tickets(self.network, self.splits(prepared), trial.seed, prepared, moment, trial.keep)
 
     def outcome(self, trial: ArmTrial, units: Tickets, masks: Masks | None, progress: Progress) -> Result:
-        """Train one network for all steps. The dense one was trained by `prepare`, for longer; what is told of it
-        is told of the same step, but for how many it took to memorise and to generalise.
+        """Train one network for all steps. `prepare` trained the dense one for longer; its results are those of the
+        same step, except for the numbers of steps to memorise and to generalise.
 
-        Test accuracy along the way is what is measured here, and decides about no run. Only the arm `transition` goes
-        by it: it reads the dense weights at its first test accuracy of a half.
+        Test accuracy along the run is the result and steers no run. Only the arm `transition` depends on it: it reads
+        the dense weights at the first test accuracy of a half.
         """
         if trial.setting("recorded"):
             progress(self.steps, self.steps)
@@ -176,7 +176,7 @@ class GrokkingTickets(Experiment):
             ticket = largest(units.model, self.norm_keep, derive_seed(trial.seed, TIES))
             with_norms(start, ticket, trial.setting("norm"))
         if masks is not None:
-            # Drawn masks are tickets of any weights, the others of these initial ones alone.
+            # Drawn masks suit any weights, the others these initial ones alone.
             kept = kept_weights(start, masks, of_these_weights=not self.draws_units(trial))
             held = apply(start, kept)
         watch = Watch(self.evaluate_every, units.data, progress)
@@ -191,7 +191,7 @@ class GrokkingTickets(Experiment):
         return Result(Outcome(metrics=metrics, samples_seen=trained.samples_seen, facts=facts), kept)
 
     def recorded(self, units: Tickets) -> Result:
-        """The run of the dense network."""
+        """The result of the dense run of `prepare`."""
         curve = json.loads((units.prepared / "dense.json").read_text())
         samples = curve.pop("samples")
         models = {name: units.weights(name) for name in ("initial", "memorised", "course", "final")}
@@ -200,7 +200,7 @@ class GrokkingTickets(Experiment):
         return Result(Outcome(metrics=metrics, samples_seen=samples, facts=facts))
 
     def splits(self, prepared: Path) -> dict[str, Data]:
-        """The questions that `prepare` split, as `train` and `test`."""
+        """The splits `train` and `test` that `prepare` wrote."""
         with np.load(prepared / "split.npz", allow_pickle=False) as file:
             return {name: data_of(file[name], self.operation, self.modulus) for name in ("train", "test")}
 
@@ -218,7 +218,7 @@ class GrokkingTickets(Experiment):
         held: AfterStep | None = None,
         snapshots: Snapshots | None = None,
     ) -> Trained:
-        """Train on whole batches, looked at before the first step and along the way."""
+        """Train on full batches; `watch` evaluates before the first step and along the run."""
         watch.look(copy.deepcopy(start), 0)
         return train(
             data,
@@ -232,7 +232,7 @@ class GrokkingTickets(Experiment):
         )
 
     def metrics_of(self, curve: Mapping[str, Any], start: nn.Module, trained: nn.Module) -> dict[str, float]:
-        """Numbers of a run's first `steps`; steps to an accuracy are those of all of it, and only if it got there."""
+        """Metrics of a run's first `steps`; the steps to an accuracy count the whole run, and only if it reached it."""
         steps = np.asarray(curve["steps"])
         course = int(np.count_nonzero(steps <= self.steps))
         found = {"mean_test_accuracy": course_mean(steps[:course], np.asarray(curve["test"][:course]))}
@@ -247,7 +247,7 @@ class GrokkingTickets(Experiment):
         return found
 
     def pictures(self, outcomes: Outcomes) -> dict[str, bytes]:
-        """Accuracy by step at each budget, and what the dense network's weights look like along its run."""
+        """Accuracy by step at each budget, and the dense network's frequencies and ticket overlap along its run."""
         budgets = sorted({keep for arm, keep, _ in outcomes if arm not in self.references})
         drawn = {f"accuracy_by_step_at_{keep:g}": by_step(self.lines(outcomes, keep), keep) for keep in budgets}
         dense = [outcome.facts for (arm, _, _), outcome in outcomes.items() if arm == "dense"]
@@ -267,7 +267,7 @@ class GrokkingTickets(Experiment):
 
 
 class Watch:
-    """Accuracies along a run, every so many steps; to be passed to `train` as `checkpoint`."""
+    """Accuracies along a run, every `every` steps; the argument `checkpoint` of `train`."""
 
     def __init__(self, every: int, data: Mapping[str, Data], progress: Progress) -> None:
         self.every, self.data, self.progress = every, data, progress
@@ -277,24 +277,24 @@ class Watch:
 
     @property
     def curve(self) -> dict[str, list[Any]]:
-        """Steps, and the accuracies after them."""
+        """Steps, and the accuracies after each of them."""
         return {"steps": self.steps, "train": self.train, "test": self.test}
 
     def __call__(self, model: nn.Module, done: int, steps: int) -> None:
-        """After an epoch, which is one step here."""
+        """Called after each epoch, which is one step here."""
         if done % self.every == 0:
             self.look(model, done)
             self.progress(done, steps)
 
     def look(self, model: nn.Module, step: int) -> None:
-        """Measure both splits; raises ValueError where the weights have become NaN."""
+        """Evaluate both splits; raises ValueError if the weights are NaN."""
         self.steps.append(step)
         self.train.append(evaluate(model, self.data["train"])["accuracy"])
         self.test.append(evaluate(model, self.data["test"])["accuracy"])
 
 
 class DenseWatch(Watch):
-    """Besides, the weights when an accuracy comes to a level and when other runs end, and the ticket of each look."""
+    """A `Watch` that also saves weights when an accuracy reaches a level and when other runs end, and all tickets."""
 
     def __init__(self, experiment: GrokkingTickets, data: Mapping[str, Data], folder: Path, progress: Progress) -> None:
         super().__init__(experiment.evaluate_every, data, progress)
@@ -304,7 +304,7 @@ class DenseWatch(Watch):
         self.saved: dict[str, dict[str, torch.Tensor]] = {}
 
     def look(self, model: nn.Module, step: int) -> None:
-        """As `Watch`; the first look at or above each level is its moment."""
+        """As `Watch`; the moment of a level is the first look at or above it."""
         super().look(model, step)
         threshold = self.experiment.threshold
         levels = {"memorised": (self.train, threshold), "transition": (self.test, min(HALFWAY, threshold))}
@@ -319,37 +319,37 @@ class DenseWatch(Watch):
         self.tickets.append(np.packbits(np.concatenate([mask.reshape(-1) for mask in masks.values()])))
 
     def save(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
-        """Write weights, and hold them for snapshots."""
+        """Write weights, and keep them in memory for snapshots."""
         self.saved[name] = {key: value.detach().cpu().clone() for key, value in weights.items()}
         safetensors.save_file(self.saved[name], self.folder / f"{name}.safetensors")
 
     def state_dict(self) -> dict[str, Any]:
-        """What is known so far, for snapshots."""
+        """The state so far, for snapshots."""
         tickets = torch.from_numpy(np.stack(self.tickets))
         return {**self.curve, "moments": self.moments, "tickets": tickets, "saved": self.saved}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what was known, in a folder that lacks what was written."""
+        """Restore a state; writes its saved weights into the folder again."""
         self.steps, self.train, self.test = (list(state[name]) for name in self.curve)
         self.moments, self.tickets = dict(state["moments"]), list(state["tickets"].numpy())
         for name, weights in state["saved"].items():
             self.save(name, weights)
 
     def overlap(self) -> list[float]:
-        """Share of the last ticket that is in the ticket of each look; `norm_keep` of it by chance."""
+        """Share of the last ticket in the ticket of each look; chance level is `norm_keep`."""
         last = self.tickets[-1]
         return [int(np.bitwise_count(each & last).sum()) / int(np.bitwise_count(last).sum()) for each in self.tickets]
 
 
 def largest(model: nn.Module, keep: float, seed: int) -> Masks:
-    """The share `keep` of all weights together with the largest magnitudes."""
+    """Masks of the share `keep` of all weights together, by largest magnitude."""
     return global_mask(magnitude(model, list(maskable(model))), keep, seed=seed)
 
 
 def with_norms(model: nn.Module, masks: Masks, order: int) -> None:
-    """Scale each layer, in place and as a whole, to the L1 or L2 norm that what the mask keeps of it has.
+    """Scale each layer in place to the L1 or L2 norm of its masked weights.
 
-    The paper scales all layers by one ratio of mean norms; layer by layer nothing but the structure is left to differ.
+    The paper scales all layers by one ratio of mean norms; scaling layer by layer leaves only the structure to differ.
     """
     with torch.no_grad():
         for name, weight in maskable(model).items():
@@ -359,7 +359,7 @@ def with_norms(model: nn.Module, masks: Masks, order: int) -> None:
 
 
 def norm_in(model: nn.Module, order: int) -> float:
-    """L1 or L2 norm of all weights that can be pruned, as one vector."""
+    """L1 or L2 norm of all prunable weights, as one vector."""
     joined = torch.cat([weight.detach().double().reshape(-1) for weight in maskable(model).values()])
     return float(torch.linalg.vector_norm(joined, order))
 
@@ -371,10 +371,10 @@ def spectrum_in(model: nn.Module) -> list[float]:
 
 
 def course_mean(steps: np.ndarray, values: np.ndarray) -> float:
-    """Mean of a curve over its steps: the area under straight lines between the looks, over its length."""
+    """Mean of a curve over its steps by the trapezoidal rule."""
     return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """All parameters and buffers as safetensors, under the names that masks go by."""
+    """Write all parameters and buffers as safetensors, under the names of the masks."""
     safetensors.save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, path)

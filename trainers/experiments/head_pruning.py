@@ -1,8 +1,8 @@
-"""Retrieval heads taken out against as many other heads (arXiv 2404.15574, section 4).
+"""Masking retrieval heads, against masking as many other heads (arXiv 2404.15574, section 4).
 
-Heads are scored on one set of needle-in-a-haystack prompts, masked on another. Which heads are the control decides what
-is seen: heads in front of the retrieval heads may be just as needed without copying anything, those behind them not. So
-plain random other heads stand beside random ones of earlier layers and random ones of later layers.
+One set of needle-in-a-haystack prompts scores the heads, another one evaluates the masks. The result depends on the
+control heads: heads in front of the retrieval heads may be just as necessary without copying anything, heads behind
+them are not. So there are three random controls: all other heads, those of earlier and those of later layers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from secateur.trainers.tasks.contract import Metric
 NEEDLE = "The baker of the village puts a spoonful of roasted chestnut flour into every loaf of bread."
 QUESTION = "What does the baker of the village put into every loaf of bread?"
 CUE = 2
-"""Symbols of a hidden piece that the prompt of the tiny model ends with."""
+"""Symbols of the hidden piece that the tiny model's prompt repeats at its end."""
 
 
 class Hidden(NamedTuple):
@@ -63,13 +63,14 @@ class ScoredHeads(NamedTuple):
 
 
 class HeadPruning(Experiment):
-    """Needle recall with retrieval heads masked, and with as many other heads masked: lower means they were needed.
+    """Needle recall with masked retrieval heads, and with as many other masked heads: a lower recall means necessary.
 
-    Without `model`, a tiny one is trained to copy for each seed, and the needle is a piece of random symbols; `layers`
-    to `learning_rate` are its own. With `model`, a causal model of transformers by name or folder, `haystack` is a text
-    file that `needle` is hidden in, or each of several with its own `question`, and seeds begin it at other sentences.
-    `lengths` are tokens of prompts, `depths` how many places, `repeats` (tiny model) prompts of each. `count` is how
-    `retrieval_heads` counts. Heads that score above `threshold` are never a control.
+    Without `model`, the experiment trains a tiny model to copy for each seed, and the needle is a piece of random
+    symbols; `layers` to `learning_rate` are settings of this model. `model` is a causal model of transformers, by name
+    or folder. It reads the text file `haystack` with `needle` hidden in it, or with each of several needles, which then
+    have a `question` each; the seed chooses the sentence at which the haystack begins. `lengths` are prompt lengths in
+    tokens, `depths` is the number of places, `repeats` (tiny model) the number of prompts of each. `count` is that of
+    `retrieval_heads`. Heads with scores above `threshold` are never a control.
     """
 
     unit = "head"
@@ -129,7 +130,7 @@ class HeadPruning(Experiment):
         self.training: dict[str, Any] = {**shape, "steps": steps, "learning_rate": learning_rate}
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
-        """See `Experiment.prepare`: `model/` where it is trained here, and `scores.json`."""
+        """See `Experiment.prepare`; writes `scores.json`, and `model/` for the tiny model."""
         if self.model is None:
             self.train(seed, folder / "model", progress)
         causal = self.load(folder)
@@ -144,7 +145,7 @@ class HeadPruning(Experiment):
         train_induction_model(folder, seed=seed, progress=progress, **self.training)
 
     def arm(self, name: str) -> Arm:
-        """An arm under the threshold of the settings."""
+        """An arm with the threshold of the settings."""
         declared = super().arm(name)
         return replace(declared, settings={**declared.settings, "threshold": self.threshold})
 
@@ -154,15 +155,15 @@ class HeadPruning(Experiment):
         return ScoredHeads(self.load(prepared), scores)
 
     def scores(self, trial: ArmTrial, units: ScoredHeads) -> HeadScores:
-        """As `prepare` wrote them: all arms go by the same runs."""
+        """The scores that `prepare` wrote, the same for all arms."""
         return units.scores
 
     def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
-        """The trial's own."""
+        """The trial's seed."""
         return seed
 
     def outcome(self, trial: ArmTrial, units: ScoredHeads, masks: KeptHeads | None, progress: Progress) -> Result:
-        """Recall with heads masked; a control of fewer heads than are to be masked masks them all, `masked` says so."""
+        """Recall with masked heads; a control with fewer heads than the budget masks them all: see metric `masked`."""
         model, stay = units.causal.model, np.ones(units.scores.shape, dtype=np.bool_) if masks is None else masks
         with masked_heads(model, stay, how=self.how, decoding_only=self.decoding_only):
             retrievals, recalls = self.runs(units.causal, trial.seed, "test", progress)
@@ -175,13 +176,13 @@ class HeadPruning(Experiment):
         return Result(outcome, None if masks is None else kept_heads(model, stay, settings))
 
     def load(self, folder: Path) -> CausalModel:
-        """The model that heads are masked in."""
+        """The model of the settings, or the tiny one in the folder."""
         return load_causal(str(folder / "model") if self.model is None else self.model, self.revision)
 
     def runs(
         self, causal: CausalModel, seed: int, part: Literal["score", "test"], progress: Progress
     ) -> tuple[list[Retrieval], Float64[np.ndarray, " runs"]]:
-        """Answers to the prompts of one part, and how much of the needle each holds."""
+        """Answers to the prompts of one part, and the share of the needle in each."""
         if self.model is None:
             prompts = hidden_pieces(
                 self.lengths, self.depths, self.repeats, np.random.default_rng([seed, part == "test"])
@@ -193,7 +194,7 @@ class HeadPruning(Experiment):
         return answers, recalls_of(causal.tokenizer, answers, hidden.needles)
 
     def hidden_sentences(self, tokenizer: Any, seed: int, part: Literal["score", "test"]) -> Hidden:
-        """Prompts over needles, lengths and depths; those of the test have depths between those of the scoring."""
+        """Prompts over needles, lengths and depths; the depths of `test` lie between those of `score`."""
         assert self.haystack is not None
         text = Path(self.haystack).read_text(encoding="utf-8")
         if seed:
@@ -221,9 +222,9 @@ class HeadPruning(Experiment):
 def hidden_pieces(
     lengths: Sequence[int], depths: int, repeats: int, generator: np.random.Generator
 ) -> list[NeedlePrompt]:
-    """Random symbols with a piece of eight distinct ones, whose first two stand at the end of the prompt, too.
+    """Prompts of random symbols with a piece of eight distinct ones, whose first two also end the prompt.
 
-    The needle is the rest of the piece: what a model that copies goes on to write.
+    The needle is the rest of the piece: a model that copies writes it next. Raises ValueError for a too short length.
     """
     prompts, piece = [], CUE + 6
     for length in lengths:
@@ -241,19 +242,19 @@ def hidden_pieces(
 
 
 def recalls_of(tokenizer: Any, answers: Sequence[Retrieval], needles: Sequence[str]) -> Float64[np.ndarray, " runs"]:
-    """Share of the words of each answer's needle that it holds."""
+    """Share of the needle's words in each answer."""
     written = [tokenizer.decode(run.written.tolist(), skip_special_tokens=True) for run in answers]
     return np.array([words_recalled(text, needle) for text, needle in zip(written, needles, strict=True)])
 
 
 def symbols_recalled(written: Int64[np.ndarray, " written"], needle: Int64[np.ndarray, " needle"]) -> float:
-    """Share of the needle's symbols that were written, each in its place."""
+    """Share of the needle's symbols that the model wrote at the right place."""
     count = min(len(written), len(needle))
     return float(np.count_nonzero(written[:count] == needle[:count])) / len(needle)
 
 
 def score_map(by_seed: Mapping[int, np.ndarray]) -> bytes:
-    """Heat map of scores, a row per layer and a column per head; seeds, which train other models, under each other."""
+    """Heat map of scores, a row per layer and a column per head; the models of several seeds below each other."""
     seeds = sorted(by_seed)
     layers = len(by_seed[seeds[0]])
     rows = np.concatenate([by_seed[seed] for seed in seeds])
@@ -261,7 +262,7 @@ def score_map(by_seed: Mapping[int, np.ndarray]) -> bytes:
 
 
 def heat_map(scores: np.ndarray, names: Sequence[str]) -> bytes:
-    """Heat map of scores `[rows, heads]`, darker is higher."""
+    """Heat map of scores `[rows, heads]`; darker is higher."""
     every = max(1, len(names) // 40)
 
     def draw(axes: Any) -> None:
@@ -276,7 +277,7 @@ def heat_map(scores: np.ndarray, names: Sequence[str]) -> bytes:
 
 
 def recall_curves(outcomes: Mapping[tuple[str, float, int], Outcome]) -> bytes:
-    """Recall against how many heads are masked, a line per arm over the mean of its seeds and a dot per seed."""
+    """Recall against the number of masked heads: a line per arm, the mean over seeds, and a dot per seed."""
     colours = dict(zip(("retrieval", "earlier", "later"), COLOURS, strict=False)) | {"random": RANDOM_COLOUR}
     full = [one.metrics["recall"] for (arm, _, _), one in outcomes.items() if arm == "full"]
 

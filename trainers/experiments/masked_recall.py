@@ -1,7 +1,7 @@
-"""Recall of a needle without the heads of the highest scores, beside many draws of as many others.
+"""Needle recall without the highest-scoring heads, against many random draws of as many other heads.
 
-One draw of random heads says little: some are needed without copying anything. So controls are drawn several times, and
-the answer says how many of the draws harm as much as the heads of the highest scores do.
+One draw of random heads proves little: some heads are necessary without copying anything. So the study draws each
+control several times and counts the draws that harm as much as masking the highest-scoring heads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RETRIEVAL = "retrieval"
 
 
 class Masked(NamedTuple):
-    """Heads to mask: of which arm, how many, by which draw, and those that stay."""
+    """Heads to mask: the arm, their number, the draw, and the mask of kept heads."""
 
     arm: str
     heads: int
@@ -38,9 +38,9 @@ class Masked(NamedTuple):
 
 
 def masks_of(scores: HeadScores, counts: Sequence[int], draws: int, threshold: float) -> list[Masked]:
-    """No heads, then for each count the highest, and `draws` times as many others of each control.
+    """Masks of no heads, then for each count of the highest heads and `draws` draws of each control.
 
-    A control with fewer other heads than the count has no masks, one with as many a single one.
+    A control with fewer other heads than the count gets no mask, one with exactly as many a single mask.
     """
     found = [Masked("none", 0, 0, np.ones(scores.shape, dtype=np.bool_))]
     for count in counts:
@@ -61,10 +61,10 @@ def recalls_without(
     noted: MutableMapping[str, Any] | None = None,
     note: Callable[[str, Any], None] | None = None,
 ) -> Float64[np.ndarray, "masks runs"]:
-    """Recall of every test prompt of a model of the user's with each of the masks.
+    """Recall of every test prompt with each of the masks, for a user's model.
 
-    Batch by batch, `note` is called with a key and recalls that `noted` may give back another time. Where heads are
-    masked in decoding only, all masks share one reading of a batch.
+    After each batch it calls `note` with a key and its recalls; pass them as `noted` to skip them in another call. If
+    masks hold in decoding only, all masks share one prefill of a batch.
     """
     hidden = experiment.hidden_sentences(causal.tokenizer, 0, "test")
     check_model(causal.model, hidden.prompts, experiment.new_tokens)
@@ -87,7 +87,7 @@ def recalls_without(
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of prompts that go together: of one length, at most `BATCH`."""
+    """Places of the prompts of each batch: of one length, at most `BATCH`."""
     order = sorted(range(len(lengths)), key=lambda place: lengths[place])
     for _, group in groupby(order, key=lambda place: lengths[place]):
         places = list(group)
@@ -110,11 +110,10 @@ def answered(
 
 
 def table_of_recalls(masks: Sequence[Masked], recalls: Float64[np.ndarray, "masks runs"]) -> list[dict[str, Any]]:
-    """A row per arm and number of heads: mean recall over draws, 95% interval, and each draw.
+    """A row per arm and number of heads: mean recall over draws, half width of its 95% interval, and each draw.
 
-    `as_low` of a control is how many of its draws have a recall as low as without the heads of the highest scores, or
-    lower, and `p_value` the chance of that if these heads were a draw like any other: (1 + as_low) / (1 + draws), one-
-    sided (Phipson and Smyth 2010).
+    `as_low` of a control is the number of draws with at most the recall without the highest-scoring heads. `p_value` is
+    (1 + as_low) / (1 + draws), one-sided: its probability if these heads were a random draw (Phipson and Smyth 2010).
     """
     means: dict[tuple[int, str], list[float]] = {}
     for one, row in zip(masks, recalls, strict=True):

@@ -1,4 +1,4 @@
-"""Arithmetic modulo a prime, and the small networks that generalise on it long after they have memorised it.
+"""Arithmetic modulo a prime, and small networks that generalise on it long after memorising it.
 
 Task and networks of Minegishi et al., "Bridging Lottery Ticket and Grokking" (arXiv 2310.19470), and of their code.
 """
@@ -21,13 +21,13 @@ OPERATIONS: dict[str, Operation] = {
     "subtract": lambda a, b: a - b,
     "quadratic": lambda a, b: a * a + a * b + b * b,
 }
-"""Operations by name, before the remainder is taken."""
+"""Operations by name, before the modulus."""
 SYMMETRIC = ("add", "quadratic")
-"""Those where (b, a) has the label of (a, b): one in training would give the other in the test away."""
+"""Operations where (b, a) has the label of (a, b): one in the training split would leak the other in the test."""
 
 
 def pairs_of(operation: str, modulus: int) -> Int32[np.ndarray, "n 2"]:
-    """Every question that there is, in a fixed order: pairs with a <= b of a symmetric operation, else all pairs."""
+    """All pairs in a fixed order; of a symmetric operation those with a <= b. Raises ValueError for an unknown one."""
     if operation not in OPERATIONS:
         raise ValueError(f"no operation is called {operation!r}; there are {', '.join(OPERATIONS)}")
     if operation in SYMMETRIC:
@@ -38,7 +38,7 @@ def pairs_of(operation: str, modulus: int) -> Int32[np.ndarray, "n 2"]:
 
 
 def data_of(pairs: Int32[np.ndarray, "n 2"], operation: str, modulus: int) -> Data:
-    """These questions with their answers as labels, encoded as tokens 0 … modulus-1."""
+    """These pairs as tokens 0 … modulus-1, with the results as labels."""
     wide = pairs.astype(np.int64)
     labels = OPERATIONS[operation](wide[:, 0], wide[:, 1]) % modulus
     return Data(pairs, labels, modulus, {"kind": "tokens", "vocabulary": modulus})
@@ -47,9 +47,9 @@ def data_of(pairs: Int32[np.ndarray, "n 2"], operation: str, modulus: int) -> Da
 def split_pairs(
     operation: str, modulus: int, fraction: float, *, seed: int
 ) -> tuple[Int32[np.ndarray, "n 2"], Int32[np.ndarray, "m 2"]]:
-    """Training and test questions, shuffled by `seed`: a share of `fraction`, rounded down, is for training.
+    """Training and test pairs, shuffled by `seed`; the training split has a share of `fraction`, rounded down.
 
-    Raises ValueError where either would be empty.
+    Raises ValueError if either split would be empty.
     """
     pairs = pairs_of(operation, modulus)
     count = int(fraction * len(pairs))
@@ -64,8 +64,8 @@ def split_pairs(
 
 @reads("tokens")
 def lookup_mlp(shape: tuple[int, ...], classes: int, *, vocabulary: int, hidden: int = 48) -> nn.Module:
-    """`LookupMlp`: the paper's network with one matrix on either side of the ReLU. It computes the same functions, and
-    learns them otherwise.
+    """`LookupMlp`: the paper's network with one matrix on either side of the ReLU. It computes the same functions, but
+    its training differs.
     """
     from secateur.trainers.models.modular_networks import LookupMlp
 
@@ -86,20 +86,20 @@ def product_mlp(
 def one_layer_transformer(
     shape: tuple[int, ...], classes: int, *, vocabulary: int, width: int = 128, hidden: int = 128
 ) -> nn.Module:
-    """`OneLayerTransformer`, the paper's."""
+    """`OneLayerTransformer`, the paper's transformer."""
     from secateur.trainers.models.modular_networks import OneLayerTransformer
 
     return OneLayerTransformer(vocabulary, classes, width, hidden)
 
 
 NETWORKS = {each.__name__: each for each in (product_mlp, lookup_mlp, one_layer_transformer)}
-"""The factories here by name."""
+"""The factories of this module by name."""
 
 
 def float64_cross_entropy(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
-    """Cross-entropies float64 `[b]`, to be passed to `train` as `objective`.
+    """Cross-entropies float64 `[b]`; the argument `objective` of `train`.
 
-    Those of float32 become 0 long before a network that has memorised stops learning, and their gradients with them.
+    In float32 they and their gradients become 0 long before a network that has memorised stops learning.
     """
     return functional.nll_loss(batch.outputs.double().log_softmax(dim=1), batch.targets, reduction="none")
 
@@ -116,6 +116,6 @@ def spectrum_of(table: Float[np.ndarray, "vocabulary width"]) -> Float64[np.ndar
 def first_reached(
     steps: Int[np.ndarray, " looks"], values: Float64[np.ndarray, " looks"], threshold: float
 ) -> int | None:
-    """First of the steps whose value is at least the threshold; None where there is none, never a number instead."""
+    """First step with a value of at least the threshold; None if there is none."""
     reached = np.flatnonzero(values >= threshold)
     return int(steps[reached[0]]) if len(reached) else None

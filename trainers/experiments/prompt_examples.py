@@ -1,4 +1,4 @@
-"""Examples that pruned prompts are judged by: those of a file, and symbols that a tiny model has learnt to copy."""
+"""Examples that evaluate pruned prompts: from a file, or symbols that a tiny model has learnt to copy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAIRS, LABELS = 6, 3
 
 
 def symbol_task(noise: int, count: int, seed: int) -> dict[str, Any]:
-    """Pairs of a key and its label, `noise` other symbols anywhere among them, and queries that end with a key.
+    """A prompt of pairs of a key and its label with `noise` other symbols among them, and queries that end with a key.
 
     `oracle` is the mask of the pairs alone.
     """
@@ -39,12 +39,12 @@ def symbol_task(noise: int, count: int, seed: int) -> dict[str, Any]:
 
 
 def words(symbols: np.ndarray) -> str:
-    """Symbols as the tiny model's tokenizer reads them."""
+    """Symbols in the spelling of the tiny model's tokenizer."""
     return " ".join(f"s{symbol}" for symbol in symbols)
 
 
 def read_examples(path: Path, verbalisers: Sequence[str], placeholders: Sequence[str]) -> list[dict[str, Any]]:
-    """Examples of a JSON-lines file, with their labels' places among the verbalisers; ValueError names the line."""
+    """Examples of a JSON-lines file; labels become places among the verbalisers. Raises ValueError with the line."""
     labels = {word.strip(): number for number, word in enumerate(verbalisers)}
     found = []
     for where, one in read_objects(path, placeholders):
@@ -56,7 +56,7 @@ def read_examples(path: Path, verbalisers: Sequence[str], placeholders: Sequence
 
 
 def read_answers(path: Path, placeholders: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Examples of a JSON-lines file with an `answer` each, and all answers, which labels are places among."""
+    """Examples of a JSON-lines file with an `answer` each, and all answers; labels are places among the answers."""
     found, answers = [], dict[str, int]()
     for where, one in read_objects(path, placeholders):
         answer = one.pop("answer", None)
@@ -68,7 +68,7 @@ def read_answers(path: Path, placeholders: Sequence[str]) -> tuple[list[dict[str
 
 
 def read_objects(path: Path, placeholders: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a JSON-lines file that have all placeholders, and where each stands."""
+    """Objects of a JSON-lines file, each with its file and line; raises ValueError where a placeholder is missing."""
     if not path.is_file():
         raise ValueError(f"examples {path}: there is no such file")
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -1,7 +1,7 @@
 """Searches over the tokens of an in-context prompt at equal forward passes (PromptQuine, arXiv 2506.17930).
 
-The search sees a handful of examples; the best of what it tried are ranked again on more of them, and one prompt is
-tested. Random masks are treated the same way, which makes them a strong baseline.
+The search reads a handful of examples; a second ranking evaluates its best masks on more of them, and the test
+evaluates one prompt. Random masks go through the same steps, which makes them a strong baseline.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TEST_EXAMPLES = 300
 
 
 class Splits(NamedTuple):
-    """Examples that guide the search, that its best are ranked again on, and that are looked at once, at the end."""
+    """Examples for the search, for the second ranking of its best masks, and for the test, once, at the end."""
 
     fitness: Examples
     rerank: Examples
@@ -62,7 +62,7 @@ SEARCHES: Mapping[str, Callable[..., TokenSearch]] = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens of a prompt, what judges prompts, and what a scorer of tokens reads."""
+    """Tokens of a prompt, the evaluator of its masks, and the attributes that a scorer of tokens reads."""
 
     tokens: PromptTokens
     evaluator: Evaluator | Generation
@@ -72,7 +72,7 @@ class Prompt:
 
     @property
     def whole(self) -> dict[str, Mask]:
-        """The mask that keeps all tokens, and where the task knows it, the one that keeps those that say something."""
+        """The mask of all tokens, and if the task knows its noise tokens, the mask without them."""
         masks = {"accuracy": np.ones(len(self.tokens.ids), dtype=np.bool_)}
         return masks if self.oracle is None else masks | {"without_noise": np.array(self.oracle)}
 
@@ -83,7 +83,7 @@ class Prompt:
 
     @property
     def margins(self) -> Float64[np.ndarray, " prompts"]:
-        """Margin of the whole prompt, then without each token, on as many examples as the passes reach for."""
+        """Margin of the whole prompt, then without each token, on as many examples as the budget of passes allows."""
         count = len(self.tokens.ids)
         masks = np.concatenate([np.ones((1, count), dtype=np.bool_), ~np.eye(count, dtype=np.bool_)])
         most = min(len(self.splits.rerank), max(1, self.passes // len(masks)))
@@ -94,16 +94,16 @@ class Prompt:
 class PromptPruning(Experiment):
     """Accuracy of a pruned in-context prompt, every search with the same number of forward passes.
 
-    Without `model`, a tiny one is trained to copy for each seed, and the prompt is pairs of symbols among others that
-    say nothing. With `model`, a causal model of transformers by name or folder, `template` is the prompt with
-    placeholders, `verbalisers` the words for labels, and `examples` a JSON-lines file whose objects have a text per
-    placeholder and `label`, one of the words; words of several tokens are compared by the sum of their tokens'
-    log-probabilities, or `per_token` by the mean. With `generate`, the model writes at most so many tokens until
-    `stop`, and `judge` compares them with the `answer` of each object. `keep` is the largest share of the template's
-    tokens that may stay.
+    Without `model`, the experiment trains a tiny model to copy for each seed, and the prompt is pairs of symbols among
+    noise symbols. `model` is a causal model of transformers, by name or folder. `template` is then the prompt with
+    placeholders, `verbalisers` are the words for labels, and `examples` is a JSON-lines file whose objects have a text
+    per placeholder and `label`, one of the words. The score of a word is the sum of its tokens' log-probabilities, with
+    `per_token` their mean. With `generate`, the model writes at most so many tokens until `stop`, and `judge` compares
+    them with the `answer` of each object. `keep` is the largest share of the template's tokens to keep.
 
-    `fitness_examples` guide the search, as many of each label as can be, `rerank_examples` rank its `elites` again, all
-    others test, or `test_examples` of them. `patience` ends a search that found nothing better for so many evaluations.
+    `fitness_examples` guide the search, balanced over labels; `rerank_examples` rank its `elites` again; all others, or
+    `test_examples` of them, are the test. `patience` is the number of evaluations without improvement that ends a
+    search.
     """
 
     unit = "token"
@@ -170,7 +170,7 @@ class PromptPruning(Experiment):
         self.test_examples, self.noise, self.steps = test_examples, noise, steps
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
-        """See `Experiment.prepare`: `model/` where it is trained here, and the task as `task.json`."""
+        """See `Experiment.prepare`; writes the task as `task.json`, and `model/` for the tiny model."""
         if self.model is None:
             self.train(seed, folder / "model", progress)
             task = symbol_task(self.noise, self.fitness_examples + self.rerank_examples + TEST_EXAMPLES, seed)
@@ -192,32 +192,32 @@ class PromptPruning(Experiment):
         train_induction_model(folder, seed=seed, steps=self.steps, progress=progress)
 
     def load(self, folder: Path) -> CausalModel:
-        """The model that prompts are for."""
+        """The model of the settings, or the tiny one in the folder."""
         return load_causal(str(folder / "model") if self.model is None else self.model, self.revision)
 
     def units(self, trial: ArmTrial, prepared: Path) -> Prompt:
-        """The prompt's tokens, and what judges prompts."""
+        """The prompt's tokens, their evaluator and the examples."""
         task = json.loads((prepared / "task.json").read_text())
         evaluator = self.evaluator(task, self.load(prepared))
         return Prompt(evaluator.prompt, evaluator, self.splits(task, trial.seed), self.passes, task.get("oracle"))
 
     def evaluator(self, task: Mapping[str, Any], causal: CausalModel) -> Evaluator | Generation:
-        """What judges prompts of a task."""
+        """The evaluator of a task's prompt: by generated text, or by verbalisers."""
         tokens, words = prompt_tokens(causal.tokenizer, task["template"], self.protect), task["verbalisers"]
         if self.generate:
             return Generation(causal, tokens, words, self.judge, new_tokens=self.generate, stop=self.stop)
         return Evaluator(causal, tokens, words, per_token=self.per_token)
 
     def scores(self, trial: ArmTrial, units: Prompt) -> dict[str, np.ndarray]:
-        """A prompt is one group of tokens."""
+        """The scores under the prompt's one group of tokens."""
         return {"prompt": super().scores(trial, units)}
 
     def seed_of(self, selector: MaskSelector[..., Any], seed: int) -> int:
-        """The trial's own."""
+        """The trial's seed."""
         return seed
 
     def outcome(self, trial: ArmTrial, units: Prompt, masks: Mapping[str, Mask] | None, progress: Progress) -> Result:
-        """Accuracy on the test examples of the prompt that an arm comes to."""
+        """Accuracy of the arm's prompt on the test examples."""
         whole = trial.name in self.references
         if masks is not None:
             chosen = {"accuracy": masks["prompt"]}
@@ -239,9 +239,9 @@ class PromptPruning(Experiment):
         return Result(Outcome(metrics=metrics, samples_seen=units.evaluator.passes, facts=facts), kept)
 
     def searched(self, trial: ArmTrial, units: Prompt, progress: Progress) -> dict[str, np.ndarray]:
-        """The mask that a search comes to, `accuracy`, and what it was without the second ranking, `unranked`.
+        """The best mask of a search, `accuracy`, and its best mask without the second ranking, `unranked`.
 
-        Both hill climbings look at the examples of the second ranking from the start, as their authors do.
+        Both hill climbings search on the examples of the second ranking from the start, as their authors do.
         """
         searcher, evaluator = self.searcher(trial, units.tokens), units.evaluator
         climbs = isinstance(searcher, ThresholdAccepting)
@@ -258,7 +258,7 @@ class PromptPruning(Experiment):
         )
         elites = searcher.elites(most=self.elites)
         if not len(elites):
-            elites = searcher.start()[None]  # it ended before anything fitted the budget
+            elites = searcher.start()[None]  # The search ended before it found a mask within the budget.
         if climbs:
             return {"accuracy": elites[0]}
         again = evaluator.accuracy(elites, units.splits.rerank)
@@ -273,7 +273,7 @@ class PromptPruning(Experiment):
         return SEARCHES[trial.setting("search")](~tokens.protected, **common)
 
     def splits(self, task: Mapping[str, Any], seed: int) -> Splits:
-        """Examples in three parts: a balanced handful, those of the second ranking, and the rest."""
+        """Examples in three parts: balanced ones for the search, those of the second ranking, and the test."""
         every = task["examples"]
         labels = np.array([one["label"] for one in every], dtype=np.int64)
         order = np.random.default_rng([seed, 1]).permutation(len(labels))
@@ -281,7 +281,7 @@ class PromptPruning(Experiment):
         for label in np.unique(labels):
             of_label = order[labels[order] == label]
             rank[of_label] = np.arange(len(of_label))
-        order = order[np.argsort(rank[order], kind="stable")]  # one of each label after the other
+        order = order[np.argsort(rank[order], kind="stable")]  # one of each label in turn
         first, second = self.fitness_examples, self.fitness_examples + self.rerank_examples
         rest = np.random.default_rng([seed, 2]).permutation(order[first:])
         order = np.concatenate([order[:first], rest])
@@ -297,20 +297,20 @@ class PromptPruning(Experiment):
 
 
 def kept_tokens(prompt: PromptTokens, mask: Mask) -> Kept:
-    """What of a prompt stays, to be written into a manifest; it belongs to these very tokens."""
+    """The kept units of a prompt for a manifest; they belong to exactly these tokens."""
     return Kept(
         "token", {"prompt": mask}, identity_of(prompt), {"prompt": prompt.text(mask), "template": prompt.template}
     )
 
 
 def identity_of(prompt: PromptTokens) -> str:
-    """What tells one tokenised template from another."""
+    """A fingerprint of a tokenised template."""
     told = json.dumps([[list(piece.ids), piece.before, piece.after] for piece in prompt.pieces] + [prompt.fields])
     return f"tokens xxh3:{xxhash.xxh3_128_hexdigest(told.encode())}"
 
 
 def pruned_prompt(prompt: PromptTokens, kept: Kept) -> str:
-    """The text that a manifest keeps of a template; raises ValueError for other units and other tokens."""
+    """The text of a template with a manifest's kept tokens; raises ValueError for other units and other tokens."""
     if kept.unit != "token" or set(kept.groups) != {"prompt"}:
         raise ValueError(f"the kept units are {kept.unit}s, not tokens of a prompt")
     if kept.made_for != identity_of(prompt):
@@ -319,7 +319,7 @@ def pruned_prompt(prompt: PromptTokens, kept: Kept) -> str:
 
 
 def accuracy_by_tokens(outcomes: Mapping[tuple[str, float, int], Outcome]) -> bytes:
-    """Accuracy against the share of tokens kept; what was chosen without the second ranking is hollow."""
+    """Accuracy against the share of tokens kept; hollow dots are masks chosen without the second ranking."""
     colours = dict(zip(list(PromptPruning.arms)[1:], COLOURS, strict=False)) | {"random": RANDOM_COLOUR}
     full = [one.metrics["accuracy"] for (arm, _, _), one in outcomes.items() if arm == "full"]
 

@@ -1,4 +1,4 @@
-"""Small data sets that networks are pruned on, and inputs that are of none of their classes."""
+"""Small data sets for pruning networks, and inputs that belong to none of their classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from secateur.trainers.contract import Data
 from secateur.trainers.judging.evaluation import beside
 
 DataName = Annotated[str, PATHS, Field(description="digits, or a .npz of inputs, labels, test_inputs, test_labels")]
-"""What `split_of` takes, as a setting of an experiment."""
+"""The argument of `split_of` as a setting of an experiment."""
 TEST_SHARE = 5
-"""One sample of so many is for testing."""
+"""One sample in so many is a test sample."""
 NAMES = ("inputs", "labels", "test_inputs", "test_labels")
 
 
 def split_of(name: str) -> tuple[Data, Data]:
     """Training and test split of `digits` (scikit-learn's, float32 `[n, 8, 8, 1]`), or of an `.npz` file.
 
-    A file holds `inputs`, `labels`, `test_inputs` and `test_labels`. Raises ValueError for one that does not.
+    Such a file holds `inputs`, `labels`, `test_inputs` and `test_labels`. Raises ValueError as `splits_in`.
     """
     if name != "digits":
         return splits_in(Path(name))
@@ -36,7 +36,7 @@ def split_of(name: str) -> tuple[Data, Data]:
 
 
 def splits_in(path: Path) -> tuple[Data, Data]:
-    """Training and test split in an `.npz` file; raises ValueError that says what is missing or does not fit."""
+    """Training and test split in an `.npz` file; raises ValueError that names missing or misshapen arrays."""
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in NAMES if name not in file]
@@ -58,14 +58,14 @@ def splits_in(path: Path) -> tuple[Data, Data]:
 
 
 def write_splits(path: Path, train: Data, test: Data, **others: np.ndarray) -> None:
-    """Write both splits, and other arrays by name, as `splits_in` reads them."""
+    """Write both splits for `splits_in`, and other arrays by name."""
     arrays = dict(zip(NAMES, (train.inputs, train.targets, test.inputs, test.targets), strict=True))
     np.savez(path, allow_pickle=False, **arrays, **others)  # type: ignore[arg-type]
 
 
 def outliers(test: Data) -> dict[str, np.ndarray]:
-    """Inputs of no class, made of the test split: `shuffled`, the values of each input in an order of its own, and
-    `mixed`, means of two inputs of different classes.
+    """Inputs of no class from the test split: `shuffled`, with pixels of each input permuted, and `mixed`, means of two
+    inputs of different classes.
     """
     draws = np.random.default_rng(1)
     channels = test.inputs.shape[-1] if test.inputs.ndim > 2 else 1
@@ -77,9 +77,9 @@ def outliers(test: Data) -> dict[str, np.ndarray]:
 
 
 def strangers_in(name: str, names: Sequence[str], test: Data) -> dict[str, np.ndarray]:
-    """Inputs of no class that an `.npz` file brings besides its splits, as arrays of these names.
+    """Inputs of no class: the arrays of these names in the `.npz` file of the splits.
 
-    Raises ValueError where it lacks one, and for one that is empty or has another shape or type than the test inputs.
+    Raises ValueError for a missing or empty array, and for another shape or dtype than that of the test inputs.
     """
     if not names:
         return {}
@@ -100,7 +100,7 @@ def strangers_in(name: str, names: Sequence[str], test: Data) -> dict[str, np.nd
 
 
 def read_arrays(path: Path, strangers: Sequence[str] = ()) -> tuple[Data, Data, dict[str, Data]]:
-    """The splits that an experiment wrote, and its `shuffled`, `mixed` and other inputs, whose labels mean nothing."""
+    """The splits that an experiment wrote, and its `shuffled`, `mixed` and other inputs, whose labels are dummies."""
     train, test = splits_in(path)
     with np.load(path, allow_pickle=False) as file:
         strange = {name: beside(test, file[name]) for name in ("shuffled", "mixed", *strangers)}

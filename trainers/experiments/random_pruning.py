@@ -1,4 +1,4 @@
-"""Networks trained from the start with a random share of their weights: how much of which layer matters, and how wide.
+"""Training networks with random masks from initialisation: effects of the layers' shares and of width.
 
 Liu et al., "The Unreasonable Effectiveness of Random Pruning: Return of the Most Naive Baseline for Sparse Training",
 ICLR 2022, arXiv 2202.02643.
@@ -51,19 +51,20 @@ NetworkName = Annotated[str, CODE, Field(description="a network that takes a wid
 NETWORK = "secateur.trainers.models.normalised_mlp:normalised_mlp"
 BatchSize = Annotated[int, Field(ge=2)]
 BATCH, PER_CLASS = 128, 25
-"""Training samples that SNIP scores on, and of each class that GraSP does."""
+"""Number of training samples for SNIP, and of each class for GraSP."""
 SCORING = 2
-"""What the seed of a copy that is scored is derived for."""
+"""Stream of the seeds for scoring: a copy's weights, and samples."""
 Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
-"""Inputs `[b, …]` as the network takes them, labels int64 `[b]`."""
+"""Inputs `[b, …]` of the network, labels int64 `[b]`."""
 
 
 class RandomPruning(Experiment):
-    """Random masks at initialisation, held while training; arms differ in how much of each layer stays.
+    """Random masks at initialisation, held during training; arms differ in the kept share of each layer.
 
-    `random` keeps the same share of every layer. `er`, `erk`, `uniform_plus` and `erk_plus` go by the layers' shapes;
-    `snip`, `grasp`, `synflow` and `magnitude` take the shares of those methods' masks, and draw new masks with them.
-    Besides accuracy: calibration, how well the largest softmax tells what is of no class, and accuracy under attack.
+    `random` keeps the same share of every layer. `er`, `erk`, `uniform_plus` and `erk_plus` compute shares from the
+    layers' shapes; `snip`, `grasp`, `synflow` and `magnitude` take the shares of those methods' masks and draw new
+    masks with them. Besides accuracy it measures calibration, detection of inputs of no class by the largest softmax,
+    and accuracy under attack.
     """
 
     unit = "weight"
@@ -88,7 +89,7 @@ class RandomPruning(Experiment):
         *,
         data: DataName = "digits",
         model: NetworkName = NETWORK,
-        widths: Annotated[Sequence[Count], Field(min_length=1, description="compared at the last of them")] = (
+        widths: Annotated[Sequence[Count], Field(min_length=1, description="the last one decides")] = (
             16,
             64,
             256,
@@ -98,11 +99,11 @@ class RandomPruning(Experiment):
         learning_rate: Annotated[float, Field(gt=0)] = 0.1,
         weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
         strangers: Annotated[
-            Sequence[str], Field(description="arrays of data's .npz with inputs of no class, told apart by AUROC")
+            Sequence[str], Field(description="arrays in the .npz of data with inputs of no class, for AUROC")
         ] = (),
         attacks: Annotated[
             Sequence[Annotated[int, Field(ge=1, le=255)]],
-            Field(description="steps of FGSM on test inputs, in 255ths of the range of training inputs"),
+            Field(description="step sizes of FGSM on test inputs, in 255ths of the range of training inputs"),
         ] = (),
     ) -> None:
         self.data, self.widths = data, tuple(widths)
@@ -128,7 +129,7 @@ class RandomPruning(Experiment):
         )
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
-        """Write the split, the same for every seed, and test inputs that are of no class."""
+        """Write the split, the same for every seed, and test inputs of no class."""
         train_split, test_split = split_of(self.data)
         strange = outliers(test_split) | strangers_in(self.data, self.strangers, test_split)
         write_splits(folder / "data.npz", train_split, test_split, **strange)
@@ -152,7 +153,7 @@ class RandomPruning(Experiment):
     def outcome(
         self, trial: ArmTrial, units: Networks, masks: Mapping[int, Masks] | None, progress: Progress
     ) -> Result:
-        """Train at every width; metrics are those of the last one, with the accuracy at the others."""
+        """Train at every width; metrics are those of the last width, plus the accuracy at the others."""
         metrics: dict[int, dict[str, float]] = {}
         kept, samples = None, 0
         for number, (width, network) in enumerate(units.by_width.items()):
@@ -175,7 +176,7 @@ class RandomPruning(Experiment):
         return Result(Outcome(metrics=metrics[self.widths[-1]] | others, samples_seen=samples, facts=facts), kept)
 
     def attacked(self, model: nn.Module, units: Networks) -> dict[str, float]:
-        """Accuracy on test inputs after one step of FGSM against this very model, for each size of the step."""
+        """Accuracy on test inputs after one step of FGSM against this model, for each step size."""
         span = float(units.train.inputs.min()), float(units.train.inputs.max())
         found = {}
         for step in self.attacks:
@@ -221,7 +222,7 @@ class RandomPruning(Experiment):
 
 @dataclass(frozen=True)
 class FreshNetwork:
-    """An untrained network, and what scorers and selectors of weights read of it and of the training data."""
+    """An untrained network and training data, with the attributes that scorers and selectors of weights read."""
 
     start: networks.Model
     config: TrainingConfig
@@ -229,23 +230,23 @@ class FreshNetwork:
     keep: float
     seed: int
     xavier: bool = False
-    """Whether scores are of a copy with weights from Glorot's normal distribution, as SNIP's are."""
+    """Whether to score a copy with weights from Glorot's normal distribution, as SNIP does."""
     entry: ClassVar[str] = "1"
-    """The submodule behind what standardises the inputs."""
+    """Name of the submodule behind the one that standardises the inputs."""
 
     @property
     def names(self) -> list[str]:
-        """Parameters whose weights are pruned."""
+        """Names of the parameters with prunable weights."""
         return list(maskable(self.start))
 
     @property
     def shapes(self) -> Shapes:
-        """Their shapes."""
+        """Shapes of the prunable parameters, by name."""
         return {name: tuple(weight.shape) for name, weight in maskable(self.start).items()}
 
     @cached_property
     def model(self) -> nn.Module:
-        """The network that is scored."""
+        """The network to score."""
         return with_xavier(self.start, self.names, self.seed) if self.xavier else self.start
 
     @property
@@ -255,7 +256,7 @@ class FreshNetwork:
 
     @property
     def batches(self) -> list[Batch]:
-        """As many random training samples of each class, in two halves, for GraSP."""
+        """Equally many random training samples of each class, in two halves, for GraSP."""
         draws, labels = np.random.default_rng((self.seed, SCORING)), self.data.targets
         chosen = [
             draws.permutation(np.flatnonzero(labels == label))[:PER_CLASS] for label in range(self.data.task.width)
@@ -264,18 +265,18 @@ class FreshNetwork:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input as the network takes it."""
+        """Shape of one input behind the network's standardisation."""
         side = self.data.inputs.shape[1:]
         return (side[-1], *side[:-1]) if len(side) == 3 else side
 
     def choose(self, scores: Scores, share: float) -> Masks:
-        """The highest scores over all layers, for SynFlow's rounds."""
+        """Masks of the highest scores over all layers, for SynFlow's rounds."""
         return global_mask(scores, share, seed=self.seed)
 
 
 @dataclass(frozen=True)
 class Networks:
-    """An untrained network of each width, and what they are trained and judged on."""
+    """An untrained network of each width, and the data for training and evaluation."""
 
     by_width: Mapping[int, FreshNetwork]
     train: Data
@@ -284,7 +285,7 @@ class Networks:
 
 
 def fresh(config: TrainingConfig, data: Data, seed: int) -> networks.Model:
-    """An untrained network with weights drawn from He's normal distribution, its inputs standardised by the data."""
+    """An untrained network with weights from He's normal distribution, which standardises inputs by the data."""
     model = build(config, data.inputs.shape[1:], data.task.width, seed=seed, learned=data.model_settings)
     model[0].fit(data)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(seed)
@@ -294,7 +295,7 @@ def fresh(config: TrainingConfig, data: Data, seed: int) -> networks.Model:
 
 
 def with_xavier(model: networks.Model, names: Sequence[str], seed: int) -> nn.Module:
-    """A copy whose weights are drawn from Glorot's normal distribution."""
+    """A copy with weights from Glorot's normal distribution."""
     scored = copy.deepcopy(model)
     generator, parameters = torch.Generator().manual_seed(derive_seed(seed, SCORING)), dict(scored.named_parameters())
     for name in names:
@@ -308,7 +309,7 @@ def batch_of(data: Data, rows: np.ndarray) -> Batch:
 
 
 def judged(model: nn.Module, test: Data, strange: Mapping[str, Data]) -> dict[str, float]:
-    """Accuracy and calibration on the test split, and how well the largest softmax tells what is of no class."""
+    """Accuracy and calibration on the test split, and AUROC of the largest softmax against inputs of no class."""
     from sklearn.metrics import roc_auc_score
 
     logits = outputs_of(model, test, device=device_of_choice())
@@ -330,7 +331,7 @@ def certainty(logits: np.ndarray) -> np.ndarray:
 
 
 def refuse_moved(model: nn.Module, kept: Kept) -> None:
-    """Raise RuntimeError where a pruned weight is not exactly zero after training: the sparsity is counted."""
+    """Raise RuntimeError if a pruned weight is not exactly zero after training, by count."""
     parameters = dict(model.named_parameters())
     for name, mask in kept.groups.items():
         moved = int(parameters[name].detach().cpu()[~torch.from_numpy(mask)].count_nonzero())

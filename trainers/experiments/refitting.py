@@ -1,4 +1,4 @@
-"""What to do with a pruned network: fine-tune what it inherited, or train it from scratch, at work that is compared.
+"""Retraining of pruned networks: fine-tuning of inherited weights against training from scratch, with work counted.
 
 The protocol of Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.05270, for any unit.
 """
@@ -37,17 +37,17 @@ from secateur.trainers.pruning.kept import Kept
 from secateur.trainers.tasks.contract import Metric
 
 SCRATCH, REFIT = 3, 4
-"""What seeds are derived for."""
+"""Streams of seeds: weights drawn anew, and retraining."""
 FINE_TUNE_RATE, FINE_TUNE_SHARE = 1e-3, 4
-"""The published fine-tuning: a constant learning rate, over one epoch for so many of the big network's."""
+"""The published fine-tuning: a constant learning rate, and one epoch per so many of the big network's."""
 LATENCY_BATCH = 64
 
-Rate = Annotated[float, Field(gt=0, description="of all runs but the published fine-tuning")]
+Rate = Annotated[float, Field(gt=0, description="learning rate of all runs but the published fine-tuning")]
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """A pruned network where retraining starts, and what it costs: `macs` per sample, `parameters` that stay."""
+    """A pruned network at the start of retraining, and its costs: `macs` per sample and kept `parameters`."""
 
     model: nn.Module
     kept: Kept
@@ -58,7 +58,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class BigNetwork:
-    """The trained network that is pruned, with the data and the samples it was trained on."""
+    """The trained network to prune, its data, and the number of samples that its training saw."""
 
     model: networks.Model
     train: Data
@@ -67,14 +67,14 @@ class BigNetwork:
 
     @property
     def example(self) -> torch.Tensor:
-        """An input, for what follows shapes through the network."""
+        """One input as a batch, for tracing shapes through the network."""
         return torch.as_tensor(self.train.inputs[:1])
 
 
 def arms_of(chosen: Arm, blind: Arm) -> dict[str, Arm]:
-    """The protocol's arms for units that are `chosen` by their scores, or `blind`ly.
+    """The protocol's arms: `chosen` selects units by their scores, `blind` at random.
 
-    Settings are `inherit`, whether the big network's weights stay, and the `plan` of `config_of`.
+    Their settings are `inherit`, whether the arm keeps the big network's weights, and the `plan` of `config_of`.
     """
     plans = {
         "random": (blind, True, "whole"),
@@ -90,10 +90,10 @@ def arms_of(chosen: Arm, blind: Arm) -> dict[str, Arm]:
 
 
 class Refits(Experiment):
-    """The arms and their configs; how units are chosen and taken out is for each unit to say.
+    """The arms and their configs; subclasses select and remove their units.
 
-    All runs share the big network's config but for two things: `fine_tune`, the published form, has a constant
-    `FINE_TUNE_RATE` and a quarter of the epochs; `scratch_b` has as many more epochs as a pass is cheaper.
+    All runs share the big network's config with two exceptions: `fine_tune`, the published form, has a constant
+    `FINE_TUNE_RATE` and a quarter of the epochs; `scratch_b` trains longer by the factor by which a pass is cheaper.
     """
 
     paper = "Liu et al. 2019, Rethinking the Value of Network Pruning, arXiv 1810.05270"
@@ -133,14 +133,14 @@ class Refits(Experiment):
         check_config(self.config)
 
     network: ClassVar[type[BigNetwork]]
-    """Says which units there are, by what scorers and selectors read."""
+    """The class of units, with the attributes that scorers and selectors read."""
 
     @abstractmethod
     def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
-        """What an arm starts from: units taken out, and their weights inherited or drawn anew."""
+        """The network that an arm retrains: without its pruned units, with inherited weights or new ones."""
 
     def objective(self, model: nn.Module) -> Objective | None:
-        """What the big network descends; the cross-entropy by default."""
+        """The big network's training loss; None, the default, is the task's loss."""
         return None
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
@@ -163,9 +163,9 @@ class Refits(Experiment):
     def outcome(
         self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray] | None, progress: Progress
     ) -> Result:
-        """Prune the big network and retrain it as the arm says; the big one itself is only evaluated.
+        """Prune the big network and retrain it by the arm's plan; the reference only evaluates the big network.
 
-        `samples` and `training_megamacs` are of the retraining alone, or, of the big network, of its training.
+        `samples` and `training_megamacs` count the retraining alone; for the reference, the big network's training.
         """
         big_macs = macs_by_layer(units.model, units.example)[""]
         if masks is None:
@@ -189,15 +189,15 @@ class Refits(Experiment):
         )
 
     def check(self, model: nn.Module, kept: Kept) -> None:
-        """Raise RuntimeError where a trained model is not pruned as it should be."""
+        """Raise RuntimeError if a trained model has lost its pruning; by default no check."""
 
     def pictures(self, outcomes: Mapping[tuple[str, float, int], Outcome]) -> dict[str, bytes]:
-        """Test error against the work of retraining: which arm did better, and which only did more."""
+        """Test error against the work of retraining, which separates better arms from longer training."""
         return {"error_by_work": by_work(outcomes, (*self.references, *self.arms))} if outcomes else {}
 
 
 def config_of(plan: str, config: TrainingConfig, big_macs: int, macs: int) -> TrainingConfig:
-    """How an arm is retrained; milestones of the schedule go by progress, so that they stretch with the epochs.
+    """The config of an arm's retraining; milestones of the schedule are shares of the run and stretch with the epochs.
 
     >>> config_of("equal work", TrainingConfig(epochs=24), 1000, 300).epochs
     80
@@ -218,12 +218,11 @@ def config_of(plan: str, config: TrainingConfig, big_macs: int, macs: int) -> Tr
 
 
 def redrawn(model: nn.Module, seed: int, masks: Mapping[str, np.ndarray] | None = None) -> nn.Module:
-    """The same network untrained: weights of linear and convolutional layers from N(0, 2/n), the rest as it is made.
+    """Reset a network in place: weights of linear and convolutional layers from N(0, 2/n), the rest by their defaults.
 
-    n is the number of weights that lead to an output. Of a masked layer those are counted that stay, on average over
-    its outputs: with the whole fan-in the variance would be too small for what is left. (The published code counts the
-    weights that stay per input of a convolution.) What standardises the inputs is kept. In place. Raises ValueError
-    for a module whose parameters cannot be drawn anew.
+    n is the number of weights per output. In a masked layer it counts kept weights, averaged over outputs: the whole
+    fan-in would make the variance too small. (The published code counts kept weights per input of a convolution.) The
+    standardisation of inputs stays. Raises ValueError for a module with parameters but no `reset_parameters`.
     """
     with private_randomness(seed, torch.device("cpu")):
         for name, module in model.named_modules():
@@ -247,7 +246,7 @@ def result_of(
     kept: Kept | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Metrics of a trained network; the test split is looked at here alone."""
+    """Metrics of a trained network; only this function reads the test split."""
     found = evaluate(model, test)
     batch = torch.as_tensor(test.inputs[np.arange(LATENCY_BATCH) % len(test)])
     metrics = {
@@ -262,7 +261,7 @@ def result_of(
 
 
 def by_work(outcomes: Mapping[tuple[str, float, int], Outcome], arms: tuple[str, ...]) -> bytes:
-    """Test error against work, both logarithmic: a line per arm through its budgets, with intervals over seeds."""
+    """Test error against work, on logarithmic axes: a line per arm through its budgets, with intervals over seeds."""
     found: dict[str, dict[float, list[Outcome]]] = {}
     for (arm, keep, _), outcome in outcomes.items():
         found.setdefault(arm, {}).setdefault(keep, []).append(outcome)

@@ -1,4 +1,4 @@
-"""Is it the inherited weights or the sparse structure that counts? Asked of single weights, held at zero.
+"""Do the inherited weights count, or the sparse structure? The experiment holds single weights at zero.
 
 Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv 1810.05270, with the magnitude pruning of Han et
 al. 2015 (arXiv 1506.02626).
@@ -27,27 +27,27 @@ from secateur.trainers.pruning.kept import Kept
 
 
 def ticket_of(rewound: bool) -> Arm:
-    """The largest weights of the trained network, `rewound` to their values before training or drawn again."""
+    """An arm with the largest weights of the trained network, `rewound` to their initial values or drawn again."""
     return Arm("magnitude", "global_mask", {"least": 1, "inherit": False, "plan": "whole", "rewound": rewound})
 
 
 class MaskedNetwork(BigNetwork):
-    """The big network, whose weights are scored."""
+    """The big network with the names of its prunable weights."""
 
     @property
     def names(self) -> list[str]:
-        """Parameters whose weights are pruned."""
+        """Names of the parameters with prunable weights."""
         return prunable(self.model)
 
 
 class WeightRefits(Refits):
-    """The largest weights of a trained network, over all layers but the last: fine-tuned as published, fine-tuned with
-    the whole config, or from scratch at equal epochs (`scratch_e`) or equal work (`scratch_b`).
+    """Keeps the largest weights of a trained network, over all layers but the last, then fine-tunes them as published
+    or with the whole config, or trains them from scratch for equal epochs (`scratch_e`) or equal work (`scratch_b`).
 
-    `random` keeps as many weights of each layer, drawn blindly, and has `fine_tune_tuned`'s config; `scratch_shuffled`
-    trains the same random masks from scratch. Work counts the weights that stay. `ticket` sets what stays back to the
-    weights before the big network's training (Frankle & Carbin 2019, arXiv 1803.03635), `ticket_redrawn` to another
-    draw of them from the same distribution; both have the whole config.
+    `random` keeps as many weights of each layer at random, with the config of `fine_tune_tuned`; `scratch_shuffled`
+    trains the same random masks from scratch. Work counts kept weights. `ticket` resets the kept weights to their
+    values before the big network's training (Frankle & Carbin 2019, arXiv 1803.03635), `ticket_redrawn` to another draw
+    from the same distribution; both have the whole config.
     """
 
     unit = "weight"
@@ -63,7 +63,7 @@ class WeightRefits(Refits):
     def __init__(
         self,
         *,
-        method: Annotated[Literal["magnitude"], Field(description="over all layers but the last")] = "magnitude",
+        method: Annotated[Literal["magnitude"], Field(description="prunes all layers but the last")] = "magnitude",
         data: DataName = "digits",
         model: NetworkName = NETWORK,
         width: Count = 64,
@@ -77,13 +77,13 @@ class WeightRefits(Refits):
         self.method = method
 
     def prepare(self, seed: int, folder: Path, progress: Progress) -> None:
-        """Besides, write the weights before training, which masks of `ticket` are applied to: `initial.safetensors`."""
+        """As `Refits.prepare`; also writes `initial.safetensors`, the initial weights, which `ticket`'s masks need."""
         super().prepare(seed, folder, progress)
         start = fresh(self.config, splits_in(folder / "data.npz")[0], seed)
         safetensors.save_file(start.state_dict(), folder / "initial.safetensors")
 
     def pruned(self, trial: ArmTrial, units: BigNetwork, masks: Mapping[str, np.ndarray]) -> Pruned:
-        """The masked network. A mask of inherited or rewound weights is of these weights, else of any such network."""
+        """The masked network, with inherited, rewound or new weights."""
         model, inherit, rewound = units.model, trial.setting("inherit"), trial.setting("rewound")
         macs, anew = masked_macs(model, units.example, masks), derive_seed(trial.seed, SCRATCH)
         if rewound is not None:
@@ -95,12 +95,12 @@ class WeightRefits(Refits):
         return Pruned(model, kept, macs, parameters_of(model) - kept.of + kept.count, apply(model, kept))
 
     def check(self, model: nn.Module, kept: Kept) -> None:
-        """Raise RuntimeError where a pruned weight moved."""
+        """Raise RuntimeError if a pruned weight is not zero."""
         refuse_moved(model, kept)
 
 
 def prunable(model: nn.Module) -> list[str]:
-    """Names of the weights that are pruned: all that can be masked but the last layer's, as published."""
+    """Names of the prunable weights: all but those of the last layer, as published; raises ValueError for none."""
     names = list(maskable(model))[:-1]
     if not names:
         raise ValueError("the model has one layer alone, which is not pruned: use one with hidden layers")

@@ -1,4 +1,4 @@
-"""Evaluate architectures for real: each choice sets a part of a config, each evaluation is a training."""
+"""Evaluation of architectures by training: each choice sets a part of a config, each evaluation is a run."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ OWN = frozenset(TrainingConfig.model_fields) - {"model_settings"}
 
 
 def config_of(base: TrainingConfig, choices: Mapping[str, Any]) -> TrainingConfig:
-    """The config with these choices: names of its own fields set those, all others are settings of the model."""
+    """The config with these choices: names of config fields set these, all others are settings of the model."""
     own = {name: value for name, value in choices.items() if name in OWN}
     settings = base.model_settings | {name: value for name, value in choices.items() if name not in OWN}
     return TrainingConfig(**(base.model_dump() | own | {"model_settings": settings}))
 
 
 def network_key(config: TrainingConfig) -> str:
-    """The same text for configs that train the same network; a model's factory may know more than its settings say."""
+    """A text that is equal for configs of the same network; a factory's `same_network` may merge model settings."""
     content = config.model_dump(mode="json")
     same = getattr(factory_of(config.model), "same_network", None)
     if same is not None:
@@ -36,7 +36,7 @@ def network_key(config: TrainingConfig) -> str:
 def space_of_configs(
     base: TrainingConfig, choices: Mapping[str, Sequence[Any]]
 ) -> tuple[ArchitectureSpace, list[TrainingConfig]]:
-    """`configs_of`, where rows that train the same network share a key and settings of any model were checked."""
+    """`configs_of` with one key per distinct network; also checks the settings of models outside the project."""
     space, configs = configs_of(base, choices, check=check_settings)
     assert space.listed is not None
     _, keys = np.unique([network_key(config) for config in configs], return_inverse=True)
@@ -49,9 +49,9 @@ def configs_of(
     *,
     check: Callable[[TrainingConfig], None] = check_config,
 ) -> tuple[ArchitectureSpace, list[TrainingConfig]]:
-    """Every combination of choices, with its config; no network that lies outside of the project is imported.
+    """Every combination of choices with its config; the default check imports no network from outside the project.
 
-    Raises ValueError that names the first combination whose config or model settings are refused.
+    Raises ValueError that names the first combination with an invalid config or invalid model settings.
     """
     positions = [Position(name, tuple(map(str, values))) for name, values in choices.items()]
     space, configs = ArchitectureSpace.product(positions), []
@@ -69,12 +69,13 @@ def configs_of(
 
 
 class ValidationAccuracy:
-    """Accuracy of a config's network on validation samples, 0 … 1, after a training on the others.
+    """Accuracy of a config's network on validation samples, 0 … 1, after training on the other samples.
 
-    Of a task that is not judged by accuracy, the metric that decides: searches look for the highest.
+    A task without accuracy uses its deciding metric. Searches maximise, so the constructor raises ValueError for a
+    metric that is better the lower it is.
 
-    The validation samples are held out of the training samples, test samples are never looked at. With `keep`, a mask
-    over all training samples, networks are trained on what it keeps of the others.
+    The validation samples are a part of the training samples; test samples are never read. `keep`, a mask over all
+    training samples, restricts the others for training.
     """
 
     def __init__(self, data: Data, *, validation_fraction: float = 0.2, keep: Keep | None = None) -> None:
@@ -87,5 +88,5 @@ class ValidationAccuracy:
         self._pool, self._validation = data.take(kept), data.take(validation)
 
     def __call__(self, config: TrainingConfig, *, seed: int) -> float:
-        """Train once from this seed, and judge."""
+        """Train once from this seed, and evaluate."""
         return decided(train(self._pool, config, seed=seed).model, self._validation, self._metric)

@@ -1,4 +1,4 @@
-"""How a classifier holds against inputs that were changed against it."""
+"""Adversarial inputs, which measure the robustness of a classifier."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ BLOCK = 1024
 
 
 def fast_gradient_sign(model: nn.Module, data: Data, step: float, span: tuple[float, float]) -> Data:
-    """The data with each input value moved by `step` to where the loss of its sample rises, cut off at the span.
+    """Move each input value by `step` in the direction that raises its sample's loss, clamped to the span.
 
     Goodfellow, Shlens & Szegedy, "Explaining and harnessing adversarial examples" (ICLR 2015, arXiv 1412.6572): x + ε
-    sign(∂loss/∂x). `step` and `span`, the lowest and the highest value there may be, are in the unit of the raw inputs
-    `[n, …]`, which come back as float32. The model is in evaluation mode afterwards. Raises ValueError for a negative
-    step.
+    sign(∂loss/∂x). `step` and `span`, the lowest and the highest allowed value, are in the unit of the raw inputs
+    `[n, …]`; the result is float32. Puts the model into evaluation mode. Raises ValueError for a negative step.
 
     >>> import numpy as np, torch
     >>> from secateur.trainers.contract import Data

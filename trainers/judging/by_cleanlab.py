@@ -1,5 +1,5 @@
-"""Wrong labels as cleanlab ranks and counts them, of the same predictions: confident learning (Northcutt, Jiang and
-Chuang, 2021). cleanlab gives no interval, and nothing for numbers without training a model of its own."""
+"""Ranks and counts of wrong labels by cleanlab, from the same predictions: confident learning (Northcutt, Jiang and
+Chuang, 2021). cleanlab gives no interval, and for numbers it would train its own model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INSTALL = "cleanlab is not installed: pip install 'secateur[cleanlab]'"
 
 
 def check_installed() -> None:
-    """Raise ImportError, with how to install it, where cleanlab is absent."""
+    """Raise ImportError with the pip command if cleanlab is absent."""
     if importlib.util.find_spec("cleanlab") is None:
         raise ImportError(INSTALL)
 
@@ -23,11 +23,11 @@ def check_installed() -> None:
 def classes_by_cleanlab(
     probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"], *, seed: int = 0, level: float = 0.95
 ) -> WrongLabels:
-    """Of one class per row: `score` is 1 less cleanlab's label quality (self-confidence), `count` its
-    `num_label_issues`, `low` and `high` NaN.
+    """One class per row: `score` is 1 minus cleanlab's label quality (self-confidence), `count` its
+    `num_label_issues`; `low` and `high` are NaN.
 
-    Nothing is drawn, so `seed` and `level` decide nothing. Raises ImportError without cleanlab, and ValueError as
-    `wrong_labels`, whose suggestions and accuracy these are.
+    Suggestions and accuracy are those of `wrong_labels`; `seed` and `level` have no effect. Raises ImportError without
+    cleanlab, and ValueError as `wrong_labels`.
 
     >>> found = classes_by_cleanlab(np.repeat([[0.9, 0.1], [0.2, 0.8]], 50, axis=0), np.repeat([0, 1], [51, 49]))
     >>> int(found.order[0]), round(found.count)
@@ -50,10 +50,10 @@ def label_sets_by_cleanlab(
     seed: int = 0,
     level: float = 0.95,
 ) -> WrongLabels:
-    """Of several labels per row: `score` is 1 less cleanlab's quality of the row, `entries` 1 less that of each label,
-    and `count` the entries that its `find_multilabel_issues_per_class` calls wrong; `low` and `high` NaN.
+    """Several labels per row: `score` is 1 minus cleanlab's quality of the row, `entries` 1 minus that of each label,
+    and `count` the number of wrong entries by its `find_multilabel_issues_per_class`; `low` and `high` are NaN.
 
-    As `classes_by_cleanlab` otherwise.
+    Otherwise as `classes_by_cleanlab`.
     """
     check_installed()
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
@@ -68,7 +68,7 @@ def label_sets_by_cleanlab(
 
 
 def counted(own: WrongLabels, quality: Num[np.ndarray, " n"], count: int, word: str) -> WrongLabels:
-    """Our result with cleanlab's order and count; where the model is no judge there is no count still."""
+    """Our result with cleanlab's order and count; without a count of ours there is none of cleanlab's either."""
     score = np.asarray(1 - quality, np.float32)
     known = np.isfinite(own.count)
     return replace(

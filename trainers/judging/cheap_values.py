@@ -1,6 +1,6 @@
-"""Texts and pictures as the values that `cross_fitted` reads: TF-IDF, and directions of edges beside pixels.
+"""Input values of `cross_fitted` from texts and pictures: TF-IDF, and histograms of edge directions beside pixels.
 
-Both are made of all rows without their labels, so that they tell no row its own.
+Both are computed from all rows without labels, so they leak no label.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 WORDS, CHARACTERS = 20_000, 20_000
-"""Words with pairs of words, and sequences of three and four characters within words, at most."""
+"""Largest numbers of terms: words with pairs of words, and sequences of three and four characters within words."""
 READ = 4_000
-"""Characters of a text that are read."""
+"""Characters read of each text."""
 BINS, SMALL, BLOCK, SAMPLE = 9, 16, 2048, 5000
-"""Directions of an edge; pixels of a side that need no mean; pictures at once; those that spreads are read from."""
+"""Directions of edges; largest side without averaging of pixels; pictures per block; pictures that set the scales."""
 
 
 def text_values(texts: Sequence[str]) -> Any:
-    """TF-IDF as a float32 CSR matrix `[n, terms]`, of the first 4,000 characters of each text; a text without a term
-    that another has is an empty row. Terms that fewer than two texts have are left out, unless no term is left."""
+    """TF-IDF as a float32 CSR matrix `[n, terms]`, of the first 4,000 characters of each text. A term must occur in two
+    texts; a text without such a term is an empty row, and without any term there is one column of zeros per kind."""
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -34,17 +34,17 @@ def text_values(texts: Sequence[str]) -> Any:
     ):
         try:
             parts.append(one.fit_transform(read))
-        except ValueError:  # no term is left: empty texts, or texts that share no term
+        except ValueError:  # No terms: empty texts, or texts that share none.
             parts.append(csr_matrix((len(read), 1), dtype=np.float32))
     return hstack(parts, format="csr", dtype=np.float32)
 
 
 def picture_values(pictures: UInt8[np.ndarray, "n height width channels"]) -> Float32[np.ndarray, "n values"]:
-    """Histograms of gradients and pixels, each scaled to a spread of one, of thumbnails of about 32 by 32.
+    """Histograms of gradients and pixels of thumbnails of about 32 by 32, each scaled to a standard deviation of one.
 
-    The histograms are of cells of an eighth of the picture (Dalal and Triggs, CVPR 2005), their square roots, without
-    blocks of cells; pixels are means of two by two where sides are above 16. Memory: 5.4 KB for a picture of 32 by 32
-    in colour.
+    The histograms (Dalal and Triggs, CVPR 2005) are square roots over cells of an eighth of the picture, without blocks
+    of cells; pixels are means of two by two where both sides are above 16. Memory: 5.4 KB for a colour picture of 32 by
+    32.
     """
     height, width = pictures.shape[1:3]
     cell, step = max(2, round(min(height, width) / 8)), 2 if min(height, width) > SMALL else 1
@@ -63,14 +63,14 @@ def picture_values(pictures: UInt8[np.ndarray, "n height width channels"]) -> Fl
 def in_cells(
     pictures: Float32[np.ndarray, "n height width *channels"], size: int
 ) -> Float32[np.ndarray, "n rows size columns size *channels"]:
-    """Pixels by cells, what is left at the lower and right ends cut off."""
+    """Pixels by cells; cuts off incomplete cells at the lower and right edges."""
     rows, columns = pictures.shape[1] // size, pictures.shape[2] // size
     whole = pictures[:, : rows * size, : columns * size]
     return whole.reshape(len(pictures), rows, size, columns, size, *pictures.shape[3:])
 
 
 def gradients(grey: Float32[np.ndarray, "n height width"], cell: int) -> Float32[np.ndarray, "n values"]:
-    """Sums of gradients by cell and direction, each shared between the two nearest directions."""
+    """Sums of gradients by cell and direction; each gradient is split between the two nearest directions."""
     down, right = np.zeros_like(grey), np.zeros_like(grey)
     down[:, 1:-1], right[:, :, 1:-1] = grey[:, 2:] - grey[:, :-2], grey[:, :, 2:] - grey[:, :, :-2]
     size = np.hypot(down, right)

@@ -1,4 +1,4 @@
-"""Whether an arm beat random at the same budget, said honestly."""
+"""Paired tests of arms against the random baseline at the same budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ import numpy as np
 from jaxtyping import Float64
 
 NOISE = 1e-12
-"""Rounding of a difference of two accuracies, and far less than one test sample makes."""
+"""Rounding error of a difference of two accuracies, far below the effect of one test sample."""
 LEVEL = 0.05
-"""Corrected p-values below it are called a difference."""
+"""Significance level of corrected p-values."""
 
 
 class Verdict(StrEnum):
-    """The verdict of a comparison; its numbers stand beside it."""
+    """The verdict of a comparison."""
 
     BETTER = "better"
     NO_BETTER = "no better"
     WORSE = "worse"
     ONE_SEED = "one seed"
-    """Which says nothing: there is no interval and no test."""
+    """No verdict: one seed gives no interval and no test."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,29 @@ class Summary:
     """Mean over seeds with the half-width of its 95% t-interval; the half-width is None for a single seed."""
 
     mean: float
-    """Over seeds."""
+    """Mean over seeds."""
     half_width: float | None
-    """Of its interval; None for one seed."""
+    """Half-width of the mean's interval; None for one seed."""
     seeds: int
-    """How many."""
+    """Number of seeds."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm beside another: differences are paired by seed, p-values Holm-corrected over the family."""
+    """An arm against another: differences paired by seed, p-value Holm-corrected over the family."""
 
     verdict: Verdict
     """Better, no better, worse, or one seed."""
     difference: float
     """Mean of the arm's value minus the other's, in the unit of the metric."""
     half_width: float | None
-    """Of the interval of that difference; None for one seed."""
+    """Half-width of the difference's interval; None for one seed."""
     p_value: float | None
-    """Corrected; None for one seed."""
+    """The corrected p-value; None for one seed."""
     effect_size: float | None
     """Cohen's d of the paired differences; None where they do not vary."""
     seeds: int
-    """That both sides have."""
+    """Number of paired seeds."""
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -59,7 +59,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def half_width_of(values: Float64[np.ndarray, " seeds"]) -> float | None:
-    """Half the width of the 95% t-interval of the mean; None for fewer than two values."""
+    """Half-width of the 95% t-interval of the mean; None for fewer than two values."""
     from scipy import stats
 
     if len(values) < 2:
@@ -81,7 +81,7 @@ def compare(
 def compare_pairs(
     pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, higher_is_better: bool = True
 ) -> dict[str, Comparison]:
-    """`compare` for arms that have a baseline each: (the arm's values, its baseline's). All are one family."""
+    """`compare` for pairs of (the arm's values, its own baseline's). All pairs are one family."""
     differences: dict[str, Float64[np.ndarray, " seeds"]] = {}
     for name, (values, baseline) in pairs.items():
         if len(values) != len(baseline):
@@ -113,8 +113,8 @@ def varies(differences: Float64[np.ndarray, " seeds"]) -> bool:
 def p_value_of(differences: Float64[np.ndarray, " seeds"]) -> float:
     """Two-sided p-value of a paired t-test; 1 where all differences are zero.
 
-    Differences that do not vary otherwise leave the t-test without a denominator, and accuracies of a finite test split
-    coincide easily: they get the exact sign-flip test (Fisher 1935), 2 of the 2^seeds patterns of signs.
+    Other equal differences leave the t-test without a denominator, and accuracies on a finite test split coincide
+    easily. They get the p-value of the exact sign-flip test (Fisher 1935), 2 of the 2^seeds patterns of signs.
     """
     from scipy import stats
 

@@ -1,8 +1,8 @@
-"""Predictions for every row by a cheap model that learned from other rows alone, to find wrong labels with.
+"""Out-of-fold predictions for every row by a cheap model, for finding wrong labels.
 
-Three models, by what they read, none of which knows a label by heart as a network does: logistic regression of TF-IDF,
-boosted trees of the columns of a table, and ridge regression of random Fourier features of vectors and pictures. Rows
-of equal content share a fold: a copy with another label would tell what it must not.
+The kind of input decides the model: logistic regression on TF-IDF, boosted trees on the columns of a table, and ridge
+regression on random Fourier features of vectors and pictures. None of them memorises labels as a network does. Rows of
+equal content share a fold, because copies in other folds would leak labels.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from secateur.trainers.judging.steady import Predictions, steadied
 from secateur.trainers.passes.folds import folds_of
 
 MOST_ROWS, LEAST_ROWS, WORK = 20_000, 2_000, 1 << 39
-"""Rows that a model learns from at most, and at least; multiplications of the linear models of all folds."""
+"""Largest and smallest number of training rows; multiplications of the linear models of all folds."""
 WEIGHT, ROUNDS = 1.0, 40
-"""Of the losses beside the penalty (scikit-learn's C), which is strong lest wrong labels be learned by heart;
+"""Weight of the losses against the penalty (scikit-learn's C), strong enough to prevent memorising of wrong labels;
 passes over the rows."""
 TREES = 100
-"""Of a sum."""
+"""Trees per model."""
 BLOCK = 4096
-"""Rows that are hashed at once."""
+"""Rows hashed per block."""
 Kind = Literal["text", "vectors", "features"]
 Task = Literal["class", "labels", "numbers"]
 Values = Any
@@ -51,10 +51,10 @@ def cross_fitted(
     `inputs` are a sparse matrix for `kind` text (`text_values`), float32 for vectors (`picture_values`, embeddings),
     and float32 for features, NaN where a value is missing, codes below 255 in the columns `categories`. `targets` are
     int64 `[n]` below `width`, bool `[n, labels]`, or float64 `[n, k]`. Rows of equal `groups` share a fold; without
-    groups, rows of equal inputs do. Of the other folds 20,000 rows at most are learned from, which the seed draws
-    (vectors: all); of numbers, those far from the rest of the data do not teach, see `steadied`. Memory beside
-    inputs and result is what 20,000 rows take; of vectors, a matrix of 2,048² per fold.
-    Raises ValueError for fewer different rows than folds, and for lengths that differ.
+    groups, rows of equal inputs do. A model trains on at most 20,000 rows of the other folds, drawn by the seed
+    (vectors: on all); for numbers, training skips targets far from the rest, see `steadied`. Memory beside inputs and
+    result: 20,000 rows, or for vectors a matrix of 2,048² per fold. Raises ValueError for fewer different rows than
+    folds, and for different lengths.
     """
     rows = inputs.shape[0]
     if rows != len(targets):
@@ -79,7 +79,7 @@ def in_turn(
     inputs: Values, targets: Shaped[np.ndarray, "n ..."], fold: Int64[np.ndarray, " n"], kind: Kind, task: Task,
     width: int, categories: Sequence[int], *, seed: int, teaches: Bool[np.ndarray, " n"] | None,
 ) -> Predictions:  # fmt: skip
-    """One model after the other, each for its fold."""
+    """Train one model after the other, each for its fold."""
     folds = int(fold.max()) + 1
     predictions = np.empty((len(targets), width), np.float32)
     most = rows_learned(inputs, width, folds) if kind == "text" else MOST_ROWS
@@ -92,7 +92,7 @@ def in_turn(
 
 
 def rows_learned(inputs: Values, width: int, folds: int) -> int:
-    """As many rows as the work of linear models allows."""
+    """Number of training rows that `WORK` allows linear models."""
     each = 4 * ROUNDS * folds * (1 if width == 2 else width) * max(1.0, inputs.nnz / max(1, inputs.shape[0]))
     return max(LEAST_ROWS, min(MOST_ROWS, int(WORK / each)))
 
@@ -107,10 +107,10 @@ def predicted(
     width: int,
     categories: Sequence[int],
 ) -> Float32[np.ndarray, "h width"]:
-    """Of rows held back, by a model of the rows learned from."""
+    """Predictions for the held-out rows `held` by a model trained on the rows `learned`."""
     values, asked, known = inputs[learned], inputs[held], targets[learned]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rounds that do not suffice: so many are afforded
+        warnings.simplefilter("ignore")  # Models warn that ROUNDS end before convergence, as intended.
         if task == "class":
             return of_classes(model_of(kind, "class", categories), values, known, asked, width)
         if task == "numbers":
@@ -124,7 +124,7 @@ def predicted(
 
 
 def model_of(kind: Kind, task: Task, categories: Sequence[int]) -> Any:
-    """A model that has learned nothing."""
+    """An untrained model."""
     if kind == "text":
         from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -139,7 +139,7 @@ def model_of(kind: Kind, task: Task, categories: Sequence[int]) -> Any:
 def of_classes(
     model: Any, values: Values, labels: Int64[np.ndarray, " m"], asked: Values, width: int
 ) -> Float32[np.ndarray, "h width"]:
-    """Probabilities of all classes, zero for those that the rows learned from lack."""
+    """Probabilities of all classes, zero for classes without a training row."""
     known = np.unique(labels)
     probabilities = np.zeros((asked.shape[0], width), np.float32)
     probabilities[:, known] = model.fit(values, labels).predict_proba(asked) if len(known) > 1 else 1.0
@@ -147,7 +147,7 @@ def of_classes(
 
 
 def equal_rows(inputs: Values) -> Int64[np.ndarray, " n"]:
-    """A number for each row, equal where the values are: sums of hashes of value and column, modulo 2⁶⁴, in blocks."""
+    """A group number for each row, equal for equal values, by sums of hashes of value and column modulo 2⁶⁴."""
     if not isinstance(inputs, np.ndarray):
         return np.unique(sparse_hashes(inputs), return_inverse=True)[1].astype(np.int64)
     flat = inputs.reshape(len(inputs), -1)
@@ -159,14 +159,14 @@ def equal_rows(inputs: Values) -> Int64[np.ndarray, " n"]:
 
 
 def hashed(values: Num[np.ndarray, " ..."], columns: UInt64[np.ndarray, " ..."]) -> UInt64[np.ndarray, " ..."]:
-    """Hashes of values, of which both zeros are equal, in their columns."""
+    """Hashes of values in their columns; 0.0 and -0.0 are equal."""
     words: Any = (np.ascontiguousarray(values).astype(np.float64) + 0.0).view(np.uint64) + columns
     hash_in_place(words.reshape(-1), 0)
     return np.asarray(words)
 
 
 def sparse_hashes(inputs: Values) -> UInt64[np.ndarray, " n"]:
-    """The same sums over the values that are there."""
+    """The same sums over the stored values of a sparse matrix."""
     keys = random_keys(inputs.shape[1], 1)
     sums = np.zeros(inputs.nnz + 1, np.uint64)
     np.cumsum(hashed(inputs.data, keys[inputs.indices]), out=sums[1:])

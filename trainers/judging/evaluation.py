@@ -23,10 +23,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def outputs_of(model: nn.Module, data: Data, *, device: torch.device | None = None) -> Float32[np.ndarray, "n width"]:
-    """Outputs in evaluation mode, float32 `[n, width]`, by blocks; raises NotFinite where they are NaN or infinite."""
+    """Outputs in evaluation mode, float32 `[n, width]`, by blocks; raises NotFinite if any is NaN or infinite."""
     device = device or next(model.parameters()).device
     model.to(device).eval()
-    # What a network holds per sample grows with its input: long texts and large images come in smaller blocks.
+    # A network's memory per sample grows with its input: long texts and large images get smaller blocks.
     size = min(4096, max(64, 2**18 // max(1, math.prod(data.inputs.shape[1:]))))
     with torch.no_grad():
         parts = [model(block.network_inputs(device)).float().cpu() for block in data.blocks(size)]
@@ -35,7 +35,7 @@ def outputs_of(model: nn.Module, data: Data, *, device: torch.device | None = No
 
 
 def beside(data: Data, inputs: Shaped[np.ndarray, "n ..."]) -> Data:
-    """Data of other inputs, with targets that mean nothing."""
+    """Data of other inputs, with dummy targets of zero."""
     targets = np.zeros((len(inputs), *data.targets.shape[1:]), data.targets.dtype)
     return replace(data, inputs=inputs, targets=targets)
 
@@ -43,7 +43,7 @@ def beside(data: Data, inputs: Shaped[np.ndarray, "n ..."]) -> Data:
 def mean_outputs(
     models: Sequence[Any], data: Data, rows: Int64[np.ndarray, " m"], folds: Folds | None = None
 ) -> Float64[np.ndarray, "m width"]:
-    """Mean outputs of these models for some rows, or of those models that did not see a row where there are folds."""
+    """Mean outputs of these models for some rows; with `folds`, of the models that did not train on the row."""
     if folds is None:
         some = data.take(rows)
         return np.asarray(np.mean([outputs_of(model, some) for model in models], axis=0, dtype=np.float64))
@@ -61,15 +61,15 @@ class Judged:
 
     metrics: Mapping[str, float]
     recalls: Sequence[float | None] = ()
-    """Of each class or label the share of its samples that is found; see `Task.recalls`."""
+    """Recall of each class or label; see `Task.recalls`."""
 
 
 def judged(model: nn.Module, data: Data) -> Judged:
-    """Metrics, and recalls by class: of numbers by the model's own task where it remembers one, whose scale its outputs
-    are on.
+    """Metrics, and recalls by class; for numbers by the model's own task, if it has one, because its outputs have the
+    scale of that task.
 
-    Classes of the model are those of the same names in the data. Raises ValueError as `Task.evaluate`, for a model of
-    other classes, and where a task of the user's own measures other numbers than it names.
+    Classes of model and data are matched by name. Raises ValueError as `Task.evaluate`, for a model of other classes,
+    and if a user's own task does not return a finite number for each metric that it names.
     """
     task: Task = getattr(model, "task", data.task)
     if not isinstance(task, OwnTask):
@@ -78,7 +78,7 @@ def judged(model: nn.Module, data: Data) -> Judged:
         places = places_of(task, data.task, "the model")
         outputs = outputs_of(model, data)
         ordered = outputs if places is None else outputs[:, places]
-        # Which class is the rarer one, the data say: the model may know them in another order.
+        # The data's task defines the rarer class: the model may have classes in another order.
         asked = data.task.evaluate_by(lambda other: outputs_of(model, beside(data, other)), data.inputs, data.targets)
         metrics = {**data.task.evaluate(ordered, data.targets), **asked}
         return Judged(metrics, data.task.recalls(ordered, data.targets))
@@ -98,7 +98,7 @@ def evaluate(model: nn.Module, data: Data) -> Mapping[str, float]:
 
 
 def decided(model: nn.Module, data: Data, metric: Metric | None = None) -> float:
-    """The metric that decides, the first of the task if none is given; raises ValueError where it is undefined."""
+    """The value of a metric, by default the task's first; raises ValueError if it is undefined."""
     name = (metric or data.task.metrics[0]).name
     found = evaluate(model, data)
     if name not in found:
@@ -108,6 +108,6 @@ def decided(model: nn.Module, data: Data, metric: Metric | None = None) -> float
 
 
 def best_of(results: Mapping[Key, float], metric: Metric) -> Key:
-    """The key of the best value of the metric; equals go to the earlier one."""
+    """The key of the best value of the metric; the earlier key wins ties."""
     sign = 1 if metric.higher_is_better else -1
     return max(results, key=lambda key: sign * results[key])

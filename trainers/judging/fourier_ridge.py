@@ -1,8 +1,8 @@
-"""Ridge regression of random Fourier features, one fold after the other (Rahimi and Recht, NeurIPS 2007).
+"""Ridge regression on random Fourier features, one fold after the other (Rahimi and Recht, NeurIPS 2007).
 
-A kernel machine in closed form: one pass sums the features' products for every fold, and each fold's model is solved
-from the sums of all others. Vectors are rotated to at most 128 principal directions before; the kernel's width is the
-median distance of a sample of them.
+A kernel machine in closed form: one pass sums the features' products for every fold, and the sums of all other folds
+give each fold's model. A rotation first reduces vectors to at most 128 principal directions; the kernel's width is the
+median distance in a sample of them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Num, Shaped
 
 FEATURES, DIRECTIONS, SAMPLE, BLOCK = 2048, 128, 5000, 4096
-"""Random features and principal directions at most; rows that directions and width are read from; rows at once."""
+"""Largest numbers of random features and principal directions; sample size for directions and width; rows per block."""
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
-"""Per row, of which the one that predicts the first fold best is taken."""
+"""Candidate penalties per row; the best on the first fold is used for all folds."""
 TEMPERATURES = np.geomspace(0.01, 1.0, 25)
-"""Of the softmax that makes probabilities of predicted indicators of classes."""
+"""Candidate temperatures of the softmax that turns predicted class indicators into probabilities."""
 Features = Callable[[Num[np.ndarray, "rows columns"]], Float32[np.ndarray, "rows features"]]
-"""In single precision, a block's sums too; sums of blocks in double."""
+"""Rows to features. A block's features and sums are in single precision, sums of blocks in double."""
 
 
 def ridge_of_folds(
@@ -33,7 +33,7 @@ def ridge_of_folds(
     seed: int,
     teaches: Bool[np.ndarray, " n"] | None = None,
 ) -> Float32[np.ndarray, "n width"]:
-    """What the model of the other folds says of each row, see `cross_fitted`; all rows teach, or some."""
+    """Predictions for each row by the model of the other folds, see `cross_fitted`; `teaches` masks training rows."""
     outcomes = outcomes_of(targets, task, width)
     features = features_of(inputs, seed)
     folds = int(fold.max()) + 1
@@ -60,14 +60,14 @@ def ridge_of_folds(
 def outcomes_of(
     targets: Shaped[np.ndarray, "n ..."], task: str, width: int
 ) -> Callable[[Int64[np.ndarray, " rows"]], Float64[np.ndarray, "rows width"]]:
-    """What is regressed, for some rows: indicators of classes, labels, or numbers."""
+    """A function of row numbers to regression targets: indicators of classes, labels, or numbers."""
     if task == "class":
         return lambda rows: (targets[rows, None] == np.arange(width)).astype(np.float64)
     return lambda rows: targets[rows].astype(np.float64)
 
 
 def features_of(inputs: Num[np.ndarray, "n columns"], seed: int) -> Features:
-    """Principal directions, then cosines of random projections."""
+    """The feature map: principal directions, then cosines of random projections."""
     random = np.random.default_rng(seed)
     sample = inputs[np.sort(random.permutation(len(inputs))[:SAMPLE])].astype(np.float64)
     centre = sample.mean(axis=0)
@@ -89,7 +89,7 @@ def features_of(inputs: Num[np.ndarray, "n columns"], seed: int) -> Features:
 
 
 def blocks_of(rows: Int64[np.ndarray, " rows"]) -> Iterator[Int64[np.ndarray, " block"]]:
-    """Row numbers, so many at once."""
+    """Row numbers in blocks of `BLOCK`."""
     yield from (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
 
 
@@ -100,7 +100,7 @@ def gathered(
     features: Features,
     folds: int,
 ) -> tuple[Any, Any, Any, Any]:
-    """Of each fold, the sums of products of features, of features, of features with outcomes, and of outcomes."""
+    """Per fold, the sums of products of features, of features, of features times outcomes, and of outcomes."""
     size, width = features(inputs[:1]).shape[1], outcomes(np.arange(1)).shape[1]
     products, sums = np.zeros((folds, size, size)), np.zeros((folds, size))
     moments, means = np.zeros((folds, size, width)), np.zeros((folds, width))
@@ -117,7 +117,7 @@ def gathered(
 def solved(
     gram: Float64[np.ndarray, "features features"], cross: Float64[np.ndarray, "features width"], penalty: float
 ) -> Float64[np.ndarray, "features width"]:
-    """Weights of the features."""
+    """Weights of the features by the normal equations."""
     from scipy.linalg import solve
 
     return np.asarray(solve(gram + penalty * np.eye(len(gram)), cross, assume_a="pos"))
@@ -142,7 +142,7 @@ def told(
 def probabilities_of(
     raw: Float64[np.ndarray, "n width"], targets: Shaped[np.ndarray, "n ..."], task: str
 ) -> Float64[np.ndarray, "n width"]:
-    """A softmax, or a logistic of each label, whose temperature makes the targets likeliest: one number for all
+    """A softmax, or a logistic function for each label, with the one temperature of highest likelihood over all
     rows."""
     from scipy.special import expit, log_softmax, softmax
 

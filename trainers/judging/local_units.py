@@ -1,4 +1,4 @@
-"""What distance from its prediction is usual for a number, by rows with similar predictions."""
+"""The usual distance of a number from its prediction, by rows with similar predictions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 ALIKE = 200
-"""Rows whose predictions are alike."""
+"""Rows per group of similar predictions."""
 
 
 def local_units(predicted: Float[np.ndarray, " n"], away: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Median distance of about 200 rows with the most similar predictions, at least a tenth of that of all."""
+    """Median distance over about 200 rows with the most similar predictions, at least a tenth of that of all rows."""
     order = np.argsort(predicted, kind="stable")
     groups = np.arange(len(order)) * max(1, len(order) // ALIKE) // len(order)
     starts = np.searchsorted(groups, np.arange(groups[-1] + 1))

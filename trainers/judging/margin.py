@@ -1,10 +1,10 @@
-"""How much can go: the smallest budget that is not worse than everything by more than a margin, and how sure that is.
+"""The smallest budget that is worse than the full data by at most a margin, with a level of confidence.
 
-Non-inferiority by one-sided paired t-tests over seeds. The budgets of an arm are tested from the largest to the
-smallest, each at the arm's full level, and the first failure ends it: by the closed-testing principle the chance of any
-false claim is at most that level, whatever depends on what (Maurer, Hothorn and Lehmacher 1995). Several arms share the
-level out among them (Bonferroni), which pays for the choice of the best. Seeds may come in stages, and a budget between
-two others may be tested after these.
+Non-inferiority by one-sided paired t-tests over seeds. The test goes through an arm's budgets from the largest to the
+smallest, each at the arm's full level, and stops at the first failure. By the closed-testing principle the chance of
+any false claim is at most that level, under any dependence (Maurer, Hothorn and Lehmacher 1995). Several arms split the
+level (Bonferroni), which pays for choosing the best arm. Seeds may come in stages, and the test may add a budget
+between two others afterwards.
 """
 
 import math
@@ -22,32 +22,32 @@ __all__ = ["Check", "Claim", "State", "check", "claims", "pooled", "power", "see
 LEVEL = 0.05
 """Chance of a false claim over all arms and budgets; the claim holds at 95%."""
 POWER = 0.8
-"""Chance with which a margin that "can be shown" is shown where nothing is lost."""
+"""Chance to show a margin that "can be shown" where the true loss is zero."""
 MOST_SEEDS = 1000
-"""More seeds than that are not proposed."""
+"""Largest proposed number of seeds."""
 Differences = Float64[np.ndarray, " seeds"]
 
 
 REFINED = 0.1
-"""Share of a level that each budget spares for the one between it and the next larger, in studies that refine."""
+"""Share of a level that each budget reserves for the budget between it and the next larger one, in refining studies."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What an arm may drop: its budgets as they were tested, of which the last one failed unless all passed."""
+    """The claim of an arm: its budgets in order of testing; the last one failed unless all passed."""
 
     checks: Mapping[int | float, Check]
     level: float
-    """Chance of a false claim that this arm was given."""
+    """This arm's share of the chance of a false claim."""
 
     @property
     def smallest(self) -> int | float | None:
-        """The smallest budget of which nothing speaks against the claim; None where the first one failed."""
+        """The smallest budget that passed; None if the first one failed."""
         return next((keep for keep, check in reversed([*self.checks.items()]) if check.not_worse), None)
 
     @property
     def open(self) -> int | float | None:
-        """The budget at which the test waits for more seeds; None where it has come to its end."""
+        """The budget at which the test waits for more seeds; None after its end."""
         return next((keep for keep, check in self.checks.items() if check.state is State.OPEN), None)
 
 
@@ -59,17 +59,17 @@ def claims(
     looks: Looks = (),
     between: Mapping[int | float, int | float] | None = None,
 ) -> dict[str, Claim]:
-    """The claim of each arm. `arms` hold for every budget, the largest first, the differences from everything by seed:
-    the arm's value minus that of everything in the unit of the margin, the better the higher.
+    """The claim of each arm. `arms` hold, for every budget from the largest on, the differences from the full data by
+    seed: the arm's value minus that of the full data, in the unit of the margin, signed so that higher is better.
 
-    With `looks` a budget is tested at each of them until its verdict is clear, see `sequential.py`; differences are
-    those of the seeds 0, 1, 2, …, as many as were run, none where a budget was not run.
+    With `looks` the test of a budget looks at each of them until its verdict is clear, see `sequential.py`; differences
+    belong to the seeds 0, 1, 2, … that were run, and are empty for a budget that was not run.
 
-    `between` are budgets besides, each by the next smaller one of the sequence: where that fails, the one between is
-    tested. It must have its level before anybody looks. So of the level L that is left when a budget's turn comes, a
-    tenth is kept for the one between, and the budget is tested at the rest, which it hands on if it passes. So the
-    first budget of the sequence that loses the margin, and all those between before it, have levels that add up to the
-    arm's: whatever depends on what, the chance of any false claim is at most that.
+    `between` maps a budget of the sequence to an extra budget between it and the next larger one; if the former fails,
+    the extra one is tested. Its level must be fixed before the first look. So when a budget's turn comes with level L,
+    a tenth of L is reserved for its extra budget; the budget itself is tested at the rest, and hands the rest on if it
+    passes. The levels of the first budget that loses the margin and of all extra budgets up to it thus sum to at most
+    the arm's level: under any dependence, the chance of any false claim is at most that.
 
     Raises ValueError for a margin that is not positive, and for an arm without a budget.
     """
@@ -109,7 +109,7 @@ def claim_of(
 
 
 def power(seeds: int, spread: float, margin: float, level: float, looks: Looks = ()) -> float:
-    """Chance that one comparison shows a budget that loses nothing to be within the margin.
+    """Chance that the test of one budget without a true loss passes.
 
     `spread` is the standard deviation of differences by seed; the test statistic has a noncentral t distribution. With
     several `looks` the last of them is `seeds`.
@@ -126,14 +126,14 @@ def power(seeds: int, spread: float, margin: float, level: float, looks: Looks =
 
 
 def shown_margin(seeds: int, spread: float, level: float, looks: Looks = ()) -> float:
-    """The smallest margin that so many seeds show with a chance of `POWER` where nothing is lost; infinite for one."""
+    """The smallest margin that so many seeds show with a chance of `POWER` without a true loss; infinite for one."""
     from scipy import optimize
 
     if seeds < 2:
         return math.inf
     if spread == 0:
         return 0.0 if power(seeds, 0.0, 1.0, level, looks) else math.inf
-    # In standard deviations a margin of both quantiles together is too much, for Student's t is wider than the normal.
+    # An upper bound in standard deviations, with room for Student's t, which is wider than the normal distribution.
     most = (
         4
         * (quantile(seeds, sequential.level_of_look(looks or (seeds,), level)) + 1)
@@ -144,10 +144,9 @@ def shown_margin(seeds: int, spread: float, level: float, looks: Looks = ()) -> 
 
 
 def seeds_for(margin: float, spread: float, level: float, looks: Looks = ()) -> int | None:
-    """The fewest seeds that show a margin with a chance of `POWER` where nothing is lost; None beyond MOST_SEEDS.
+    """The fewest seeds that show a margin with a chance of `POWER` without a true loss; None beyond MOST_SEEDS.
 
-    With `looks`, which do not show it, the last one is moved behind them: it is more than their last, at the level
-    that each of them has.
+    With `looks`, which do not suffice, the result is larger than the last of them, at the level of each look.
     """
     level = sequential.level_of_look(looks, level) if looks else level
     if power(MOST_SEEDS, spread, margin, level) < POWER:
@@ -160,5 +159,5 @@ def seeds_for(margin: float, spread: float, level: float, looks: Looks = ()) -> 
 
 
 def pooled(spreads: Sequence[float]) -> float:
-    """One standard deviation of several of equally many seeds."""
+    """Pooled standard deviation of several with equally many seeds; NaN for none."""
     return float(np.sqrt(np.mean(np.square(spreads)))) if len(spreads) else math.nan

@@ -1,4 +1,4 @@
-"""What a network costs to run: multiplications, parameters, and time on one thread."""
+"""Costs of running a network: multiply-accumulates, parameters, and time on one thread."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from secateur.scorers.lazy import nn, torch
 
 WARM_UP, REPEATS = 5, 40
-"""Forward passes before, and in, a measurement of time."""
+"""Forward passes before and during a measurement of time."""
 
 
 def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
-    """Multiply-accumulates per sample by name of each module, `""` for the whole network, in evaluation mode.
+    """Multiply-accumulates per sample by module name, `""` for the whole network, in evaluation mode.
 
-    `example` are inputs `[b, …]` as the network takes them. Matrix products and convolutions count; what is done to one
-    value at a time (batch norm, ReLU, biases) does not.
+    `example` are inputs `[b, …]` of the network. Matrix products and convolutions count; element-wise operations (batch
+    norm, ReLU, biases) do not.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,9 +33,10 @@ def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
 
 
 def masked_macs(model: nn.Module, example: torch.Tensor, masks: Mapping[str, np.ndarray]) -> int:
-    """Multiply-accumulates per sample of the weights that stay, by masks of parameter names; True stays.
+    """Multiply-accumulates per sample of kept weights, by masks of parameter names; True keeps.
 
-    What a kernel that skips every pruned weight would do: dense kernels do all of them.
+    It is the cost for a kernel that skips every pruned weight; dense kernels skip none. Raises ValueError if a layer
+    does not use its weights equally often.
     """
     by_layer = macs_by_layer(model, example)
     saved = 0
@@ -48,7 +49,7 @@ def masked_macs(model: nn.Module, example: torch.Tensor, masks: Mapping[str, np.
 
 
 def parameters_of(model: nn.Module) -> int:
-    """Parameters in all: weights, biases, scales."""
+    """Total number of parameters: weights, biases, scales."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

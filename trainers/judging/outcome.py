@@ -1,4 +1,4 @@
-"""What one trial came to: one arm at one budget and one seed, whatever it prunes."""
+"""The outcome of one trial: one arm at one budget and one seed, for any unit of pruning."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 Count = Annotated[int, Field(ge=0)]
 TOKENS = "tokens_seen"
-"""Fact of an outcome: completion tokens that a language model was trained on, a token counted each time it was seen."""
+"""Fact of an outcome: completion tokens in a language model's training, counted each time."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Samples that went forward through a network, those whose gradients were taken too, and seconds."""
+    """Samples in forward passes, samples in backward passes, and seconds."""
 
     forward: int = 0
     backward: int = 0
@@ -27,43 +27,43 @@ class Cost:
 
     @property
     def samples(self) -> float:
-        """As many samples trained on: a backward pass costs two forward ones, so a sample that only went forward counts
-        a third (Kaplan et al. 2020, "Scaling laws for neural language models", section 2.1)."""
+        """The equivalent number of training samples: a backward pass costs two forward passes, so a forward pass alone
+        counts a third (Kaplan et al. 2020, "Scaling laws for neural language models", section 2.1)."""
         return (self.forward + 2 * self.backward) / 3
 
     @classmethod
     def of(cls, *trainings: "Trained") -> "Cost":
-        """What some trainings took together."""
+        """The total cost of some training runs."""
         seen = sum(each.samples_seen for each in trainings)
         return cls(seen, seen, sum(each.seconds for each in trainings))
 
 
 class Outcome(BaseModel):
-    """Metrics of a trial, what it kept, how long it was trained, and what that cost.
+    """Metrics of a trial, its kept units, the length of its training, and its cost.
 
-    Reports compare outcomes and read nothing else. In JSON an outcome has these names; `read` takes it back.
+    Reports compare outcomes and read nothing else. JSON has the same names; `read` parses it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metrics: dict[str, float] = Field(default_factory=dict)
-    """By the name of a declared `Metric`; empty until the trained model is judged."""
+    """Values by the name of a declared `Metric`; empty before the evaluation."""
     kept: Count | None = None
-    """Units kept (of samples, in an epoch); None for a reference, of which nothing is pruned."""
+    """Kept units (with samples, per epoch); None for a reference, which is not pruned."""
     of: Count | None = None
     in_training: bool = False
-    """Whether every epoch chose its samples anew."""
+    """Whether every epoch selected its samples anew."""
     steps: Count = 0
     """Optimiser steps."""
     epochs: Count = 0
     samples_seen: Count = 0
-    """Samples, or tokens, that the trial itself worked through."""
+    """Samples, or tokens, that the trial itself processed."""
     compare_at: Literal["equal steps", "equal epochs"] | None = None
-    """Which of both must be equal for a comparison; None where neither says what a trial may spend."""
+    """The quantity that must be equal in a comparison; None if neither limits a trial."""
     compute: dict[str, Cost] = Field(default_factory=dict)
-    """What the trial and all that it depends on cost, by part; empty where the trial alone counts."""
+    """Costs of the trial and of its prerequisites, by part; empty if only the trial counts."""
     seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    """Of the trial itself."""
+    """Seconds of the trial itself."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """JSON-able details for pictures, such as a curve."""
 
@@ -85,7 +85,7 @@ class Outcome(BaseModel):
 
     @classmethod
     def read(cls, content: Any, where: str) -> "Outcome":
-        """Take back what `model_dump(mode="json")` gave; raises ValueError that names `where` and the wrong key."""
+        """Parse the result of `model_dump(mode="json")`; raises ValueError that names `where` and the wrong key."""
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -97,10 +97,10 @@ class Outcome(BaseModel):
 
     @property
     def work(self) -> float:
-        """As many samples trained on, over all parts; what the trial worked through where no parts are known."""
+        """The equivalent number of training samples over all parts; `samples_seen` without parts."""
         return sum(cost.samples for cost in self.compute.values()) if self.compute else float(self.samples_seen)
 
     @property
     def all_seconds(self) -> float:
-        """Over all parts; the trial's own where no parts are known."""
+        """Seconds over all parts; the trial's own without parts."""
         return sum(cost.seconds for cost in self.compute.values()) if self.compute else self.seconds

@@ -1,9 +1,9 @@
-"""Non-inferiority of one budget as seeds come in: looks after some numbers of seeds, and an end as soon as it is clear.
+"""Sequential non-inferiority test of one budget: looks after some numbers of seeds, with early stopping.
 
-Whoever tests at 5% after 5, 10 and 20 seeds claims what is false in more than 5%. So each look has a smaller level, the
-same for all, at which the chance that any look claims falsely is the level as a whole (Pocock 1977, for Student's t by
-simulation). Giving up early claims nothing, so it needs no correction: where the upper bound is below minus the margin,
-and where the rest of the seeds would hardly show anything even if nothing were lost.
+Testing at 5% after 5, 10 and 20 seeds makes false claims in more than 5% of studies. So all looks have one smaller
+level, at which the chance that any look makes a false claim is the total level (Pocock 1977, for Student's t by
+simulation). Giving up early makes no claim and needs no correction. The test gives up if the upper bound is below minus
+the margin, or if the remaining seeds would hardly pass even without a true loss.
 """
 
 import math
@@ -17,36 +17,36 @@ from jaxtyping import Bool, Float64
 from secateur.trainers.judging.comparison import varies
 
 REPETITIONS = 400_000
-"""Simulated studies behind the level of a look."""
+"""Simulated studies for the level of a look."""
 FEWER = 40_000
-"""Simulated studies behind a power: a quarter of a point."""
+"""Simulated studies for a power: a standard error of a quarter of a percentage point."""
 HOPE = 0.1
-"""A budget is given up where the chance that it is shown by the last look, if nothing is lost, is below that."""
+"""The test gives a budget up if its chance to pass at the last look, without a true loss, is below this."""
 Looks = tuple[int, ...]
 
 
 class State(StrEnum):
-    """Where the test of one budget stands."""
+    """State of the test of one budget."""
 
     SHOWN = "shown"
     WORSE = "loses more"
-    """Its upper bound is below minus the margin."""
+    """The upper bound is below minus the margin."""
     GIVEN_UP = "given up"
-    """More seeds would hardly show it."""
+    """More seeds would hardly make it pass."""
     UNDECIDED = "undecided"
-    """After the last seed."""
+    """No verdict after the last seed."""
     OPEN = "needs more seeds"
     IDLE = "more seeds would change nothing"
-    """As much, or more, is shown to go by another arm."""
+    """Another arm passes at this budget or a smaller one."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One budget of an arm beside everything: mean difference by seed, the better the higher, and its lower bound."""
+    """One budget of an arm against the full data: mean difference by seed, higher is better, and its lower bound."""
 
     difference: float
     lower: float
-    """Of the mean difference, at the level of the look; minus infinity for a single seed."""
+    """Lower bound of the mean difference at the level of the look; minus infinity for a single seed."""
     spread: float
     """Standard deviation of the differences by seed."""
     seeds: int
@@ -58,10 +58,10 @@ class Check:
 
 
 def check(differences: Float64[np.ndarray, " seeds"], margin: float, level: float) -> Check:
-    """Whether a mean difference is above minus the margin.
+    """Test whether the mean difference is above minus the margin.
 
-    Differences that do not vary leave the t-test without a denominator: n of them that are all above minus the margin
-    are what a mean at it would give with a chance of at most 1 in 2^n (the sign test).
+    Differences that do not vary leave the t-test without a denominator. The sign test takes its place: if the mean were
+    at minus the margin, all n differences would lie above it with a chance of at most 1 in 2^n.
     """
     seeds = len(differences)
     mean = float(differences.mean()) if seeds else math.nan
@@ -79,10 +79,10 @@ def check(differences: Float64[np.ndarray, " seeds"], margin: float, level: floa
 
 
 def judged(differences: Float64[np.ndarray, " seeds"], margin: float, level: float, looks: Looks = ()) -> Check:
-    """Where the test of a budget stands, of the differences of the seeds 0, 1, 2, … as far as they were run.
+    """State of the test of a budget, from the differences of the seeds 0, 1, 2, … run so far.
 
-    Only what lies before a look counts there, so seeds that were run besides change nothing. Without `looks` there is
-    one, after all seeds that there are.
+    A look reads only the seeds before it, so extra seeds change nothing. Without `looks` there is one look, after all
+    seeds.
     """
     if not looks:
         return check(differences, margin, level)
@@ -93,7 +93,7 @@ def judged(differences: Float64[np.ndarray, " seeds"], margin: float, level: flo
         found = replace(check(differences[:seeds], margin, own), level=level)
         if found.state is not State.UNDECIDED or seeds == looks[-1]:
             return found
-        # Seeds that are all alike say nothing of those to come.
+        # Equal differences give no estimate of the spread of later seeds.
         if found.spread > 0 and float(hope(seeds, looks[-1], found.difference, found.spread, margin, own)) < HOPE:
             return replace(found, state=State.GIVEN_UP)
     return found
@@ -107,7 +107,7 @@ def hope(
     margin: float,
     level: float,
 ) -> Float64[np.ndarray, "..."]:
-    """Chance that the last look shows it if the seeds to come lose nothing; the spread is taken for the true one."""
+    """Chance to pass at the last look if the remaining seeds have no true loss; takes `spread` as the true one."""
     from scipy import special
 
     room = (seeds * np.asarray(mean) + last * margin) - quantile(last, level) * spread * math.sqrt(last)
@@ -124,7 +124,7 @@ def quantile(seeds: int, level: float) -> float:
 
 @cache
 def drawn(looks: Looks) -> tuple[Float64[np.ndarray, "studies looks"], Float64[np.ndarray, "studies looks"]]:
-    """Means and standard deviations at each look of seeds that are standard normal, always the same draws."""
+    """Means and standard deviations at each look of standard normal seeds; always the same draws."""
     rng, shape = np.random.default_rng(0), (REPETITIONS, len(looks))
     means, sds = np.empty(shape), np.empty(shape)
     before, mean, squares = 0, np.zeros(REPETITIONS), np.zeros(REPETITIONS)
@@ -140,10 +140,10 @@ def drawn(looks: Looks) -> tuple[Float64[np.ndarray, "studies looks"], Float64[n
 
 @cache
 def level_of_look(looks: Looks, level: float) -> float:
-    """The level of every look at which the chance of any false claim is at most `level`.
+    """The level of each look for which the chance of any false claim is at most `level`.
 
-    That is a quantile of the smallest p-value of any look at studies whose mean is exactly at the margin, two standard
-    errors of the simulation on the safe side.
+    It is a quantile of the smallest p-value over all looks of studies with their mean exactly at the margin, lowered by
+    two standard errors of the simulation.
     """
     from scipy import stats
 
@@ -152,15 +152,15 @@ def level_of_look(looks: Looks, level: float) -> float:
     (means, sds), p_values = drawn(looks), np.ones(REPETITIONS)
     for place, seeds in enumerate(looks):
         statistics = means[:, place] / sds[:, place] * math.sqrt(seeds)
-        small = statistics > quantile(seeds, level)  # no other can be among those asked for
+        small = statistics > quantile(seeds, level)  # Only these can be below the quantile.
         p_values[small] = np.minimum(p_values[small], stats.t.sf(statistics[small], seeds - 1))
     count = int(REPETITIONS * level - 2 * math.sqrt(REPETITIONS * level * (1 - level)))
-    # So small a level is out of the simulation's reach: shared out among the looks it is safe as well.
+    # The simulation cannot resolve a very small level; Bonferroni over the looks is safe as well.
     return max(float(np.sort(p_values)[count - 1]) if count > 0 else 0.0, level / len(looks))
 
 
 def power(looks: Looks, spread: float, margin: float, level: float) -> float:
-    """Chance that looks show a budget that loses nothing, with all that gives it up before."""
+    """Chance that a budget without a true loss passes at any look, with early giving up."""
     own = level_of_look(looks, level)
     if spread == 0:
         return float(2.0 ** -looks[-1] <= own)
@@ -179,7 +179,7 @@ def power(looks: Looks, spread: float, margin: float, level: float) -> float:
 
 
 def looks_between(first: int, last: int) -> Looks:
-    """Looks from one number of seeds on, twice as many each time, and at the last.
+    """Looks at `first` seeds, then at twice as many each time, and at `last`.
 
     >>> looks_between(5, 20), looks_between(3, 10)
     ((5, 10, 20), (3, 6, 10))

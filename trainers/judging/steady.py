@@ -1,9 +1,8 @@
-"""Predictions of numbers that wrong ones among those learned from do not bend: some of them would spoil a least squares
-fit for all rows.
+"""Robust predictions of numbers: a few wrong training targets would spoil a least squares fit for all rows.
 
-Numbers far from their prediction are pulled towards it, and the model learns again, as long as that brings it nearer to
-half of the rows (pseudo-values of Huber's M-estimate: Robust Statistics, 1981, section 7.8). At last it learns from the
-numbers as they are, of the rows that are not far.
+Numbers far from their prediction are pulled towards it and the model is trained again, as long as the median distance
+falls (pseudo-values of Huber's M-estimate: Robust Statistics, 1981, section 7.8). The last training uses the original
+numbers of the rows that are not far.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from jaxtyping import Bool, Float32, Float64, Shaped
 from secateur.trainers.judging.local_units import local_units
 
 PULLED, FAR, FENCE = 2.0, 6.0, 4.5
-"""Median distances from its prediction beyond which a number is pulled in, and beyond which it does not teach; from the
-median of all, beyond which it is pulled in at the start."""
+"""Thresholds in median distances: from its prediction, beyond which a number is pulled in, and beyond which training
+skips it; from the median of all, beyond which it is pulled in at the start."""
 FEW = 0.001
 """Share of the rows that may be far without harm."""
 ROUNDS, BETTER = 6, 0.97
-"""Times that a model learns again at most, and the share of the distance that each must leave at most."""
+"""Largest number of repeated trainings, and the largest ratio of distances that counts as progress."""
 Predictions = Float32[np.ndarray, "n width"]
 Learner = Callable[[Shaped[np.ndarray, "n ..."], Bool[np.ndarray, " n"] | None], Predictions]
-"""From targets, and which rows teach (None: all), to predictions of every row by models that did not learn from it."""
+"""From targets and a mask of training rows (None: all) to out-of-fold predictions of every row."""
 
 
 def steadied(told: Learner, targets: Float64[np.ndarray, "n k"]) -> Predictions:
-    """Predictions of numbers by models that learned from the rows whose number is not far from its prediction."""
+    """Predictions of numbers by models trained on the rows whose numbers are not far from their predictions."""
     found = told(targets, None)
     within = fenced(targets)
-    if (within != targets).any():  # numbers of another size altogether, which may hide each other
+    if (within != targets).any():  # Numbers of another order of magnitude may mask each other.
         again = told(within, None)
         if typical(again, targets) < BETTER * typical(found, targets):
             found = again
@@ -60,11 +59,11 @@ def units_of(found: Predictions, targets: Float64[np.ndarray, "n k"]) -> Float64
 
 
 def far_in(found: Predictions, targets: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
-    """Distance of each row in these units, the largest of its numbers."""
+    """Largest distance over the numbers of each row, in the units of `units_of`."""
     return np.asarray((abs(targets - found) / units_of(found, targets)).max(axis=1))
 
 
 def typical(found: Predictions, targets: Float64[np.ndarray, "n k"]) -> float:
-    """Median distance, in units of the targets' own spread, the mean over numbers."""
+    """Median distance in units of the targets' spread, as a mean over numbers."""
     spread = np.median(abs(targets - np.median(targets, axis=0)), axis=0)
     return float(np.mean(np.median(abs(targets - found), axis=0) / np.where(spread > 0, spread, 1.0)))

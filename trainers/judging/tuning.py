@@ -1,4 +1,4 @@
-"""Settings of a selector chosen on a validation split of the training samples; test samples are never looked at."""
+"""Tuning of a selector's settings on a validation split of the training samples; it never reads test samples."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from secateur.trainers.loop.train import train
 from secateur.trainers.tasks.contract import Metric
 
 Choose = Callable[[Ids, int, float, int], Keep]
-"""(rows it may choose from, budget, candidate, seed) -> keep mask over those rows."""
+"""(candidate rows, budget, candidate value, seed) -> keep mask over those rows."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The candidate chosen and what that cost; `results` are the metric that decides, the mean over seeds on held-out
-    samples, of each candidate that the budget allows."""
+    """The best candidate and the cost of the search; `results` are means over seeds of the deciding metric on held-out
+    samples, for each candidate that can fill the budget."""
 
     value: float
     results: Mapping[float, float]
@@ -40,12 +40,11 @@ def tune(
     metric: Metric | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuned:
-    """Train on what each candidate keeps of the pool and take the best mean, on the held-out rows, of the metric
-    that decides: the first of the task if none is given.
+    """Train on each candidate's subset of the pool, and choose the best mean on the held-out rows of `metric`, by
+    default the task's first.
 
-    `keep` stands for the same share of the pool as of the data, of one row at least. A candidate that cannot fill the
-    budget (the selector raises ValueError) is left out; equals go to the earlier candidate. Raises ValueError when none
-    can.
+    `keep` is the same share of the pool as of the data, at least one row. Skips candidates that cannot fill the budget
+    (the selector raises ValueError); the earlier candidate wins ties. Raises ValueError if none can.
     """
     pool, validation = data.task.split(data.targets, fraction, 0)
     inside, outside = data.take(pool), data.take(validation)

@@ -1,9 +1,9 @@
-"""How many are wrong: the share among the rows that would tell best, as many of them as chance allows.
+"""Estimates of the number of wrong labels from the rows where the model is surest.
 
-Where a model is surest it hardly errs, so that a label which differs from its prediction there is wrong, and the share
-of such labels is taken to hold for all rows (anchor points: Patrini et al., CVPR 2017, arXiv:1609.03683). Parts are
-added from the surest rows downwards while the share stays, up to chance, that of the parts before (after Lepski, 1991):
-few rows would give an uncertain share, many would count mistakes of the model as mistakes of the labels.
+A model hardly errs where it is surest: a label that differs from its prediction there is wrong, and the estimate takes
+the share of such labels for that of all rows (anchor points: Patrini et al., CVPR 2017, arXiv:1609.03683). The estimate
+adds parts from the surest rows downwards while the share stays, up to chance, that of the parts before (after Lepski,
+1991): few rows give an uncertain share, many count mistakes of the model as mistakes of the labels.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 PART, LEAST, MOST = 0.05, 800, 0.5
-"""Share of the rows by which the part of the surest ones grows; rows of the first part at least, but no larger
+"""Share of the rows by which the part of the surest ones grows; least number of rows in the first part, and its largest
 share."""
 SLACK = 0.7
 """Standard errors by which a larger part may lie above a smaller one."""
 DRAWS = 1000
-"""Of the interval."""
+"""Draws for the interval."""
 Count = tuple[float, float, float]
 """Estimate, lower and upper end."""
 
 
 def how_many(told: Float64[np.ndarray, " m"], rows: int, *, seed: int, level: float) -> tuple[Count, float]:
-    """Estimate and interval of how many of `rows` are wrong, and the part that the estimate was read from.
+    """Estimate and interval of the number of wrong rows among `rows`, and the part of the surest rows behind the
+    estimate.
 
-    `told` are places, 0 … 1, of the rows that differ, in an order of the surest first which would spread rows that are
-    all wrong evenly. Each draw of the interval resamples the rows and the slack (0 … 1.4), chooses its part anew, which
-    may be half as large as the estimate's, and draws what is beyond it by a share from the posterior of Jeffreys'
-    prior.
+    `told` are the places, 0 … 1, of the differing rows in an order with the surest first; if all rows were wrong, their
+    places would be uniform. Each draw of the interval resamples the rows and the slack (0 … 1.4), chooses its part
+    anew, which may be half as large as the estimate's, and draws the wrong rows beyond it with a share from the
+    posterior under Jeffreys' prior.
     """
     first = max(PART, min(LEAST / rows, MOST) / 2)
     ends = np.append(np.arange(first, 1 - 1e-9, PART), 1.0)
@@ -54,8 +55,8 @@ def stable_share(
     slack: Float64[np.ndarray, " draws"],
     least: int,
 ) -> tuple[Int64[np.ndarray, " draws"], Float64[np.ndarray, " draws"]]:
-    """The last part, from `least` on, up to which none lies above a smaller one by more than the slack, and its
-    share."""
+    """The last part, from `least` on, up to which no share is above that of a smaller part by more than the slack, and
+    its share."""
     shares = wrong / seen
     sure = np.clip(shares, 0.5 / seen, 1 - 0.5 / seen)
     upper = shares + slack[:, None] * np.sqrt(sure * (1 - sure) / seen)

@@ -1,7 +1,7 @@
-"""Which labels are probably wrong, and how many, by predictions of a model that did not learn from the row.
+"""Detection and counts of wrong labels, by out-of-fold predictions of a model.
 
-Rows are ordered by how much likelier another label is than the one given; `wrong_counts.py` says how many are wrong,
-from the rows of which the model is surest.
+The order of rows follows the log odds of another label against the given one; `wrong_counts.py` estimates the number
+of wrong labels from the rows where the model is surest.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from secateur.trainers.judging.wrong_number_counts import how_many_numbers
 FLOOR = 0.01
 """Added to both probabilities, so that tiny ones do not decide the order."""
 SURELY = 2.0
-"""Standard errors above chance from which on a model knows something."""
+"""Standard errors above chance from which a model counts as informative."""
 SHUFFLES = 5
-"""Other rows' numbers that each prediction is compared with."""
+"""Numbers of other rows compared with each prediction."""
 
 
 @dataclass(frozen=True)
 class WrongLabels:
-    """Suspicion for every row, and how many labels are wrong. Suggestions are for people: no label is changed."""
+    """Suspicion of every row, and the estimated number of wrong labels. Suggestions are for people: they change no
+    label."""
 
     score: Float32[np.ndarray, " n"]
-    """Larger: more likely wrong. The function that made it documents the formula."""
+    """Larger means more likely wrong. The function that computes it documents the formula."""
     order: Int64[np.ndarray, " n"]
-    """Rows, the most suspicious first; equals in the order of the rows."""
+    """Row numbers, the most suspicious first; ties in row order."""
     count: float
-    """Estimated number of wrong labels; NaN where none is given, with its reason."""
+    """Estimated number of wrong labels; NaN without an estimate, see `reason`."""
     low: float
     high: float
     """Ends of the interval of `count`."""
     level: float
-    """Of the interval."""
+    """Confidence level of the interval."""
     suggested: Shaped[np.ndarray, "n ..."]
-    """What the model predicts: int64 `[n]` classes, float64 `[n, k]` numbers, bool `[n, labels]`."""
+    """The model's predictions: int64 `[n]` classes, float64 `[n, k]` numbers, bool `[n, labels]`."""
     accuracy: float
-    """Share of labels given that the model predicts, of numbers the share of their variance."""
+    """Share of the given labels that the model predicts; for numbers, the explained share of their variance."""
     reason: str
-    """How the count was estimated, or why none is given, for people."""
+    """Explanation of the count, or of its absence, for people."""
     entries: Float32[np.ndarray, "n k"] | None = None
-    """Suspicion of each label or number of a row that has several, on the scale of `score`; None of one class."""
+    """Suspicion of each label or number of a row with several, on the scale of `score`; None for one class."""
 
 
 def wrong_labels(
     probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"], *, seed: int = 0, level: float = 0.95
 ) -> WrongLabels:
-    """Of one class per row; `score` is log((p + 0.01) / (q + 0.01)) of the best other class p and the given class q.
+    """One class per row; `score` is log((p + 0.01) / (q + 0.01)) with the best other class p and the given class q.
 
-    `probabilities` must come from a model that did not learn from the row's own label (`cross_fitted`); they need not
-    be calibrated. The count supposes that labels are as often wrong where the model is sure as elsewhere: mistakes that
-    people make on hard rows alone are not counted. Raises ValueError for other shapes, for values that are no
-    probabilities, for labels that name no class, for fewer than two classes and for no rows.
+    `probabilities` must come from a model that was not trained on the row's own label (`cross_fitted`); they need not
+    be calibrated. The count assumes that labels are as often wrong where the model is sure as elsewhere: it misses
+    mistakes that people make on hard rows alone. Raises ValueError for values that are no probabilities, for labels
+    that name no class, for fewer than two classes and for no rows.
     """
     given = checked(probabilities, labels)
     score = suspicion(probabilities, given)
@@ -85,8 +86,8 @@ def wrong_labels(
 
 
 def at_chance(predicted: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"], classes: int) -> bool:
-    """Whether predictions agree with the labels hardly oftener than if both were shuffled: Cohen's kappa (1960) of at
-    most two of its standard errors under independence (Fleiss, Cohen and Everitt, 1969). So does a constant guess."""
+    """Whether predictions agree with labels hardly more often than by chance: Cohen's kappa (1960) is at most two of
+    its standard errors under independence (Fleiss, Cohen and Everitt, 1969), as for a constant guess."""
     size = len(labels)
     rows, columns = (np.bincount(each, minlength=classes) / size for each in (labels, predicted))
     both = rows * columns
@@ -97,7 +98,7 @@ def at_chance(predicted: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"
 
 
 def checked(probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """The labels, or ValueError."""
+    """The labels; raises ValueError as `wrong_labels`."""
     if not len(labels):
         raise ValueError("wrong labels of no rows: give at least one")
     if probabilities.shape[1] < 2:
@@ -121,7 +122,7 @@ def checked(probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarra
 def suspicion(
     probabilities: Num[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, " n"]:
-    """Log odds of the best other class."""
+    """Log odds of the best other class against the given one."""
     rows = np.arange(len(labels))
     given = probabilities[rows, labels].astype(np.float64)
     top = np.partition(probabilities, -2, axis=1)[:, -2:].astype(np.float64)
@@ -132,14 +133,13 @@ def suspicion(
 def surest_first(
     probabilities: Num[np.ndarray, "n classes"], predicted: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """Place of each row among those of its predicted class, 0 … 1, the largest margin first."""
+    """Place of each row among the rows of its predicted class, 0 … 1, the largest margin first."""
     top = np.partition(probabilities, -2, axis=1)[:, -2:]
     return ranked_within(predicted, top[:, 0].astype(np.float64) - top[:, 1])
 
 
 def ranked_within(groups: Int64[np.ndarray, " n"], values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Place of each value among those of its group, 0 … 1, the smallest first, so that each group counts by its
-    size."""
+    """Place of each value in its group, 0 … 1, the smallest first, so that each group counts by its size."""
     order = np.lexsort((values, groups))
     sizes = np.unique(groups, return_counts=True)[1]
     places = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -155,9 +155,9 @@ def wrong_label_sets(
     seed: int = 0,
     level: float = 0.95,
 ) -> WrongLabels:
-    """Of several labels per row: `score` is the largest of `wrong_labels`' over the labels, there or not there.
+    """Several labels per row: `score` is the largest score of `wrong_labels` over the labels, each present or absent.
 
-    `count` is of wrong entries of the table of rows and labels, not of rows. Raises ValueError for values beyond 0 … 1
+    `count` counts wrong entries of the table of rows and labels, not rows. Raises ValueError for values beyond 0 … 1
     and for no rows.
     """
     if not targets.size:
@@ -193,12 +193,12 @@ def wrong_label_sets(
 def wrong_numbers(
     predictions: Num[np.ndarray, "n k"], targets: Num[np.ndarray, "n k"], *, seed: int = 0, level: float = 0.95
 ) -> WrongLabels:
-    """Of numbers: `score` is the largest distance of a target from its prediction over the k numbers, in units of the
+    """Numbers: `score` is the largest distance of a target from its prediction over the k numbers, in units of the
     median distance of the rows with the most similar predictions.
 
-    `count` is `how_many_numbers`: it supposes that right numbers scatter no heavier than Student's t with 3 degrees of
-    freedom, and that wrong ones are other rows' numbers or lie beyond that scatter. `accuracy` is by medians, which
-    wrong numbers hardly move. Raises ValueError for values that are not finite.
+    `count` is that of `how_many_numbers`: it assumes that right numbers have no heavier tails than Student's t with 3
+    degrees of freedom, and that wrong ones are other rows' numbers or lie beyond that scatter. `accuracy` uses medians,
+    which wrong numbers hardly move. Raises ValueError for values that are not finite.
     """
     if not targets.size:
         raise ValueError("wrong numbers of no rows: give at least one")
@@ -210,7 +210,7 @@ def wrong_numbers(
     entries = abs(known - told) / units
     away = entries.max(axis=1)
     random = np.random.default_rng(seed)
-    right = np.flatnonzero(away <= FAR)  # what lies beyond is hardly the right number of any row
+    right = np.flatnonzero(away <= FAR)  # Numbers beyond are hardly right for any row.
     others = [
         (abs(known[random.permutation(np.resize(random.permutation(right), len(known)))] - told) / units).max(axis=1)
         for _ in range(SHUFFLES)

@@ -1,10 +1,10 @@
-"""How many numbers are wrong, from how far each is from the prediction of a model that did not learn from it.
+"""Estimates of the number of wrong numbers, from their distances to out-of-fold predictions.
 
-Distances are a mixture of three: of right numbers, which scatter as Student's t with 3 degrees of freedom or more (a
-normal law at the other end); of numbers that are another row's; and of numbers that are off by any size beyond what
-right ones scatter. Scale, tails and shares are the likeliest ones of distances in classes (two groups, as local false
-discovery rates have them: Efron, Large-Scale Inference, 2010), and the interval of the share of the last two holds all
-that the likelihood ratio does not refuse.
+The model of distances is a mixture of three components: right numbers, with the scatter of Student's t with at least 3
+degrees of freedom (up to a normal distribution); numbers of other rows; and numbers that are off by any size beyond the
+scatter of right ones. Maximum likelihood over binned distances gives scale, tails and shares (two groups, as in local
+false discovery rates: Efron, Large-Scale Inference, 2010). The interval of the share of the last two components holds
+all shares that the likelihood ratio test does not reject.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from jaxtyping import Float64
 from secateur.trainers.judging.wrong_counts import Count
 
 CLASSES, NEAREST = 120, 0.03
-"""Of distances, beside one of the nearest; share of the rows in that one."""
+"""Bins of distances beside the bin of the nearest; share of the rows in that bin."""
 HEAVIEST = 3.0
-"""Degrees of freedom of right numbers at least: what lies farther out more often is taken to be wrong."""
+"""Least degrees of freedom of right numbers: heavier tails count as wrong numbers."""
 BEYOND = 5.0
-"""Scales of right numbers from which on a number may be off by any size, each doubling as likely as the next."""
+"""Scales of right numbers from which a number may be off by any size, log-uniformly."""
 LOOKED_AT, MOST = 25, 0.6
-"""Shares at which the likelihood is looked at, from a third of a row on, and the largest one."""
+"""Number of shares in the grid of the likelihood, from a third of a row on, and the largest share."""
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Counts of distances by class, `edges` of the classes, and how those of other rows' numbers fall into them; right
-    distances are the largest of `width` numbers."""
+    """Counts of distances by bin, `edges` of the bins, and the distribution `other` of other rows' numbers over them;
+    right distances are the largest of `width` numbers."""
 
     counts: Float64[np.ndarray, " classes"]
     edges: Float64[np.ndarray, " ends"]
@@ -39,7 +39,7 @@ class Mixture:
     width: int
 
     def right(self, log_scale: float, tails: float) -> Float64[np.ndarray, " classes"]:
-        """Of right numbers: a t of 1 / `tails` degrees of freedom."""
+        """Bin probabilities of right numbers: Student's t with 1 / `tails` degrees of freedom."""
         from scipy.special import ndtr, stdtr
 
         at = self.edges * np.exp(-log_scale)
@@ -49,7 +49,7 @@ class Mixture:
         return shares
 
     def beyond(self, log_scale: float) -> Float64[np.ndarray, " classes"]:
-        """Of numbers that are off by any size."""
+        """Bin probabilities of numbers that are off by any size."""
         start, top = BEYOND * float(np.exp(log_scale)), float(self.edges[-1])
         if start >= top:
             return self.other
@@ -57,13 +57,13 @@ class Mixture:
         return np.diff(np.clip(below, 0, 1))
 
     def unlikelihood(self, at: Float64[np.ndarray, " law"], wrong: float) -> float:
-        """Negative log likelihood of a scale, tails, and the part of the wrong ones that are other rows' numbers."""
+        """Negative log likelihood of a scale, tails, and the share of other rows' numbers among the wrong ones."""
         scale, tails, part = at
         shares = wrong * (part * self.other + (1 - part) * self.beyond(scale))
         return -float(self.counts @ np.log((1 - wrong) * self.right(scale, tails) + shares + TINY))
 
     def likeliest(self, wrong: float, start: Float64[np.ndarray, " law"]) -> tuple[float, Float64[np.ndarray, " law"]]:
-        """The least negative log likelihood of so many wrong ones, from some start on, and where it is."""
+        """The least negative log likelihood at the share `wrong`, searched from a start, and its parameters."""
         from scipy.optimize import minimize
 
         bounds = [(-20, 20), (0, 1 / HEAVIEST), (0, 1)]
@@ -72,7 +72,7 @@ class Mixture:
 
 
 def mixture_of(away: Float64[np.ndarray, " n"], if_wrong: Float64[np.ndarray, " m"], width: int) -> Mixture | None:
-    """Distances by class, geometric from the nearest on; None where all are zero."""
+    """The binned distances, with geometric bins from the nearest on; None if all are zero."""
     apart = away[away > 0]
     if not len(apart):
         return None
@@ -86,10 +86,10 @@ def mixture_of(away: Float64[np.ndarray, " n"], if_wrong: Float64[np.ndarray, " 
 def how_many_numbers(
     away: Float64[np.ndarray, " n"], if_wrong: Float64[np.ndarray, " m"], *, width: int, level: float
 ) -> Count:
-    """Estimate and interval of how many of the rows are wrong.
+    """Estimate and interval of the number of wrong rows.
 
-    `away` are distances of numbers from their prediction, the largest of `width` of one row, `if_wrong` those of other
-    rows' numbers.
+    `away` are distances of numbers from their prediction, the largest of the row's `width` numbers, `if_wrong` those of
+    other rows' numbers.
     """
     mixture, rows = mixture_of(away, if_wrong, width), len(away)
     if mixture is None:
@@ -101,7 +101,7 @@ def how_many_numbers(
     least = int(np.argmin([value for value, _ in best]))
 
     def profile(share: float) -> float:
-        """The least negative log likelihood at a share, from the nearest places on."""
+        """The least negative log likelihood at a share, searched from the nearest grid points."""
         place = int(np.clip(np.searchsorted(shares, share), 1, len(shares) - 1))
         near = [best[one][1] for one in {place - 1, place, least}]
         return min(mixture.likeliest(share, inner(one))[0] for one in near)
@@ -117,7 +117,7 @@ def how_many_numbers(
 def along(
     mixture: Mixture, shares: Float64[np.ndarray, " s"], start: Float64[np.ndarray, " law"]
 ) -> list[tuple[float, Float64[np.ndarray, " law"]]]:
-    """The likeliest at each share, each from that of the one before."""
+    """The least negative log likelihood and its parameters at each share, searched from those of the share before."""
     found = []
     for share in shares:
         found.append(mixture.likeliest(float(share), start))
@@ -126,7 +126,7 @@ def along(
 
 
 def inner(at: Float64[np.ndarray, " law"]) -> Float64[np.ndarray, " law"]:
-    """Off the bounds, where slopes vanish."""
+    """Move parameters off the bounds, where gradients vanish."""
     within: Float64[np.ndarray, " law"] = np.clip(at, [-20, 0.01, 0.02], [20, 0.98 / HEAVIEST, 0.98])
     return within
 
@@ -134,7 +134,7 @@ def inner(at: Float64[np.ndarray, " law"]) -> Float64[np.ndarray, " law"]:
 def lowest(
     profile: Callable[[float], float], shares: Float64[np.ndarray, " s"], least: int, value: float
 ) -> tuple[float, float]:
-    """The likeliest share between the neighbours of the best one, and its negative log likelihood."""
+    """The likeliest share between the neighbours of the best grid point, and its negative log likelihood."""
     from scipy.optimize import minimize_scalar
 
     ends = float(shares[max(least - 1, 0)]), float(shares[min(least + 1, len(shares) - 1)])
@@ -145,7 +145,7 @@ def lowest(
 def crossing(
     profile: Callable[[float], float], limit: float, inside: float, shares: Float64[np.ndarray, " s"], *, upwards: bool
 ) -> float:
-    """Where the profile leaves the limit on one side of a share inside; the end of the range where it does not."""
+    """The share where the profile crosses the limit on one side of a share inside; else the end of the range."""
     from scipy.optimize import brentq
 
     beyond = shares[shares > inside] if upwards else shares[shares < inside][::-1]
@@ -157,7 +157,7 @@ def crossing(
 
 
 def half_chi_square(level: float) -> float:
-    """How far a log likelihood may lie below the largest: half of the quantile of chi-square with one degree."""
+    """The allowed drop of a log likelihood below the largest: half a quantile of chi-square with one degree."""
     from scipy.special import chdtri
 
     return float(chdtri(1, 1 - level)) / 2

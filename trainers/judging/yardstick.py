@@ -1,7 +1,7 @@
-"""A yardstick for networks: what a linear model, or boosted trees on a table, gets of the same encoded samples.
+"""A yardstick for networks: the metrics of a linear model, or of boosted trees on a table, on the same encoded samples.
 
-Linear are logistic regression of classes and labels and ridge regression of numbers; of token ids they read TF-IDF.
-Rows and columns are capped, and what is left out is drawn by the seed alone, so the same samples give the same model.
+The linear models are logistic regression for classes and labels and ridge regression for numbers; for token ids they
+read TF-IDF. Rows and columns are capped by draws from the seed alone, so the same samples give the same model.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from secateur.trainers.sparse_rows import SparseRows
 from secateur.trainers.tasks.own import OwnTask
 
 VERSION = "2"
-"""Changes whenever the numbers would."""
+"""Changes whenever the metrics would."""
 MOST_ROWS, LEAST_ROWS, MOST_COLUMNS, MOST_VALUES = 20_000, 1_000, 4_096, 1 << 25
-"""Rows at most and at least, columns of them, and values of both together."""
+"""Largest and smallest number of rows, largest number of columns, and of values (rows times columns)."""
 MOST_JUDGED = 100_000
-"""Test samples that the model is judged on at most: of so many a share is known to a sixth of a point."""
+"""Largest number of test samples: the standard error of a share is then a sixth of a percentage point."""
 ROUNDS, BINS, OPERATIONS = 100, 255, 16
-"""Passes of the linear model over its rows, and trees of a sum; bins of a column; operations of a tree per value."""
+"""Passes of the linear model over its rows, and trees per model; bins of a column; operations of a tree per value."""
 WEIGHT = 10.0
-"""Of the losses beside the penalty of logistic regression (scikit-learn's C): vectors of TF-IDF are of length 1."""
+"""Weight of losses against the penalty of logistic regression (scikit-learn's C), for TF-IDF vectors of length 1."""
 LEAST = 1e-12
-"""Probability of a class that the model does not know."""
+"""Probability of a class without a training row."""
 Kind = Literal["image", "text", "features"]
 Values = Any
 """`[n, columns]`, an array or a sparse matrix of scipy."""
@@ -37,12 +37,12 @@ Values = Any
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A simple model that was fitted to some of the training samples, and judged on the test samples."""
+    """A simple model, fitted to some of the training samples and evaluated on the test samples."""
 
     model: str
-    """What it is, in words."""
+    """The kind of model, in words."""
     inputs: str
-    """What it reads, in words."""
+    """Its inputs, in words."""
     rows: int
     samples: int
     columns: int
@@ -50,11 +50,11 @@ class Yardstick:
     metrics: Mapping[str, float]
     """Every metric of the task that the test samples define, by name."""
     judged: int
-    """Test samples that these are of."""
+    """Number of test samples behind the metrics."""
 
 
 def why_not(data: Data) -> str:
-    """Why there is no yardstick for such samples; empty where there is one."""
+    """The reason why these samples have no yardstick; empty if they have one."""
     if isinstance(data.task, OwnTask):
         return f"the task {data.task.name} brings its own samples and losses, which no simple model reads"
     if not data.task.learns_target:
@@ -63,8 +63,8 @@ def why_not(data: Data) -> str:
 
 
 def rows_within(work: float, data: Data, kind: Kind) -> int:
-    """How many rows a yardstick of these samples may read so that it takes `work` multiplications at most, within the
-    caps; `work` below what LEAST_ROWS take does not count."""
+    """Number of rows that a yardstick of these samples may read with at most `work` multiplications, within the caps;
+    never below LEAST_ROWS, if there are as many."""
     columns = min(MOST_COLUMNS, int(np.prod(data.inputs.shape[1:])))
     some = data.take(np.arange(min(LEAST_ROWS, len(data)))).inputs
     stored = len(some.values) if isinstance(some, SparseRows) else np.count_nonzero(some) if kind == "text" else 0
@@ -75,14 +75,14 @@ def rows_within(work: float, data: Data, kind: Kind) -> int:
 
 
 def yardstick_of(data: Data, test: Data, kind: Kind, *, rows: int, seed: int = 0) -> Yardstick:
-    """Fit to `rows` of the training samples, judge on at most `MOST_JUDGED` test samples; raises ValueError as
+    """Fit to `rows` of the training samples, evaluate on at most `MOST_JUDGED` test samples; raises ValueError as
     `Task.evaluate`."""
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(data))[:rows]).astype(np.int64)
     read, columns, of_columns = reader_of(data, kind, chosen, random)
     part = data.take(chosen)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rounds that do not suffice: so many are afforded
+        warnings.simplefilter("ignore")  # Models warn that ROUNDS end before convergence, as intended.
         predict = fitted(part, read(part), trees_of(data) if kind == "features" else None)
     if len(test) > MOST_JUDGED:
         test = test.take(np.sort(random.permutation(len(test))[:MOST_JUDGED]))
@@ -102,14 +102,14 @@ def yardstick_of(data: Data, test: Data, kind: Kind, *, rows: int, seed: int = 0
 
 
 def text_words(data: Data) -> str:
-    """What is read of texts."""
+    """The inputs for texts, in words."""
     return "TF-IDF of the same tokens" if data.model_settings.get("kind") == "tokens" else "the same TF-IDF vectors"
 
 
 def reader_of(
     data: Data, kind: Kind, chosen: Int64[np.ndarray, " m"], random: np.random.Generator
 ) -> tuple[Callable[[Data], Values], int, int]:
-    """How to turn samples into values, how many columns that gives, and of how many."""
+    """A function of samples to values, its number of columns, and the number of columns in the samples."""
     if kind == "text" and data.model_settings.get("kind") == "tokens":
         return token_reader(data, chosen)
     of_columns = int(np.prod(data.inputs.shape[1:]))
@@ -133,7 +133,7 @@ def reader_of(
 
 
 def token_reader(data: Data, chosen: Int64[np.ndarray, " m"]) -> tuple[Callable[[Data], Values], int, int]:
-    """TF-IDF of token ids, the padding left out."""
+    """TF-IDF of token ids without padding; see `reader_of`."""
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -149,7 +149,7 @@ def token_reader(data: Data, chosen: Int64[np.ndarray, " m"]) -> tuple[Callable[
 
 
 def trees_of(data: Data) -> Callable[..., Any]:
-    """A constructor of boosted trees that know which columns are codes of categories."""
+    """A constructor of boosted trees with the data's category columns."""
     sizes = data.model_settings.get("categories") or ()
     codes = [column for column, size in enumerate(sizes[:MOST_COLUMNS]) if size and size < BINS]
 
@@ -163,7 +163,7 @@ def trees_of(data: Data) -> Callable[..., Any]:
 
 
 def linear(numbers: bool) -> Any:
-    """A linear model."""
+    """An untrained linear model."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     return Ridge(1.0 / WEIGHT) if numbers else LogisticRegression(C=WEIGHT, max_iter=ROUNDS)
@@ -172,8 +172,8 @@ def linear(numbers: bool) -> Any:
 def fitted(
     part: Data, values: Values, trees: Callable[..., Any] | None
 ) -> Callable[[Values], Float64[np.ndarray, "n width"]]:
-    """Fit the model of the task, one for each number or label of a target; gives outputs as the task's losses read
-    them."""
+    """Fit the model of the task, one for each number or label of a target; returns a function of values to outputs in
+    the form of the task's losses."""
     task, make = part.task, trees or linear
     if task.target == "class":
         return classes_of(make(False), values, part)
@@ -188,7 +188,7 @@ def fitted(
 def label_of(
     model: Any, values: Values, there: Bool[np.ndarray, " n"]
 ) -> Callable[[Values], Float64[np.ndarray, " n"]]:
-    """The logit of one label, a constant where all rows have it or none has."""
+    """The logit of one label, a constant if all rows have it or none has."""
     if there.all() or not there.any():
         logit = -np.log(LEAST) * (1 if there.all() else -1)
         return lambda rows: np.full(rows.shape[0], logit)
@@ -197,7 +197,7 @@ def label_of(
 
 
 def classes_of(model: Any, values: Values, part: Data) -> Callable[[Values], Float64[np.ndarray, "n classes"]]:
-    """Logarithms of probabilities of all classes, of which the rows may lack some."""
+    """Logarithms of the probabilities of all classes; classes without a training row get `LEAST`."""
     known = np.unique(part.targets)
     if len(known) > 1:
         model.fit(values, part.targets)

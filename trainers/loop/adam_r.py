@@ -1,10 +1,9 @@
-"""AdamR: Adam with a pull of the weights towards the pre-trained ones, so that little is lost when fine-tuning deltas
-are pruned (Deng et al., "DARE the extreme", ICLR 2025, arXiv 2410.09344, section on DAREx-L2).
+"""AdamR: Adam with a pull of the weights towards the pre-trained ones, which makes fine-tuning deltas robust to pruning
+(Deng et al., "DARE the extreme", ICLR 2025, arXiv 2410.09344, section on DAREx-L2).
 
 Before each step of Adam, θ ← θ - (lr · λ / R) (θ - θ₀), where R is the root of the mean of the bias-corrected second
-moments over all parameters: the pull keeps its size relative to Adam's own normalised step. Where R is 0, because all
-gradients have been, it counts as 1, as in the authors' code; lr · λ / R counts as 1 at most (ours): no pull goes
-past θ₀.
+moments over all parameters: the pull keeps its size relative to Adam's own normalised step. If all gradients have been
+0, R is 0 and counts as 1, as in the authors' code. lr · λ / R is clamped to 1 (ours), so no pull goes past θ₀.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from secateur.scorers.lazy import torch
 def pull_towards(
     optimiser: torch.optim.Optimizer, anchor: Sequence[torch.Tensor], strength: float
 ) -> torch.utils.hooks.RemovableHandle:
-    """Have every step of an Adam or AdamW preceded by a pull towards `anchor`; remove the handle to end it.
+    """Pull the weights towards `anchor` before every step of an Adam or AdamW; remove the handle to end it.
 
-    `anchor` has a tensor of the same shape for each parameter, in the optimiser's order, and is read, not copied.
-    `strength` is λ. Parameters without a gradient stay where they are. Nothing here waits for the device. Raises
-    ValueError for another optimiser, anchors that do not fit and a negative strength; a step raises it under float16's
-    loss scaling, where gradients reach the optimiser scaled.
+    `anchor` has a tensor of the same shape for each parameter, in the optimiser's order, and is not copied. `strength`
+    is λ. Parameters without a gradient do not move. The pull does not synchronise with the device. Raises ValueError
+    for another optimiser, anchors that do not fit and a negative strength; a step raises it under float16's loss
+    scaling, where gradients reach the optimiser scaled.
 
     >>> weight = torch.nn.Parameter(torch.ones(2))
     >>> handle = pull_towards(torch.optim.AdamW([weight]), [torch.zeros(2)], 0.1)
     """
-    if not isinstance(optimiser, torch.optim.Adam):  # AdamW is one
+    if not isinstance(optimiser, torch.optim.Adam):  # AdamW is a subclass
         raise ValueError(f"AdamR takes R from Adam's second moments: use Adam or AdamW, not {type(optimiser).__name__}")
     if strength < 0:
         raise ValueError(f"the pull must be 0 or stronger, got {strength}")
@@ -55,9 +54,9 @@ def pull_towards(
 
 
 def _second_moments(optimiser: torch.optim.Optimizer) -> torch.Tensor | None:
-    """R of the coming step, a scalar tensor, 1 instead of 0; None where no parameter has a gradient.
+    """R of the coming step, a scalar tensor, 1 instead of 0; None if no parameter has a gradient.
 
-    The moments that the step is about to reach are computed, not stored: the optimiser updates them itself.
+    It computes the moments of the coming step without storing them: the optimiser updates them itself.
     """
     total, entries = None, 0
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """Statistics of batch norm over a whole data set, instead of averages over the last few batches of training.
 
-Where a pruned channel is active in few samples, batches without these bring its running variance to nearly 0, and the
-next such sample is then blown up by hundreds.
+If a pruned channel is active in few samples, batches without these shrink its running variance to nearly 0, and batch
+norm then scales the next such sample up by a factor of hundreds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from secateur.trainers.contract import Data
 
 
 def measured_again(model: nn.Module, data: Data) -> nn.Module:
-    """The model in evaluation mode with batch norm's statistics those of the whole data set, in place.
+    """Set batch norm's statistics to those of the whole data set, in place; the model is in evaluation mode then.
 
-    Layer by layer, in the order in which they run, each on what comes out of those before it in evaluation mode: a
-    pass over the data for every one, and the result does not depend on how it is cut into blocks. In float64, with the
-    variance unbiased as torch has it. (Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576.)
+    Measures layer by layer in running order, each on outputs of the earlier layers in evaluation mode. This takes one
+    pass over the data for each layer, and the result does not depend on the blocks. In float64, with torch's unbiased
+    variance. (Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576.)
     """
     model.eval()
     order: list[Any] = []
@@ -33,7 +33,7 @@ def measured_again(model: nn.Module, data: Data) -> nn.Module:
 
 
 class Moments:
-    """Sums over samples and places of each channel, float64."""
+    """Sums over samples and positions of each channel, float64."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,16 +42,16 @@ class Moments:
         self.origin: Any = None
 
     def add(self, norm: nn.Module, values: torch.Tensor) -> None:
-        """Take in `[b, channels, …]`."""
+        """Add values `[b, channels, …]`."""
         rows = values.detach().double().transpose(0, 1).flatten(1)
         if self.origin is None:
-            self.origin = rows[:, :1]  # near the mean, so that the squares do not drown a small variance
+            self.origin = rows[:, :1]  # Near the mean, against cancellation in a small variance.
         self.count += rows.shape[1]
         self.sums = self.sums + (rows - self.origin).sum(1)
         self.squares = self.squares + (rows - self.origin).square().sum(1)
 
     def put_into(self, norm: Any) -> None:
-        """Make them the statistics of a batch norm."""
+        """Write mean and variance into a batch norm."""
         if norm.running_mean is None or norm.running_var is None:
             return
         mean = self.sums / self.count
@@ -61,7 +61,7 @@ class Moments:
 
 
 def seen(model: nn.Module, blocks: Any, watchers: Mapping[Any, Callable[[Any, torch.Tensor], None]]) -> None:
-    """Show each watcher what its batch norm is given, over forward passes of all blocks."""
+    """Call each watcher with the inputs of its batch norm, over forward passes of all blocks."""
 
     def hook(watcher: Callable[[Any, torch.Tensor], None]) -> Callable[[Any, Any], None]:
         return lambda norm, inputs: watcher(norm, inputs[0])

@@ -1,5 +1,5 @@
-"""Where training inputs lie: on the device, or in a file that workers read ahead of the steps. The same batches and
-the same bits either way: what is in a batch, and how it is augmented, is decided elsewhere.
+"""Sources of training inputs: on the device, or in a file that workers read ahead of the steps. Both give bit-identical
+batches; other modules decide on their samples and augmentation.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from secateur.trainers.contract import Data, moved
 from secateur.trainers.sparse_rows import Inputs, SparseRows
 
 HELD_SHARE = 0.5
-"""Share of a device's memory (of a GPU's free memory) that inputs may take to be held there."""
+"""Largest share of a device's memory (of a GPU's free memory) that held inputs may take."""
 COPIED_AT_ONCE = 4096
-"""Rows copied to a GPU at a time."""
+"""Rows per copy to a GPU."""
 
 
 @runtime_checkable
@@ -31,12 +31,12 @@ class Source(Protocol):
     def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[Any]:
         """Inputs on the device for each part of an epoch's ids, int64 `[m]` on the host and on the device.
 
-        Tensors `[b, …]`, or what a task of the user's own collates.
+        Yields tensors `[b, …]`, or collated batches of a user's own task.
         """
 
 
 class Held:
-    """Inputs that are gathered on the device, where they are put once; on the CPU they stay where they are."""
+    """Inputs that are copied to the device once and gathered there; on the CPU there is no copy."""
 
     def __init__(self, data: Data, rows: torch.Tensor, device: torch.device) -> None:
         self.inputs = data.inputs if isinstance(data.inputs, SparseRows) else np.asarray(data.inputs)
@@ -49,7 +49,7 @@ class Held:
                 self.places = places.to(device)
 
     def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[torch.Tensor]:
-        """As `Source` says; nothing waits for the device."""
+        """As `Source.batches`; does not synchronise with the device."""
         if self.held is None:
             numbers = ids.numpy()
             for part in parts:
@@ -61,7 +61,7 @@ class Held:
 
 
 def copied(inputs: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"], device: torch.device) -> torch.Tensor:
-    """These rows on a device, `[m, …]`, copied by blocks: no second copy of them is made on the host."""
+    """Copy these rows to a device, `[m, …]`, by blocks, which avoids a second copy of them on the host."""
     first = torch.from_numpy(inputs[rows[:1]])
     held = torch.empty((len(rows), *inputs.shape[1:]), dtype=first.dtype, device=device)
     for start in range(0, len(rows), COPIED_AT_ONCE):
@@ -70,7 +70,7 @@ def copied(inputs: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"], d
 
 
 class HeldSparse:
-    """Sparse inputs that are put on the device once as they are, and made dense there, batch by batch."""
+    """Sparse inputs that are copied to the device once and made dense there, batch by batch."""
 
     def __init__(self, data: Data, rows: torch.Tensor, device: torch.device) -> None:
         part = data.inputs.take(rows.numpy())
@@ -81,7 +81,7 @@ class HeldSparse:
         self.starts, self.columns, self.values = (torch.from_numpy(np.asarray(each)).to(device) for each in arrays)
 
     def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[torch.Tensor]:
-        """As `Source` says; how many numbers a batch has is known on the host, so nothing waits for the device."""
+        """As `Source.batches`; the host knows the number of values of a batch, so it does not synchronise."""
         places = self.places[ids.numpy()]
         held = torch.from_numpy(places).to(self.device, non_blocking=True)
         for part in parts:
@@ -97,13 +97,13 @@ class HeldSparse:
 
 
 class Collated:
-    """Samples of a user's own data set, read and collated in this process as their turn comes."""
+    """Samples of a user's own data set; this process reads and collates each batch when its turn comes."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
         self.data, self.device = data, device
 
     def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[Any]:
-        """As `Source` says."""
+        """As `Source.batches`."""
         for part in parts:
             yield self.data.take(ids.numpy()[part]).network_inputs(self.device)
 
@@ -133,7 +133,7 @@ class ListedBatches:
 
 
 class Loaded:
-    """Inputs that a DataLoader's workers read, `ahead` batches each before they are asked for."""
+    """Inputs that a DataLoader's workers read, each `ahead` batches in advance."""
 
     def __init__(self, data: Data, device: torch.device, *, workers: int, ahead: int = 4) -> None:
         self.device, self.order = device, ListedBatches()
@@ -146,12 +146,12 @@ class Loaded:
             prefetch_factor=ahead,
             pin_memory=device.type == "cuda",
             persistent_workers=True,
-            # Its seeds for workers would else be drawn from the generator that dropout draws from.
+            # Without it, the seeds of workers would come from dropout's generator.
             generator=torch.Generator(),
         )
 
     def batches(self, ids: torch.Tensor, on_device: torch.Tensor, parts: Sequence[slice]) -> Iterator[Any]:
-        """As `Source` says; transfers from pinned memory wait for nothing."""
+        """As `Source.batches`; transfers from pinned memory do not synchronise."""
         numbers = ids.numpy()
         self.order.listed = [numbers[part] for part in parts]
         for inputs in self.loader:
@@ -159,7 +159,7 @@ class Loaded:
 
 
 def is_mapped(array: Inputs) -> bool:
-    """Whether an array, or what it is a view of, lies in a file."""
+    """Whether an array, or the array behind its view, is memory-mapped."""
     holder: object = array.values if isinstance(array, SparseRows) else array
     while isinstance(holder, np.ndarray):
         if isinstance(holder, np.memmap):
@@ -169,7 +169,7 @@ def is_mapped(array: Inputs) -> bool:
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes: what is free on a GPU, what the machine has else."""
+    """Bytes of free memory of a GPU, or of the machine's total memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -184,11 +184,10 @@ def source_of(
     workers: int,
     memory: int | None = None,
 ) -> Source:
-    """Inputs held on the device where `HELD_SHARE` of its memory is enough for these rows, else read by workers.
+    """Inputs held on the device if these rows fit `HELD_SHARE` of its memory, else read by workers.
 
-    `loading` overrides the choice; `memory` in bytes stands for what `memory_of` measures. On a CPU, an array that is
-    in memory already is held whatever its size. Samples of a user's own data set are read in this process, or by
-    workers.
+    `loading` overrides the choice, `memory` in bytes the value of `memory_of`. On a CPU, an array in memory is always
+    held. This process reads the samples of a user's own data set, unless `loading` is workers.
     """
     if not isinstance(data.inputs, np.ndarray | SparseRows):
         return Loaded(data, device, workers=workers) if loading == "workers" else Collated(data, device)
@@ -203,19 +202,19 @@ def source_of(
 
 
 def bytes_of(inputs: Inputs, rows: int) -> int:
-    """About how many bytes so many rows take."""
+    """Approximate bytes of so many rows."""
     if isinstance(inputs, SparseRows):
         return inputs.nbytes * rows // max(1, len(inputs))
     return rows * inputs.itemsize * math.prod(inputs.shape[1:])
 
 
 class StepViews:
-    """Random views of a step's images as a function of seed, epoch and step: no matter who loads or shares them."""
+    """Random views of a step's images, a function of seed, epoch and step: independent of loaders and processes."""
 
     def __init__(self, augmentation: Augmentation, shape: tuple[int, ...], seed: int, device: torch.device) -> None:
         augmentation.check(shape)
         self.augmentation, self.shape, self.seed = augmentation, shape, seed
-        # On the device itself: drawn on the host, every step would wait for a transfer.
+        # On the device: draws on the host would synchronise at every step.
         self.generator = torch.Generator(device)
         self.epoch, self.key = -1, 0
 
@@ -227,5 +226,5 @@ class StepViews:
         return draw_views(count, self.shape, self.augmentation, self.generator)
 
     def apply(self, inputs: torch.Tensor, views: Views) -> torch.Tensor:
-        """The images as these views have them."""
+        """Apply these views to the images."""
         return apply_views(inputs, self.augmentation, views)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: spread evenly over it, the last one the trained model itself."""
+"""Checkpoints of a training run, spread evenly over it; the last one is the trained model itself."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class CheckpointWriter:
         self.folder, self.count, self.written = folder, count, 0
 
     def __call__(self, model: nn.Module, done: int, total: int) -> None:
-        """Told at the end of each epoch: the model, steps done, steps in all."""
+        """Called at the end of each epoch with the model, steps done, total steps."""
         due = done * self.count // total
         if self.written < due < self.count:
             self.written = due
@@ -30,11 +30,11 @@ class CheckpointWriter:
             save_file(weights, self.folder / f"checkpoint-{due:02d}.safetensors")
 
     def state_dict(self) -> dict[str, int]:
-        """How far it is; what it wrote since a snapshot is written again, the same, by the run that goes on from it."""
+        """The last checkpoint number; a run resumed from a snapshot writes later checkpoints again, identically."""
         return {"written": self.written}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on in the same folder."""
+        """Resume in the same folder."""
         self.written = state["written"]
 
 

@@ -1,4 +1,4 @@
-"""Observers of samples that a run does not learn from: these are presented to them after each epoch."""
+"""Observers of held-out samples, which they see after each epoch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ BATCH = 512
 
 
 class HeldOut:
-    """Shows samples to observers after each epoch, in evaluation mode and not augmented; a `Checkpoint` of `train`.
+    """A `Checkpoint` of `train` that shows held-out samples to observers, in evaluation mode and not augmented.
 
-    `rows` int64 `[m]` are those that the run does not learn from; observers are of all samples of the data. What it is
-    told goes on to `then`.
+    `rows` int64 `[m]` are the held-out rows; observers have the length of all data. Passes each call on to `then`.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class HeldOut:
         self.observers, self.data, self.rows, self.then, self.epoch = observers, data, rows, then, 0
 
     def __call__(self, model: nn.Module, done: int, total: int) -> None:
-        """Told at the end of each epoch: the model, steps done, steps in all."""
+        """Called at the end of each epoch with the model, steps done, total steps."""
         device = next(model.parameters()).device
         model.eval()
         with torch.no_grad():
@@ -46,7 +45,7 @@ class HeldOut:
         self.then(model, done, total)
 
     def batch_of(self, model: nn.Module, rows: Int64[np.ndarray, " b"], device: torch.device) -> TrainingBatch:
-        """What the model puts out for some rows, as observers take it."""
+        """The observers' batch of some rows, with the model's outputs."""
         some, ids = self.data.take(rows), torch.from_numpy(rows).to(device)
         inputs, task = some.network_inputs(device), self.data.task
         outputs = model(inputs)
@@ -56,7 +55,7 @@ class HeldOut:
         return TrainingBatch(ids, outputs, targets, task.losses(outputs.float(), targets), task)
 
     def scores(self) -> Mapping[str, Scores]:
-        """Scores of the rows by name, float32 `[m]`; raises ValueError that names rows where one is NaN or infinite."""
+        """Scores of the rows by name, float32 `[m]`; raises ValueError that names rows with NaN or infinite scores."""
         found = {}
         for name, watcher in self.observers.items():
             whole = np.zeros(len(self.data), np.float32)
@@ -65,12 +64,12 @@ class HeldOut:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What a snapshot holds of it."""
+        """The state for snapshots."""
         observers: Sequence[Any] = [watcher.state_dict() for watcher in self.observers.values()]
         return {"epoch": self.epoch, "observers": observers, "then": self.then.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state of a snapshot."""
         self.epoch = state["epoch"]
         for watcher, own in zip(self.observers.values(), state["observers"], strict=True):
             watcher.load_state_dict(own)

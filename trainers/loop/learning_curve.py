@@ -1,7 +1,7 @@
-"""How good a model is while it is being trained: its metrics on held-out samples, at equal shares of the run.
+"""Learning curves: a model's metrics on held-out samples during training, at equal shares of the run.
 
-Measuring is no part of the run: the loop takes the time of it off its clock, and random numbers are drawn as if nothing
-had been measured, so that the trained model is the same to the bit. Nothing in a training follows from the curve.
+Measuring does not affect the run: the loop subtracts its time and restores the random generators, so the trained model
+is the same to the bit. No step of a training depends on the curve.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ class Point:
 
 @dataclass
 class LearningCurve:
-    """Points of one run, `evaluations` of them: after each of as many equal shares of its steps, or of its epochs where
-    a sampler decides how long these are. A run of fewer steps has a point after each.
+    """Points of one run: `evaluations` of them after equal shares of its steps, or of its epochs if a sampler sets
+    their length. A run of fewer steps has a point after each.
     """
 
     judge: Callable[[nn.Module], Mapping[str, float]]
-    """Gives the metrics of a model, which it may leave in evaluation mode."""
+    """Computes the metrics of a model; it may leave the model in evaluation mode."""
     evaluations: int
     points: list[Point] = field(default_factory=list)
     passed: int = 0
-    """Shares of the run that are behind."""
+    """Number of completed shares of the run."""
 
     def __post_init__(self) -> None:
         if self.evaluations < 1:
             raise ValueError(f"evaluations: must be at least 1, got {self.evaluations}")
 
     def due(self, done: float) -> bool:
-        """Whether another share of the run is behind, of which `done` in [0, 1] is; told once for each."""
+        """Whether the run, of which a share `done` in [0, 1] is over, has completed another share; once for each."""
         reached = int(done * self.evaluations + 1e-9)
         due, self.passed = reached > self.passed, max(reached, self.passed)
         return due
@@ -53,9 +53,9 @@ class LearningCurve:
         self.points.append(Point(steps, seconds, metrics))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a snapshot holds of it."""
+        """The state for snapshots."""
         return {"points": [asdict(point) for point in self.points], "passed": self.passed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state of a snapshot."""
         self.points, self.passed = [Point(**point) for point in state["points"]], int(state["passed"])

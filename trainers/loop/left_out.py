@@ -1,4 +1,4 @@
-"""Losses of samples that an epoch does not train on, for samplers that want them all the same (`forward_only`)."""
+"""Losses of samples that an epoch leaves out, for samplers that need them (`forward_only`)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from secateur.trainers.loop.run import Run, joined
 
 
 def tell_left_out(run: Run) -> None:
-    """At the end of an epoch: compute plain losses of what it left out, and tell the sampler of all of them.
+    """At the end of an epoch, compute plain losses of the samples that it left out, and pass all to the sampler.
 
-    No gradients, evaluation mode, inputs as they are, in batches of the run's size that processes share.
+    No gradients, evaluation mode, no augmentation, in batches of the run's size that processes share.
     """
     ids = torch.from_numpy(run.sampler.forward_only) if run.sampler is not None else torch.empty(0)
     if run.sampler is None or not len(ids):

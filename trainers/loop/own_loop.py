@@ -1,4 +1,4 @@
-"""In-training selectors in an existing loop: ids that travel in the batch, and per-sample losses.
+"""In-training selectors in an existing loop: ids in the batch, and per-sample losses.
 
 Plain torch, accelerate, Lightning and torchdata need `WithIds` alone. For the transformers Trainer there is a mixin:
 
@@ -7,8 +7,8 @@ Plain torch, accelerate, Lightning and torchdata need `WithIds` alone. For the t
     trainer = PrunedTrainer(model, arguments, train_dataset=WithIds(data))
     trainer.sampler = InfoBatch(len(data), epochs)
 
-The arguments need `remove_unused_columns=False`. Over TRL's SFTTrainer the mixin is the same, and both go without:
-TRL tokenises the rows, and the mixin numbers them before. Nothing is patched, everything is picklable.
+The arguments need `remove_unused_columns=False`. The same mixin over TRL's SFTTrainer needs neither this nor `WithIds`:
+the mixin numbers the rows before TRL tokenises them. It patches nothing, and everything is picklable.
 """
 
 import json
@@ -29,16 +29,16 @@ from secateur.trainers.loop.sampled_sft import ID, TAUGHT, RowsWithIds, Weighed,
 from secateur.trainers.loop.trainer_arguments import epochs_for, planned, refuse, step_samples, updates_of
 
 CHECKPOINT = "checkpoint-"
-"""What transformers calls its folders of checkpoints, before the count of steps."""
+"""Prefix of the checkpoint folders of transformers, before the step number."""
 IGNORED = -100
-"""The label that counts for no loss, as torch and transformers have it."""
+"""The label that torch and transformers ignore in losses."""
 
 
 class WithIds(Dataset[Any]):
-    """A map-style data set whose samples say which row they are.
+    """A map-style data set that adds row numbers to its samples.
 
-    A mapping gets the key `sample_id` besides its own; anything else becomes the pair `(id, sample)`. The default
-    collation makes an int64 tensor of the ids. Raises KeyError where a sample has such a key already.
+    A mapping gets the additional key `sample_id`; anything else becomes the pair `(id, sample)`. The default collation
+    makes an int64 tensor of the ids. Raises KeyError if a sample has that key already.
     """
 
     def __init__(self, data: Any) -> None:
@@ -52,7 +52,7 @@ class WithIds(Dataset[Any]):
         return self._marked(row, self.data[row])
 
     def __getitems__(self, rows: Sequence[int]) -> list[Any]:
-        """A batch at once, as the data set underneath fetches batches if it does."""
+        """A batch of samples, by the underlying data set's `__getitems__` if it has one."""
         fetch = getattr(self.data, "__getitems__", None)
         samples = fetch(rows) if fetch is not None else [self.data[row] for row in rows]
         return [self._marked(row, sample) for row, sample in zip(rows, samples, strict=True)]
@@ -74,11 +74,11 @@ def sample_losses(
 ) -> Float32[torch.Tensor, " b"]:
     """Cross-entropy per sample, float32 `[b]`, with its gradient.
 
-    `logits` `[b, classes]` go with `labels` `[b]`. Logits `[b, tokens, vocabulary]` go with labels `[b, tokens]`: of a
-    causal language model, whose token t is predicted at t-1, or with `shift=False` of one that predicts it at t, as
-    masked, translating and token-classifying models do. Labels of -100 do not count, a sample's loss is the mean over
-    its tokens (0 if none counts). `label_smoothing` is the share of the target given to all classes. Raises
-    ValueError for other shapes, and for labels that are not whole numbers.
+    `logits` are `[b, classes]` for `labels` `[b]`, or `[b, tokens, vocabulary]` for labels `[b, tokens]`. A causal
+    language model predicts token t at t-1; with `shift=False` the model predicts it at t, as in masked language
+    modelling, translation and token classification. Labels of -100 do not count; a sample's loss is the mean over its
+    tokens (0 if none counts). `label_smoothing` is the share of the target spread over all classes. Raises ValueError
+    for other shapes, and for labels of a floating dtype.
     """
     if labels.is_floating_point():
         raise ValueError(f"no cross-entropy for labels of {labels.dtype}: override sample_losses with the task's loss")
@@ -97,21 +97,21 @@ def sample_losses(
 
 
 class SampledTraining(RowsWithIds):
-    """Mixin before `transformers.Trainer` or TRL's `SFTTrainer`: it follows `self.sampler`, which gets every loss.
+    """Mixin before `transformers.Trainer` or TRL's `SFTTrainer` that trains by `self.sampler` and passes it every loss.
 
-    Training batches are the sampler's, losses are weighted by it, and its state is in each checkpoint, from which
-    `resume_from_checkpoint` goes on at the same sample. Evaluation is untouched. Where all weights are 1, training is
-    what the Trainer's own would be on the same batches: label smoothing, accumulation, the mean over tokens of all
-    processes. Losses that the sampler gets are without smoothing.
+    The sampler draws the training batches and weights their losses. Each checkpoint holds its state, and
+    `resume_from_checkpoint` resumes at the same sample. Evaluation is unchanged. If all weights are 1, training equals
+    the Trainer's own on the same batches: label smoothing, accumulation, the mean over tokens of all processes. The
+    sampler gets losses without smoothing.
 
-    Epochs end when their batches do, however long the others are. `max_steps` is met exactly. With `num_train_epochs`
-    learning rates are planned for the steps of `sampler.plan`, which are too many where epochs turn out shorter: where
-    they must come to their end, set `max_steps`, or take a sampler with a budget.
+    Epochs may differ in length. `max_steps` is exact. With `num_train_epochs` the learning rate schedule has the steps
+    of `sampler.plan`, which are too many if epochs turn out shorter: if the schedule must reach its end, set
+    `max_steps`, or use a sampler with a budget.
 
-    Of a sampler that wants losses of rows it leaves out (`forward_only`) they are computed when an epoch has ended.
+    At the end of an epoch the mixin computes the losses of left-out rows that the sampler needs (`forward_only`).
 
-    Each `train()` without a checkpoint begins anew, with the sampler too. Arguments that do not go with a
-    sampler are refused by name when training begins, as ValueError.
+    Each `train()` without a checkpoint resets the sampler as well. Raises ValueError at the start of training for
+    arguments that do not work with a sampler.
     """
 
     HOOKS: ClassVar = (
@@ -137,7 +137,7 @@ class SampledTraining(RowsWithIds):
             )
 
     def get_train_dataloader(self) -> Any:
-        """The Trainer's own, over the sampler; raises ValueError for what does not go with it."""
+        """The Trainer's own, over the sampler; raises ValueError for incompatible arguments."""
         trainer: Any = self
         for each in trainer.callback_handler.callbacks:
             if isinstance(getattr(each, "sampler", None), EpochSampler):
@@ -157,11 +157,11 @@ class SampledTraining(RowsWithIds):
         return getattr(type(self), method) is not getattr(SampledTraining, method)
 
     def sample_losses(self, outputs: Any, labels: torch.Tensor) -> Float32[torch.Tensor, " b"]:
-        """Losses per sample, `[b]`; override it for models whose logits `sample_losses` does not know."""
+        """Losses per sample, `[b]`; override it for models with other outputs or losses."""
         return sample_losses(_logits(outputs), labels, shift=self._shifts)
 
     def training_losses(self, outputs: Any, labels: torch.Tensor) -> Float32[torch.Tensor, " b"] | None:
-        """Losses per sample to train on, `[b]`, where they are others than the sampler gets: smoothed ones."""
+        """Losses per sample to train on, `[b]`, if they differ from the sampler's: those with label smoothing."""
         smoother: Any = getattr(self, "label_smoother", None)
         if smoother is None:
             return None
@@ -169,14 +169,14 @@ class SampledTraining(RowsWithIds):
 
     @property
     def _shifts(self) -> bool:
-        """Whether labels are of the token before: as the Trainer knows it of its models, else as causal ones do."""
+        """Whether the model predicts a label one token earlier: by the Trainer's rule for its model, else True."""
         trainer: Any = self
         return getattr(trainer.model, "loss_type", None) is None or bool(trainer._loss_shifts_labels)
 
     def compute_loss(
         self, model: Any, inputs: MutableMapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """In training, the weighted mean of per-sample losses, which the sampler gets."""
+        """In training, the weighted mean of per-sample losses, which it passes to the sampler."""
         ids = inputs.pop(ID, None)
         if not model.training:
             beneath: Any = super()
@@ -205,19 +205,19 @@ class SampledTraining(RowsWithIds):
         return (loss, outputs) if return_outputs else loss
 
     def _mean(self, losses: torch.Tensor, items: torch.Tensor, all_items: Any) -> torch.Tensor:
-        """The sum over the items of this batch, or of the whole step where the Trainer has counted them."""
+        """The sum over the items of this batch, or of the whole step if the Trainer has counted them."""
         trainer: Any = self
-        self.loss_is_scaled_for_ga = all_items is not None  # else the Trainer divides by accumulation steps
+        self.loss_is_scaled_for_ga = all_items is not None  # Else the Trainer divides by accumulation steps.
         if all_items is None:
             return losses.sum() / items.sum().clamp(min=1)
         whole = torch.as_tensor(all_items, device=losses.device).flatten()[0]
         average, devices = trainer.args.average_tokens_across_devices, trainer.args.n_gpu
-        if devices > 1:  # one process, whose outputs are of all devices
+        if devices > 1:  # One process holds the outputs of all devices.
             return losses.sum() / (whole if average else whole * devices)
         return losses.sum() / whole * (trainer.accelerator.num_processes // trainer.get_tp_size() if average else 1)
 
     def _compare(self, outputs: Any, mean: torch.Tensor) -> None:
-        """Raise ValueError where the model's own loss, of the first batch, is not the mean of its samples' losses."""
+        """Raise ValueError if the model's own loss of the first batch is not the mean of its samples' losses."""
         self._agrees = True
         own = outputs.get("loss") if isinstance(outputs, Mapping) else None
         if own is None or own.ndim:
@@ -231,10 +231,10 @@ class SampledTraining(RowsWithIds):
             )
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> tuple[Any, ...]:
-        """How many epochs and steps there are: the Trainer's own count takes all epochs to be as long as the first."""
+        """Numbers of epochs and steps: the Trainer's own count assumes that all epochs are as long as the first."""
         of, state = self._start
         if of is self.sampler:
-            self.sampler.load_state_dict(state)  # another attempt: a smaller batch, or train() called again
+            self.sampler.load_state_dict(state)  # Another attempt: a smaller batch, or train() called again.
         else:
             self._start = self.sampler, self.sampler.state_dict(consumed=0)
         self._some_batches(dataloader)
@@ -249,7 +249,7 @@ class SampledTraining(RowsWithIds):
         return epochs, updates, examples, seen, total, steps, limit
 
     def _some_batches(self, loader: Any) -> int:
-        """Batches of the epoch; raises ValueError where there are none."""
+        """Number of batches of the epoch; raises ValueError for none."""
         batches = len(loader)
         if not batches:
             raise ValueError(
@@ -259,7 +259,7 @@ class SampledTraining(RowsWithIds):
         return batches
 
     def _run_epoch(self, **given: Any) -> None:
-        """One epoch, of the length that it has."""
+        """Run one epoch with its actual length."""
         trainer: Any = self
         epoch, arguments = given["epoch"], trainer.args
         if epoch > self.sampler.epoch and len(self.sampler.forward_only):
@@ -270,7 +270,7 @@ class SampledTraining(RowsWithIds):
         done = given["steps_trained_in_current_epoch"] // together if resumed else 0
         self._began, self._updates = trainer.state.global_step - done, math.ceil(batches / together)
         share = arguments.num_train_epochs - epoch
-        if arguments.max_steps <= 0 and share <= 1:  # the last epoch: now its end is known
+        if arguments.max_steps <= 0 and share <= 1:  # Only now the length of the last epoch is known.
             trainer.state.max_steps = self._began + math.ceil(share * self._updates)
         beneath: Any = super()
         beneath._run_epoch(**{**given, "steps_in_epoch": batches, "num_update_steps_per_epoch": self._updates})
@@ -313,7 +313,7 @@ class SampledTraining(RowsWithIds):
         return saved["epoch"], batches
 
     def _saved(self, checkpoint: str) -> dict[str, Any]:
-        """The state in a checkpoint; raises ValueError where there is none, or one of other batches."""
+        """The state in a checkpoint; raises ValueError if it is missing, or of other processes or batches."""
         trainer: Any = self
         path = self._state_file(checkpoint)
         if not path.exists():
@@ -343,10 +343,11 @@ class SampledTraining(RowsWithIds):
 
 
 def last_checkpoint(folder: str | Path) -> str | None:
-    """The last whole checkpoint of a Trainer under `SampledTraining` in its output folder, or None where there is none.
+    """The last complete checkpoint of a Trainer under `SampledTraining` in its output folder, or None.
 
-    transformers' own `get_last_checkpoint` takes the folder that a kill left half-written, which cannot be resumed. The
-    Trainer writes its state after all else. The folder holds the sampler's states of all processes.
+    transformers' own `get_last_checkpoint` also returns a folder that a kill left half-written, which cannot be
+    resumed. A complete folder has the Trainer's state, which the Trainer writes last, and the sampler states of all
+    processes.
     """
     steps = {path: path.name.removeprefix(CHECKPOINT) for path in Path(folder).glob(f"{CHECKPOINT}*")}
     named = sorted((int(count), path) for path, count in steps.items() if count.isdecimal())
@@ -359,7 +360,7 @@ def _is_whole(checkpoint: Path) -> bool:
     except (FileNotFoundError, json.JSONDecodeError):
         return False
     first = checkpoint / "sampler_0.pt"
-    if not first.exists():  # saved without the sampler's state, for which `_saved` gives the reason
+    if not first.exists():  # Saved without the sampler's state; `_saved` raises an error with the reason.
         return True
     processes = torch.load(first, weights_only=True).get("processes", 1)
     return all((checkpoint / f"sampler_{index}.pt").exists() for index in range(processes))

@@ -1,4 +1,4 @@
-"""A training run under way: passes over a batch, what is told of them, and the state that the next step depends on."""
+"""A training run in progress: passes over a batch, their observers, and the state that the next step depends on."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from secateur.trainers.tasks.own import OwnBatch, OwnTask
 
 
 class Diverged(NotFinite):
-    """A training run whose losses are not numbers any more."""
+    """A training run has NaN or infinite losses."""
 
 
 def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The config's optimiser; fused, for in small networks the Python between its kernels is most of a step."""
+    """The config's optimiser; fused, because in small networks the Python between kernels takes most of a step."""
     parameters = [each for each in model.parameters() if each.requires_grad]
     fused = {each.device.type for each in parameters} <= {"cpu", "cuda"}
     rate, decay, momentum = config.learning_rate, config.weight_decay, config.momentum
@@ -45,10 +45,10 @@ def optimiser_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
 
 @cache
 def eager(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """The optimiser as it is outside of `torch.compile`, which we compile no step with.
+    """The optimiser class without the wrappers of `torch.compile`, which compiles none of our steps.
 
-    torch wraps five of its methods for the compiler, and the wrappers import it: more than a second, and as much as
-    two trainings of small data.
+    torch wraps five of its methods for the compiler, and the wrappers import it: this takes more than a second, as much
+    as two trainings on small data.
     """
     plain = ("state_dict", "load_state_dict", "zero_grad", "add_param_group")
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in plain}
@@ -56,7 +56,7 @@ def eager(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimi
 
 
 def plain_objective(label_smoothing: float) -> Objective:
-    """The task's own losses, or those of smoothed labels."""
+    """The task's own losses, or its losses with smoothed labels."""
 
     def losses_of(batch: TrainingBatch, inputs: torch.Tensor) -> torch.Tensor:
         if not label_smoothing:
@@ -68,7 +68,7 @@ def plain_objective(label_smoothing: float) -> Objective:
 
 @dataclass
 class Run:
-    """A training run under way: `train_epoch` yields after every optimiser step."""
+    """A training run in progress: `train_epoch` yields after every optimiser step."""
 
     data: Data
     model: nn.Module
@@ -98,13 +98,13 @@ class Run:
         self.sampler = self.schedule.sampler
         listens = self.sampler is not None and self.sampler.observed is not None
         self.broken = torch.zeros(2, dtype=torch.bool, device=self.device)
-        """Whether a loss of this process was NaN or infinite, and whether what the objective made of losses that were
-        finite was; a look at it waits for the device."""
+        """Whether a task loss of this process was NaN or infinite, and whether an objective's loss was while the task's
+        were finite. Reading it synchronises with the device."""
         self.watched = bool(self.observers) or listens or self.totals is not None
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Its own random numbers, and the network that all processes train together."""
+        """Provide private random generators, and the network that all processes train together."""
         seed, rank = self.schedule.seed, self.processes.rank
         own = private_randomness(derive_seed(seed, rank) if rank else seed, self.device)
         with own, self.processes.sharing(self.model, self.device) as network:
@@ -112,13 +112,13 @@ class Run:
             yield
 
     def cast(self) -> AbstractContextManager[Any]:
-        """The precision that the network runs in."""
+        """The autocast context of the config's precision."""
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, self.config.precision))
 
     def train_epoch(self, epoch: Epoch) -> Iterator[None]:
-        """Train on what is left of an epoch, moving the position along; nothing here waits for the device."""
+        """Train on the rest of an epoch and advance the position; does not synchronise with the device."""
         ids = epoch.ids.to(self.device, non_blocking=True)
         targets = self.targets[ids]
         weights = None if self.sampler is None else self.sampler.weights(ids)
@@ -163,9 +163,9 @@ class Run:
         targets: torch.Tensor,
         weights: torch.Tensor | None,
     ) -> tuple[list[dict[str, torch.Tensor]], list[torch.Tensor], list[torch.Tensor]]:
-        """Forward and backward passes of a step; by part what `seen` says, plain losses and descended ones, `[b]`.
+        """Forward and backward passes of a step; by part the results of `seen`, task losses and training losses, `[b]`.
 
-        The gradient is that of the weighted mean over the whole batch, whatever the parts and processes.
+        The gradient is that of the weighted mean over the whole batch, for any number of parts and processes.
         """
         told: tuple[list[dict[str, torch.Tensor]], list[torch.Tensor], list[torch.Tensor]] = ([], [], [])
         size, alone = step.stop - step.start, self.processes.world == 1 and len(parts) == 1
@@ -191,7 +191,7 @@ class Run:
                     self.broken[1] |= ~each.detach().isfinite().all() & ~self.broken[0]
                 if weights is not None:
                     each = weights[part.places] * each
-                # DistributedDataParallel takes the mean over processes of what are parts of one sum.
+                # DistributedDataParallel takes the mean over processes, and the parts belong to one sum.
                 loss = each.mean() if alone else each.sum() * (self.processes.world / size if part.counts else 0.0)
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             counted = slice(None if part.counts else 0)
@@ -202,13 +202,13 @@ class Run:
         return told
 
     def losses(self, outputs: Any, target: torch.Tensor, inputs: Any) -> torch.Tensor:
-        """The task's losses `[b]`; a task of the user's own finds its targets in the inputs."""
+        """The task's losses `[b]`; a user's own task finds its targets in the inputs."""
         if not isinstance(self.task, OwnTask):
             return self.task.losses(outputs.float(), target)
         return one_each(self.task.losses(outputs, inputs), len(target), f"the task {self.task.name}").float()
 
     def seen(self, outputs: Any, inputs: Any, ids: torch.Tensor, losses: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Rows that travel between parts and processes: outputs, or what a task of the user's own says of them."""
+        """Rows to gather over parts and processes: outputs, or the signals of a user's own task."""
         if not isinstance(self.task, OwnTask):
             own = outputs.detach()
             return {"outputs": own if self.lesson is None else own[:, : self.task.width]}
@@ -223,7 +223,7 @@ class Run:
         seen: list[dict[str, torch.Tensor]],
         losses: list[torch.Tensor],
     ) -> TrainingBatch:
-        """The whole batch as every process sees it, plain losses in float32."""
+        """The whole batch, the same in every process, with task losses in float32."""
         whole = {name: joined([part[name] for part in seen]) for name in seen[0]}
         if self.processes.world > 1:
             whole = {name: self.processes.gather(values.float(), step) for name, values in whole.items()}
@@ -237,7 +237,7 @@ class Run:
     def tell(
         self, batch: TrainingBatch, apart: list[torch.Tensor] | None, descended: list[torch.Tensor], step: slice
     ) -> None:
-        """Observers, the sampler and the totals take in a batch; where ids occur twice, observers do so in turns."""
+        """Pass a batch to observers, sampler and totals; observers get repeated ids in parts without repeats."""
         turns = [batch]
         if apart is not None:
             places = [each.to(self.device, non_blocking=True) for each in apart]
@@ -251,7 +251,7 @@ class Run:
             self.totals.add(batch.losses, self.processes.gather(joined(descended), step))
 
     def end_epoch(self) -> None:
-        """Tell the observers; raises Diverged where a loss was NaN or infinite in any process."""
+        """End the observers' epoch; raises Diverged if a loss was NaN or infinite in any process."""
         told = self.processes.collect(self.broken.to(torch.uint8), self.device)
         broken, misled = torch.stack(told).amax(dim=0).tolist()
         if misled:
@@ -268,9 +268,9 @@ class Run:
             watcher.end_epoch(self.position.epoch)
 
     def measure(self, began: float, steps: int) -> float:
-        """Add to the curve where a point of it is due, in an epoch of so many steps; seconds that this took.
+        """Add a point to the curve if it is due, in an epoch of `steps` steps; returns the seconds that it took.
 
-        `began` is when the run did.
+        `began` is the start time of the run.
         """
         if self.curve is None or not self.curve.due(self.schedule.done(self.position, steps)):
             return 0.0
@@ -283,13 +283,13 @@ class Run:
         return time.perf_counter() - before
 
     def numbers(self, samples: int) -> dict[str, float]:
-        """What trackers are told of an epoch of so many samples."""
+        """The trackers' numbers for an epoch of so many samples."""
         assert self.totals is not None
         rate = self.optimiser.param_groups[0]["lr"]
         return {**self.totals.means(samples), "learning_rate": float(rate), "epoch_samples": float(samples)}
 
     def state_dict(self, also: Any = None) -> dict[str, Any]:
-        """Everything that the steps to come depend on, the state of `also` with it; a collective call, after a step."""
+        """Everything that later steps depend on, and the state of `also`; a collective call, after a step."""
         generators = {"cpu": self.processes.collect(torch.default_generator.get_state(), self.device)}
         if self.device.type == "cuda":
             generators["cuda"] = self.processes.collect(torch.cuda.get_rng_state(self.device), self.device)
@@ -307,7 +307,7 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any], also: Any = None) -> None:
-        """Go on from there; to be called where the generators are private."""
+        """Restore a state; call it inside `under_way`, where generators are private."""
         load_stored(self.model, state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
@@ -328,12 +328,12 @@ class Run:
 
 
 def one_each(losses: torch.Tensor, count: int, giver: str) -> torch.Tensor:
-    """The same losses; raises ValueError where there is not one per sample."""
+    """The same losses; raises ValueError unless there is one per sample."""
     if losses.shape != (count,):
         raise ValueError(f"{giver} must give one loss per sample, [{count}], it gave {list(losses.shape)}")
     return losses
 
 
 def joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Rows of all parts."""
+    """Rows of all parts, concatenated."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)

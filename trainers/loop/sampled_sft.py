@@ -1,7 +1,7 @@
-"""What a sampler needs of TRL's SFTTrainer: rows with ids through its preparation and collation, and losses per row.
+"""Support for a sampler in TRL's SFTTrainer: ids through its preparation and collation, and losses per row.
 
 TRL tokenises rows itself, may drop some, and never builds the logits of a batch: its model gives a log-probability for
-each token. All else of its training stays TRL's own.
+each token. The rest of its training is unchanged.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,21 +16,21 @@ from secateur.scorers.contract import rows_text
 from secateur.selectors.samplers.contract import EpochSampler
 
 ID = "sample_id"
-"""The key under which the id of a sample travels, where samples are mappings."""
+"""The key of a sample's id, if samples are mappings."""
 TAUGHT = "SFTTrainer"
-"""The one of TRL's trainers whose losses are of single rows."""
+"""The only trainer of TRL with losses of single rows."""
 
 
 def trl_trainer(kind: type) -> str:
-    """Name of the trainer of TRL that a class is made of, empty where it is none."""
+    """Name of the TRL trainer among a class's bases, empty if there is none."""
     return next((base.__name__ for base in kind.__mro__ if base.__module__.startswith("trl.")), "")
 
 
 @dataclass(frozen=True)
 class KeepsIds:
-    """A collator that takes ids out of samples, lets another collator make a batch of the rest, and adds the ids.
+    """A collator that removes ids from samples, calls another collator, and adds the ids to its batch.
 
-    Most collators of transformers and TRL drop keys that they do not know, or fail at them.
+    Most collators of transformers and TRL drop unknown keys, or fail at them.
     """
 
     collator: Callable[[list[Any]], Any]
@@ -45,7 +45,7 @@ class KeepsIds:
 
 
 def numbered(dataset: Any) -> Any:
-    """A `datasets.Dataset` with its rows in the column `sample_id`; one that numbers its rows already stays as it is.
+    """A `datasets.Dataset` with row numbers in the column `sample_id`; one with that column is returned unchanged.
 
     Raises ValueError for a data set of no known length.
     """
@@ -55,7 +55,7 @@ def numbered(dataset: Any) -> Any:
 
 
 def refuse_dropped(prepared: Any, rows: int, max_length: int | None) -> None:
-    """Raise ValueError where the preparation of `rows` rows has left some out, by their rows in the user's data."""
+    """Raise ValueError if the preparation dropped some of `rows` rows, with their row numbers in the user's data."""
     missing = np.setdiff1d(np.arange(rows), np.asarray(prepared[ID], dtype=np.int64))
     if len(missing):
         raise ValueError(
@@ -65,7 +65,7 @@ def refuse_dropped(prepared: Any, rows: int, max_length: int | None) -> None:
 
 
 def refuse_renumbered(ids: Sequence[int]) -> None:
-    """Raise ValueError where rows of the prepared data do not stand at the place that their ids name."""
+    """Raise ValueError if a row of the prepared data is not at the place that its id names."""
     wrong = next((place for place, row in enumerate(ids) if row != place), None)
     if wrong is not None:
         raise ValueError(
@@ -75,27 +75,27 @@ def refuse_renumbered(ids: Sequence[int]) -> None:
 
 
 def row_losses(log_probs: Float[torch.Tensor, "b tokens"], learned: torch.Tensor) -> Float32[torch.Tensor, " b"]:
-    """Mean negative log-likelihood of each row's learned tokens, float32 `[b]`; 0 where it has none."""
+    """Mean negative log-likelihood of each row's learned tokens, float32 `[b]`; 0 for a row without any."""
     return -log_probs.float().sum(dim=1) / learned.sum(dim=1).clamp(min=1)
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """Stands for the model in TRL's `compute_loss`: the sampler is told each row's loss, and rows have its weights."""
+    """Wraps the model in TRL's `compute_loss`: passes each row's loss to the sampler, and applies its weights."""
 
     trainer: Any
     model: Any
     ids: Int64[torch.Tensor, " b"]
 
     def __call__(self, **inputs: Any) -> Any:
-        """The model's outputs, with weighted log-probabilities where they are what the loss is made of."""
+        """The model's outputs, with weighted log-probabilities if it returns these."""
         outputs, sampler = self.model(**inputs), self.trainer.sampler
         log_probs = getattr(outputs, "log_probs", None)
         if log_probs is None:
             return outputs
         sampler.observe(self.ids, row_losses(log_probs.detach(), outputs.label_mask))
         weights = sampler.weights(self.ids)[:, None]
-        if self.trainer.args.loss_type == "dft":  # also multiplies by the probability itself: the gradient is weighted
+        if self.trainer.args.loss_type == "dft":  # DFT also multiplies by the probability: weight only the gradient.
             outputs.log_probs = log_probs.detach() + weights * (log_probs - log_probs.detach())
         else:
             outputs.log_probs = weights * log_probs
@@ -103,20 +103,20 @@ class Weighed:
 
 
 class RowsWithIds:
-    """The part of `SampledTraining` through which rows go: numbered, collated with their ids, forwarded without
-    gradients.
+    """The part of `SampledTraining` that handles rows: numbers them, collates them with their ids, and computes losses
+    without gradients.
     """
 
     sampler: EpochSampler
     _trl = ""
-    """Name of TRL's trainer beneath, if it is one."""
+    """Name of the underlying TRL trainer, empty if there is none."""
 
     def sample_losses(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         """See `SampledTraining`."""
         raise NotImplementedError
 
     def _with_ids(self, made: Callable[[], Any]) -> Any:
-        """What is made with a collator that keeps ids, for training rows alone."""
+        """Call `made` under a collator that keeps ids; restores the Trainer's collator."""
         trainer: Any = self
         plain, trainer.data_collator = trainer.data_collator, KeepsIds(trainer.data_collator)
         try:
@@ -125,7 +125,7 @@ class RowsWithIds:
             trainer.data_collator = plain
 
     def _prepare_dataset(self, dataset: Any, *given: Any, **named: Any) -> Any:
-        """TRL's: tokenises the rows, of training ones with their numbers."""
+        """TRL's preparation, which tokenises rows; training rows get their numbers before."""
         beneath: Any = super()
         if (named.get("dataset_name") or given[-1]) != "train":
             return beneath._prepare_dataset(dataset, *given, **named)
@@ -145,7 +145,7 @@ class RowsWithIds:
             trainer._signature_columns.append(ID)
 
     def _forward_only(self, model: Any) -> None:
-        """Tell the sampler losses of the rows that its epoch left out: without gradients, in evaluation mode."""
+        """Pass the losses of the epoch's left-out rows to the sampler: without gradients, in evaluation mode."""
         trainer: Any = self
         rows = self.sampler.forward_only.tolist()
         size = trainer._train_batch_size
@@ -168,7 +168,7 @@ class RowsWithIds:
 
 
 def of_sft(given: Any) -> list[tuple[bool, str]]:
-    """What TRL's arguments ask for and a sampler cannot have: whether it holds here, and what to say then."""
+    """Incompatible settings in TRL's arguments, as pairs of a condition and its error message."""
     return [
         (
             given.packing or given.padding_free,

@@ -1,4 +1,4 @@
-"""A sampler as a callback of a Trainer: for who hands over callbacks, and to see in the logs what epochs leave out.
+"""A sampler as a callback of a Trainer, which also logs the rows that epochs leave out.
 
 The mixin `SampledTraining` does the training; a callback alone could neither order the rows nor weight their losses.
 """
@@ -11,18 +11,18 @@ from secateur.selectors.samplers.contract import EpochSampler
 
 
 class SamplerCallback(TrainerCallback):
-    """Give a Trainer under `SampledTraining` its sampler, and log each epoch at its end.
+    """Sets the sampler of a Trainer under `SampledTraining`, and logs each epoch at its end.
 
-    `callbacks=[SamplerCallback(InfoBatch(n, epochs))]` takes the place of `trainer.sampler = …`. Logged, and with it in
-    `trainer_state.json` and in every tracker: `sampler_rows`, rows that the epoch trained on in all processes;
-    `sampler_backward_saved`, rows of the data set that it did not; `sampler_forward_only`, how many of those are
-    forwarded all the same. Raises ValueError when training begins without the mixin.
+    `callbacks=[SamplerCallback(InfoBatch(n, epochs))]` replaces `trainer.sampler = …`. It logs to `trainer_state.json`
+    and every tracker: `sampler_rows`, the rows that the epoch trained on in all processes; `sampler_backward_saved`,
+    the other rows of the data set; `sampler_forward_only`, the number of these with a forward pass. Raises ValueError
+    when training begins without the mixin.
     """
 
     def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
         self.trainer: Any = None
-        """The one that follows the sampler, which says so itself."""
+        """The Trainer with this sampler; the mixin sets it."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """See the class."""

@@ -1,4 +1,4 @@
-"""When a run ends and what it trains on until then: epochs of a subset or of a sampler, and the rate along the way."""
+"""The schedule of a run: its length, its epochs of a subset or of a sampler, and its learning rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from secateur.selectors.samplers.contract import EpochSampler
 from secateur.trainers.contract import Data, TrainingConfig
 
 BUCKETS = 5
-"""Tells the draw of batches by length from that of the order, which has the same seed and epoch."""
+"""Separates the draws of batches by length from those of the order, which have the same seed and epoch."""
 
 
 def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constant", "step"] = "cosine") -> float:
@@ -24,7 +24,7 @@ def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constan
 
     The schedule `constant` stays at the peak; `step` drops to a tenth at half of the run and again at three quarters.
 
-    It follows progress in [0, 1], so that it ends where the run ends, however long its epochs turn out to be.
+    It depends on progress in [0, 1], so it ends with the run, for epochs of any length.
     """
     if progress < warmup:
         return progress / warmup
@@ -37,24 +37,24 @@ def rate_at(progress: float, warmup: float, schedule: Literal["cosine", "constan
 
 @dataclass
 class Position:
-    """Where a run stands: `step` of `epoch` comes next; what it has cost so far, over all processes."""
+    """Position of a run, whose next step is `step` of `epoch`, and its cost so far, over all processes."""
 
     epoch: int = 0
     step: int = 0
     steps_done: int = 0
     samples_seen: int = 0
     tokens_seen: int = 0
-    """Completion tokens of the samples seen, where samples are sequences."""
+    """Completion tokens of the samples seen, if samples are sequences."""
     seconds: float = 0.0
     epoch_samples: list[int] = field(default_factory=list)
-    """Samples of each epoch begun, the last one cut where `config.steps` end inside it."""
+    """Number of samples of each epoch begun; the last epoch may be cut by `config.steps`."""
 
     def state_dict(self) -> dict[str, Any]:
         """The position as numbers and a list."""
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go there."""
+        """Restore a position."""
         vars(self).update({**state, "epoch_samples": list(state["epoch_samples"])})
 
 
@@ -62,8 +62,8 @@ class Position:
 class Epoch:
     """Samples of one epoch, ids int64 `[m]` in the order of training, cut into steps of `batch_size`.
 
-    With `join_last` a last step of one sample joins the one before: batch norm cannot measure one sample, and a run
-    should not fail in its hundredth epoch because a sampler happened to draw so many.
+    With `join_last` a last step of one sample joins the step before: batch norm cannot measure one sample, and a
+    sampler may draw such a number in any epoch.
     """
 
     number: int
@@ -73,7 +73,7 @@ class Epoch:
 
     @property
     def steps(self) -> list[slice]:
-        """Places in `ids` of each step."""
+        """The slice of `ids` of each step."""
         size, count = self.batch_size, len(self.ids)
         starts = list(range(0, count, size))
         if self.join_last and len(starts) > 1 and count - starts[-1] == 1:
@@ -83,11 +83,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The epochs of a run and its progress, over rows that are the same in every epoch, or over those of a sampler.
+    """The epochs of a run and its progress, over fixed rows or over those of a sampler.
 
-    With `config.steps` a run has exactly that many optimiser steps, over as many epochs as it takes, and progress is
-    that of steps. With `config.epochs` it has that many epochs; under a sampler, whose epochs to come have lengths that
-    nobody knows yet, each counts the same for progress.
+    With `config.steps` a run has exactly that many optimiser steps, over as many epochs as necessary, and progress
+    counts steps. With `config.epochs` it has that many epochs; under a sampler, whose later epochs have unknown
+    lengths, all count equally for progress.
     """
 
     config: TrainingConfig
@@ -95,17 +95,17 @@ class Schedule:
     sampler: EpochSampler | None
     seed: int
     sizes: Int64[np.ndarray, "2 n"] | None = None
-    """Of sequences, by their ids, how many tokens each has, and how many of them are learned."""
+    """Of sequences, by id: the number of tokens, and of learned tokens."""
 
     @property
     def total_steps(self) -> int | None:
-        """Optimiser steps of the whole run; None where they depend on what the sampler will draw."""
+        """Optimiser steps of the whole run; None if they depend on the sampler's draws."""
         if self.sampler is None:
             return self.config.total_steps(len(self.rows))
         return self.config.steps
 
     def order(self, epoch: int) -> torch.Tensor:
-        """Ids of an epoch, int64; under a sampler that is a collective call of all processes."""
+        """Ids of an epoch, int64; with a sampler a collective call of all processes."""
         if self.sampler is None:
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.rows))
             return self.rows[torch.from_numpy(order)]
@@ -113,22 +113,22 @@ class Schedule:
         return torch.from_numpy(self.sampler.epoch_ids())
 
     def epochs(self, position: Position) -> Iterator[Epoch]:
-        """Epochs from the one of `position` on, which the caller moves along as it trains."""
+        """Epochs from that of `position` on; the caller advances the position."""
         total, size = self.total_steps, self.config.batch_size
         while position.epoch < self.config.epochs if total is None else position.steps_done < total:  # type: ignore[operator]
             ids = self.order(position.epoch)
             if total is not None:
                 ids = ids[: (total - position.steps_done + position.step) * size]
             if self.sizes is not None and self.config.length_buckets:
-                # Behind the cut: which samples an epoch has does not depend on their lengths.
+                # After the cut, so that the samples of an epoch do not depend on their lengths.
                 draw = np.random.default_rng((self.seed, position.epoch, BUCKETS))
                 ids = by_length(ids, self.sizes[0], size, self.config.length_buckets, draw)
             yield Epoch(position.epoch, ids, size, join_last=self.sampler is not None)
 
     def progress(self, position: Position, steps: int) -> float:
-        """Share of the run that is behind in the middle of the next step, of an epoch of so many steps.
+        """Completed share of the run in the middle of the next step, of an epoch of `steps` steps.
 
-        In the middle: at either end of it the first or the last step would do nothing.
+        At the beginning or end of a step, the first or the last step of the run would have a rate of 0.
         """
         total = self.total_steps
         if total is not None:
@@ -136,24 +136,23 @@ class Schedule:
         return (position.epoch + (position.step + 0.5) / steps) / (self.config.epochs or 1)
 
     def done(self, position: Position, steps: int) -> float:
-        """Share of the run that is behind after the last step, of an epoch of so many steps."""
+        """Completed share of the run after the last step, of an epoch of `steps` steps."""
         if self.total_steps is not None:
             return position.steps_done / self.total_steps
         return (position.epoch + position.step / steps) / (self.config.epochs or 1)
 
     def expected_steps(self, position: Position) -> int:
-        """Steps of the whole run, at the end of an epoch: as if those to come were as long as those behind."""
+        """Expected steps of the whole run at the end of an epoch, from the mean length of the epochs so far."""
         return self.total_steps or position.steps_done * (self.config.epochs or 1) // (position.epoch + 1)
 
 
 def by_length(
     ids: torch.Tensor, lengths: Int64[np.ndarray, " n"], size: int, batches: int, draw: np.random.Generator
 ) -> torch.Tensor:
-    """The same ids, int64 `[m]`, samples of similar lengths in each step of `size`.
+    """The same ids, int64 `[m]`, reordered to samples of similar lengths in each step of `size`.
 
-    Windows of so many batches keep their order, and each its samples: within one these are sorted by length (equal ones
-    stay in their order), cut into batches, and the batches are shuffled. A last batch that is not full stays the last,
-    and is cut out of the sorted ones where the draw says.
+    Each window of `batches` batches keeps its place and samples: it is sorted by length (stably), cut into batches, and
+    the batches are shuffled. An incomplete last batch stays last; a draw decides its place in the sorted samples.
     """
     values, parts = ids.numpy(), list[np.ndarray]()
     for first in range(0, len(values), size * batches):
@@ -166,7 +165,7 @@ def by_length(
 
 
 def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:
-    """Rows of the keep mask, int64; raises ValueError for a mask of other data or of nothing, and for wrong targets."""
+    """Rows of the keep mask, int64; raises ValueError for a mask of other data, an empty one, and wrong targets."""
     if keep is not None and len(keep) != len(data):
         raise ValueError(f"the keep mask is over {len(keep)} samples, the data holds {len(data)}")
     rows = np.arange(len(data)) if keep is None else np.flatnonzero(keep)
@@ -177,7 +176,7 @@ def rows_to_train_on(data: Data, keep: Keep | None) -> torch.Tensor:
 
 
 def check_sampler(sampler: EpochSampler, data: Data, keep: Keep | None) -> None:
-    """Raise ValueError for a sampler beside a subset, of other data, of a share, or that has been trained with."""
+    """Raise ValueError for a sampler beside a keep mask, of other data, of a shard, or used in a training already."""
     name = type(sampler).__name__
     if keep is not None:
         raise ValueError(f"a keep mask and the sampler {name} were given: train on a subset, or select while training")
@@ -190,9 +189,9 @@ def check_sampler(sampler: EpochSampler, data: Data, keep: Keep | None) -> None:
 
 
 def once_each(ids: torch.Tensor) -> list[torch.Tensor] | None:
-    """Places `[…]` of a batch in parts that hold no id twice, for an epoch may hold a sample from each of two passes.
+    """Places of a batch in parts without repeated ids; an epoch may hold the same sample from each of two passes.
 
-    None where no id occurs twice: the batch as it is.
+    None if no id occurs twice.
 
     >>> once_each(torch.tensor([3, 1, 3]))
     [tensor([0, 1]), tensor([2])]

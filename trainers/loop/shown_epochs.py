@@ -1,7 +1,7 @@
-"""Which samples each epoch of a training showed, in what order and with what weights: a file for each epoch.
+"""The samples of each epoch of a training, with their order and weights: a file for each epoch.
 
-A run writes an epoch before its first step, whole or not at all, so that what a killed run has trained on is there when
-it goes on. Samplers that follow losses cannot draw their epochs again without the training; this is what stays of them.
+A run writes an epoch's file atomically before its first step, so a resumed run finds all epochs that it trained on.
+Samplers that depend on losses cannot draw their epochs again without the training; these files record them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from secateur.scorers.lazy import torch
 
 @dataclass(frozen=True)
 class Shown:
-    """One epoch: `rows` int64 `[m]` in the order of training, a row twice where it was shown twice; `weights` float32
-    `[m]`, the factor of each loss, None where all are 1.
+    """One epoch: `rows` int64 `[m]` in the order of training, with repeats; `weights` float32 `[m]`, the factor of each
+    loss, None if all are 1.
     """
 
     rows: Int64[np.ndarray, " m"]
@@ -30,12 +30,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class ShownEpochs:
-    """The epochs of one run, in a folder of their own."""
+    """The epochs of one run, in their own folder."""
 
     folder: Path
 
     def write(self, epoch: int, rows: torch.Tensor, weights: torch.Tensor | None) -> None:
-        """Keep an epoch, counted from 0: rows int64 `[m]` and weights float32 `[m]`, on the CPU."""
+        """Write an epoch, counted from 0: rows int64 `[m]` and weights float32 `[m]`, on the CPU."""
         arrays = {"rows": rows.numpy()}
         if weights is not None and not bool((weights == 1).all()):
             arrays["weights"] = weights.numpy()
@@ -48,7 +48,7 @@ class ShownEpochs:
         os.replace(partial, self.place(epoch))
 
     def read(self, epoch: int) -> Shown:
-        """An epoch that was kept; raises ValueError where it is not there."""
+        """Read an epoch; raises ValueError if it is missing or unreadable."""
         try:
             with np.load(self.place(epoch), allow_pickle=False) as kept:
                 return Shown(kept["rows"], kept.get("weights"))
@@ -56,7 +56,7 @@ class ShownEpochs:
             raise ValueError(f"{self.place(epoch)} does not hold the samples of epoch {epoch}: {error}") from error
 
     def all(self, sizes: Sequence[int]) -> Iterator[Shown]:
-        """The epochs of a run that had so many samples in each; raises ValueError where one is missing or another."""
+        """The epochs of a run with so many samples in each; raises ValueError for a missing one or another size."""
         for epoch, size in enumerate(sizes):
             shown = self.read(epoch)
             if len(shown.rows) != size:
@@ -64,7 +64,7 @@ class ShownEpochs:
             yield shown
 
     def check(self, sizes: Sequence[int]) -> None:
-        """Raise ValueError, with what to do, unless the epochs are there that a run which goes on has behind it."""
+        """Raise ValueError with the remedy unless all earlier epochs of a resumed run are there."""
         try:
             for _ in self.all(sizes):
                 pass
@@ -72,7 +72,7 @@ class ShownEpochs:
             raise ValueError(f"{error}; delete the run's snapshot, and it begins anew") from error
 
     def remove(self) -> None:
-        """Remove the folder, and the one around it where nothing else is in it."""
+        """Remove the folder, and its parent if that is empty then."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
             self.folder.parent.rmdir()

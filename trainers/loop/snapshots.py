@@ -1,8 +1,8 @@
-"""The whole state of a training run in one file, so that a run that was killed goes on as if it had not been.
+"""The whole state of a training run in one file, from which a killed run resumes as if uninterrupted.
 
 A snapshot holds the model, the optimiser, the loss scaler, the position in the run with its cost, the sampler, the
-observers, other parties that have a state (such as a `CheckpointWriter`), and the generators that layers draw from. On
-a CPU, in one process, the run that goes on gives the same bits as one that was never interrupted.
+observers, other objects with a state (such as a `CheckpointWriter`), and the generators that layers draw from. On a
+CPU, in one process, a resumed run gives the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ FORMAT = 1
 
 @dataclass
 class Snapshots:
-    """Where the state of one run is saved and how often: after so many seconds, steps or epochs, whichever comes first.
+    """The place and interval of one run's snapshots: after so many seconds, steps or epochs, whichever comes first.
 
-    A run that finds a snapshot of itself in `folder` goes on from there; one of another run is refused. When the run
-    has ended the snapshot is removed, or with `keep` replaced by that of the end, from which the same call gives the
-    trained model at once. `of` names what else the run depends on and a config does not say, such as the fingerprint of
-    a teacher (JSON-able values). With several processes the folder must be one that all of them see, and seconds are
-    looked at after each epoch only.
+    A run resumes from its snapshot in `folder`, and raises ValueError for one of another run. At its end it removes the
+    snapshot, or with `keep` writes a final one, from which the same call returns the trained model at once. `of` holds
+    further facts that identify the run, such as the fingerprint of a teacher (JSON-able values). With several processes
+    the folder must be visible to all of them, and the run checks seconds after each epoch only.
     """
 
     folder: Path
@@ -47,7 +46,7 @@ class Snapshots:
     of: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises ValueError where no interval is given, or one that is not above 0."""
+        """Raise ValueError without an interval, and for one that is not above 0."""
         intervals = [each for each in (self.seconds, self.steps, self.epochs) if each is not None]
         if not intervals or min(intervals) <= 0:
             raise ValueError("snapshots need an interval above 0: seconds, steps or epochs")
@@ -59,11 +58,11 @@ class Snapshots:
         return self.folder / NAME
 
     def due_by_time(self) -> bool:
-        """Whether the last snapshot, or the start, is longer ago than it should be."""
+        """Whether the last snapshot, or the start, is at least `seconds` ago."""
         return self.seconds is not None and time.perf_counter() - self._last >= self.seconds
 
     def write(self, made_of: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        """Replace the snapshot: the old one is there until the new one is whole and on disk."""
+        """Replace the snapshot atomically: the old one stays until the new one is complete and on disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         with partial.open("wb") as file:
@@ -74,9 +73,9 @@ class Snapshots:
         self._last = time.perf_counter()
 
     def read(self, made_of: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The state to go on from, its tensors on the CPU; None where there is none.
+        """The saved state, its tensors on the CPU; None without a snapshot.
 
-        Raises ValueError for the snapshot of another run, naming what differs, and for a file that is no snapshot.
+        Raises ValueError for the snapshot of another run, with the differences, and for a file that is no snapshot.
         """
         if not self.path.exists():
             return None
@@ -99,7 +98,7 @@ class Snapshots:
         return dict(saved["state"])
 
     def finish(self) -> None:
-        """Remove the snapshot and, where nothing else is in it, the folder."""
+        """Remove the snapshot, and the folder if it is empty then."""
         self.path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -114,7 +113,7 @@ def summary_of_run(
     objective: Objective | None,
     observers: Sequence[Observer],
 ) -> dict[str, Any]:
-    """What tells runs apart whose snapshots must not be mixed up, before they begin; where inputs lie does not."""
+    """The facts that identify a run before it begins, for its snapshots; the loading of inputs is none of them."""
     settings = config.model_dump(mode="json", exclude={"loading", "workers"})
     return {
         **summary_of_data(data, rows),
@@ -131,14 +130,14 @@ def summary_of_run(
 
 
 def summary_of_data(data: Data, rows: torch.Tensor) -> dict[str, Any]:
-    """What tells data apart: shape, type and XXH3 of inputs and targets at the rows that are trained on, in order."""
+    """The facts that identify data: shape, dtype and XXH3 of inputs and targets at the training rows, in order."""
     digest, numbers = xxhash.xxh3_128(), rows.numpy()
     for start in range(0, len(numbers), 4096):
         block = numbers[start : start + 4096]
         digest.update(block.tobytes())
         if isinstance(
             data.inputs, np.ndarray | SparseRows
-        ):  # what a user's own data set yields need not be the same twice
+        ):  # A user's own data set need not yield the same samples twice.
             digest.update(np.ascontiguousarray(data.inputs[block]).tobytes())
         digest.update(np.ascontiguousarray(data.targets[block]).tobytes())
     return {
@@ -151,7 +150,7 @@ def summary_of_data(data: Data, rows: torch.Tensor) -> dict[str, Any]:
 
 
 def summary_of_objective(objective: Objective | AfterStep | None) -> Any:
-    """What an objective says of itself in an attribute `made_of`, a mapping; else its module and name."""
+    """An objective's attribute `made_of`, a mapping; else its module and name."""
     if objective is None:
         return None
     own = getattr(objective, "made_of", None)
@@ -162,7 +161,7 @@ def summary_of_objective(objective: Objective | AfterStep | None) -> Any:
 
 
 def summary_of_hooks(start: nn.Module | None, after_step: AfterStep | None) -> dict[str, Any]:
-    """What tells runs apart that begin with a model, or have something done after each step; empty without."""
+    """The facts that identify the start model and the hook after each step; empty without them."""
     parts: dict[str, Any] = {}
     if start is not None:
         learning = [name for name, each in start.named_parameters() if each.requires_grad]
@@ -171,6 +170,6 @@ def summary_of_hooks(start: nn.Module | None, after_step: AfterStep | None) -> d
 
 
 def summary_of_observer(watcher: Observer) -> str:
-    """Its class and its settings, which it keeps as plain attributes."""
+    """An observer's class and settings, its plain attributes."""
     settings = {name: value for name, value in vars(watcher).items() if isinstance(value, (int, float, str, tuple))}
     return f"{type(watcher).__module__}:{type(watcher).__qualname__} {settings}"

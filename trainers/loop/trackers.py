@@ -1,13 +1,13 @@
-"""Where the curves of a training run go: TensorBoard, MLflow, or any other tracker of `accelerate.tracking`.
+"""Trackers of a training run's curves: TensorBoard, MLflow, or any other tracker of `accelerate.tracking`.
 
-The loop hands a tracker one set of numbers per epoch and never waits for the device in between:
+The loop logs one set of numbers per epoch and does not synchronise with the device in between:
 
     tracker = TensorBoard(folder)
     train(data, config, seed=0, trackers=[tracker])
     tracker.close()
 
-Numbers per epoch: `loss` (mean plain cross-entropy over the samples presented, before each update), `objective` (mean
-of what was descended), `learning_rate` (of the last step), `samples_per_second` and `epoch_samples`.
+Numbers per epoch: `loss` (mean task loss over the epoch's samples, before each update), `objective` (mean training
+loss), `learning_rate` (of the last step), `samples_per_second` and `epoch_samples`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 Own = TypeVar("Own", bound="Curves")
 EVERY = 1.0
-"""Seconds of numbers that a file of TensorBoard gets at once."""
+"""Seconds between writes to a TensorBoard file."""
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Takes the numbers of a run as it goes."""
+    """Logs the numbers of a run."""
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Numbers that hold after so many optimiser steps; a step may come again after a resumption."""
+        """Log numbers after so many optimiser steps; a step may come again after a resumption."""
 
 
 class EpochTotals:
@@ -45,19 +45,19 @@ class EpochTotals:
         self.sums = torch.zeros(2, dtype=wide, device=device)
 
     def add(self, losses: torch.Tensor, descended: torch.Tensor) -> None:
-        """Plain losses of a batch, `[b]`, and what its step descended the mean of, `[b]`."""
+        """Add a batch's task losses, `[b]`, and training losses, `[b]`."""
         self.sums[0] += losses.sum()
         self.sums[1] += descended.sum()
 
     def means(self, samples: int) -> dict[str, float]:
-        """Means over so many samples; the one place that waits for the device. Starts over."""
+        """Means over so many samples; synchronises with the device, and resets the sums."""
         loss, objective = (self.sums / samples).tolist()
         self.sums.zero_()
         return {"loss": loss, "objective": objective}
 
 
 class Curves:
-    """Hands the numbers of a run to a tracker of `accelerate.tracking`, such as `WandBTracker("digits")`.
+    """Logs the numbers of a run to a tracker of `accelerate.tracking`, such as `WandBTracker("digits")`.
 
     The tracker starts at the first numbers: before training, accelerate does not know the processes and raises
     RuntimeError. `parameters` become the tracker's hyperparameters.
@@ -67,13 +67,13 @@ class Curves:
         self.tracker, self.parameters, self.started = tracker, dict(parameters or {}), False
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Hand the numbers on."""
+        """Log to the tracker; starts it first."""
         if not self.started:
             self.start(step)
         self.tracker.log(dict(values), step=step)
 
     def start(self, step: int) -> None:
-        """Start the tracker, whose first numbers are those of this step."""
+        """Start the tracker; its first numbers are those of this step."""
         from accelerate import PartialState
 
         PartialState()
@@ -83,10 +83,10 @@ class Curves:
             self.tracker.store_init_configuration(self.parameters)
 
     def flush(self) -> None:
-        """Write what has come so far, so that it outlives this process; most trackers have done so."""
+        """Write all numbers so far to disk; most trackers do so in `log`."""
 
     def close(self) -> None:
-        """Finish the tracker, if any numbers came."""
+        """Finish the tracker, if it has started."""
         self.flush()
         if self.started:
             self.tracker.finish()
@@ -99,10 +99,9 @@ class Curves:
 
 
 class TensorBoard(Curves):
-    """Writes event files that `tensorboard --logdir` shows; scalars are named as in the module's docstring.
+    """Writes event files for `tensorboard --logdir`; the module's docstring lists the scalars.
 
-    After a resumption point it at the same folder: its first numbers hide those that the killed run logged from that
-    step on.
+    After a resumption use the same folder: its first numbers hide those that the killed run logged from that step on.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -117,8 +116,8 @@ class TensorBoard(Curves):
         super().start(step)
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Keep the numbers, and write those of a second at once: an epoch of little data takes less time than a write
-        by accelerate's tracker, which flushes the file each time.
+        """Buffer the numbers, and write once per second: an epoch of little data takes less time than a write by
+        accelerate's tracker, which flushes the file each time.
         """
         if not self.started:
             self.start(step)
@@ -127,7 +126,7 @@ class TensorBoard(Curves):
             self.flush()
 
     def flush(self) -> None:
-        """Write what was kept, all numbers of an epoch as one event."""
+        """Write the buffer, all numbers of an epoch as one event."""
         if not self.kept:
             return
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
@@ -141,10 +140,10 @@ class TensorBoard(Curves):
 
 
 class MlFlow(Curves):
-    """Logs to a run of an MLflow experiment; needs the extra `mlflow`. Nests in the caller's run, where one is active.
+    """Logs to a run of an MLflow experiment; needs the extra `mlflow`. Nests in the caller's active run, if any.
 
-    `uri` is that of a tracking server, or of a database where all of MLflow is installed. Raises ImportError that names
-    the extra where MLflow is not installed.
+    `uri` is that of a tracking server, or of a database if all of MLflow is installed. Raises ImportError with the
+    extra's name without MLflow.
     """
 
     def __init__(self, uri: str, *, experiment: str, run: str, parameters: Mapping[str, Any] | None = None) -> None:
@@ -159,13 +158,13 @@ class MlFlow(Curves):
 
     @property
     def run_id(self) -> str:
-        """The run's id, once the first numbers came."""
+        """The run's id, available after the first `log`."""
         return str(self.tracker.tracker.info.run_id)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         import mlflow
 
         if kind is not None and self.started:
-            mlflow.end_run("FAILED")  # accelerate's `finish` can but say FINISHED
+            mlflow.end_run("FAILED")  # accelerate's `finish` can only set FINISHED.
         else:
             self.close()

@@ -1,13 +1,13 @@
-"""The training loop: kept samples in, model out, observers told of every batch.
+"""The training loop: trains a model on kept samples and passes every batch to observers.
 
-With a sampler `config.steps` is exactly that many optimiser steps over as many epochs as it takes, and `config.epochs`
-that many epochs of the sampler; the schedule ends where the run ends either way.
+With a sampler `config.steps` means exactly that many optimiser steps over as many epochs as necessary, and
+`config.epochs` that many epochs of the sampler; in both cases the schedule ends with the run.
 
-`batch_size` is that of an optimiser step. With `config.accumulate` it is computed in parts, and where several processes
-were launched together each takes a share of it: the gradient is that of the whole batch, and observers and sampler are
-told the whole batch in every process (batch norm measures parts, and over processes on the CPU shares). All processes
-make the same call; the first one alone writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss
-scaler may leave out steps, the first few usually; they count.
+`batch_size` is that of an optimiser step. `config.accumulate` divides a batch into parts, and several processes of one
+launch divide it into shares. The gradient is that of the whole batch, and observers and sampler get the whole batch
+in every process; batch norm measures parts, and with several processes on the CPU shares. All processes make the same
+call; only the first one writes and calls `progress`, `checkpoint` and `trackers`. Under float16 the loss scaler may
+skip steps, usually the first few; they count.
 
 >>> import numpy as np
 >>> inputs = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
@@ -47,13 +47,13 @@ from secateur.trainers.tasks.own import OwnTask
 from secateur.trainers.tasks.token_roles import sizes_of
 
 Checkpoint = Callable[["nn.Module", int, int], None]
-"""Told (model, steps done, steps in all) after each epoch; it may evaluate the model. One with `state_dict` and
-`load_state_dict` is part of snapshots."""
+"""Called with (model, steps done, total steps) after each epoch; it may evaluate the model. Snapshots save its state if
+it has `state_dict` and `load_state_dict`."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what it cost, over all processes; seconds of a resumed run are those of all its parts."""
+    """A trained model and its cost over all processes; the seconds of a resumed run include those of all its parts."""
 
     model: nn.Module
     steps: int
@@ -61,13 +61,13 @@ class Trained:
     samples_seen: int
     seconds: float
     tokens_seen: int = 0
-    """Completion tokens of these samples, where samples are sequences."""
+    """Completion tokens of these samples, if samples are sequences."""
     length: Literal["epochs", "steps"] = "steps"
-    """What the config fixed: runs are comparable at equal epochs, or at equal optimiser steps."""
+    """The unit of the config's length: runs are comparable at equal epochs, or at equal optimiser steps."""
     epoch_samples: tuple[int, ...] = ()
-    """Samples of each epoch."""
+    """Number of samples of each epoch."""
     curve: tuple[Point, ...] = ()
-    """Metrics along the way, where they were asked for; `seconds` are without the time of measuring."""
+    """The points of the learning curve, if there is one; `seconds` exclude the time of measuring."""
 
 
 def train(
@@ -91,19 +91,19 @@ def train(
 ) -> Trained:
     """Train a fresh model on the kept samples (all of them without `keep`), or on the epochs of a new `sampler`.
 
-    With `start` a copy of that model is trained instead of a fresh one: its weights, its standardisation of the inputs
-    and which of its parameters learn (`requires_grad`) are where training begins. `after_step` may change the weights
-    after each optimiser step, such as to hold pruned ones at zero. A new `curve` is measured along the way, off the
-    clock of the run. `shown` keeps the samples of each epoch with their weights, to be read behind the run.
+    With `start` it trains a copy of that model instead, with its weights, its standardisation of the inputs and its
+    trainable parameters (`requires_grad`). `after_step` may change the weights after each optimiser step, for example
+    to hold pruned ones at zero. A new `curve` records metrics during the run; its time does not count. `shown` writes
+    the samples of each epoch with their weights.
 
-    A step descends the mean over its batch of `sampler.weights(ids)` times `objective`, which is the task's loss with
-    the config's label smoothing where none is given. Observers and the sampler get ids, outputs, targets and the task's
-    plain per-sample losses of each batch, before the update, whatever the objective. Initial weights and order come
-    from `seed` (and the sampler's) alone; on a CPU the same call gives the same bits.
+    A step minimises the mean over its batch of `sampler.weights(ids)` times `objective`, by default the task's loss
+    with the config's label smoothing. Observers and the sampler get ids, outputs, targets and the task's per-sample
+    losses of each batch before the update, with any objective. Initial weights and order depend on `seed` (and the
+    sampler's) alone; on a CPU the same call gives the same bits.
 
-    With `snapshots` the state of the run is saved as it goes, and a run that was killed goes on from there when called
-    again with new observers and a new sampler. Raises ValueError for arguments that do not fit each other, for targets
-    that the task does not take, for observers of signals that it does not give, and for the snapshot of another run.
+    With `snapshots` the run saves its state at intervals; after a kill the same call with new observers and a new
+    sampler resumes it. Raises ValueError for arguments that do not fit each other, for targets that the task does not
+    take, for observers of signals that it does not provide, and for the snapshot of another run.
     """
     processes, device = processes_here(device)
     if sampler is not None:
@@ -133,12 +133,12 @@ def train(
 
 
 def sizes_in(data: Data, rows: torch.Tensor) -> Int64[np.ndarray, "2 n"] | None:
-    """`sizes_of` these rows; None where samples are no sequences."""
+    """`sizes_of` these rows; None if samples are no sequences."""
     return sizes_of(data.inputs, rows.numpy()) if data.model_settings.get("kind") == "sequences" else None
 
 
 def trained(run: Run, seconds: float) -> Trained:
-    """What a run that has ended came to."""
+    """The result of a finished run."""
     at, model = run.position, run.model
     return Trained(
         model=(laid_out(model, torch.contiguous_format) if run.config.channels_last else model).eval(),
@@ -154,7 +154,7 @@ def trained(run: Run, seconds: float) -> Trained:
 
 
 def check_fit(data: Data, config: TrainingConfig, observers: Sequence[Observer]) -> None:
-    """Raise ValueError for settings that are not for such inputs or targets, and for observers that lack a signal."""
+    """Raise ValueError for settings that do not fit inputs or targets, and for observers without their signals."""
     own = isinstance(data.task, OwnTask)
     if config.channels_last and (own or data.inputs.ndim != 4):
         raise ValueError(f"channels_last is for images, the inputs have shape {data.inputs.shape}: leave it out")
@@ -170,7 +170,7 @@ def check_fit(data: Data, config: TrainingConfig, observers: Sequence[Observer])
 
 
 def fresh_model(data: Data, config: TrainingConfig, seed: int) -> nn.Module:
-    """A network for this data, its weights drawn from `seed`; that of a task of the user's own is the task's."""
+    """A network for this data with weights drawn from `seed`; a user's own task makes its network itself."""
     if not isinstance(data.task, OwnTask):
         return build(config, data.inputs.shape[1:], data.task, seed=seed, learned=data.model_settings)
     with torch.random.fork_rng(devices=[]):
@@ -181,13 +181,13 @@ def fresh_model(data: Data, config: TrainingConfig, seed: int) -> nn.Module:
 
 
 def on_device(model: nn.Module, device: torch.device, config: TrainingConfig) -> nn.Module:
-    """The model where it is trained, its weights laid out as the config says."""
+    """The model on the device, with its weights in the config's memory layout."""
     model.to(device)
     return laid_out(model, torch.channels_last) if config.channels_last else model
 
 
 def laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """The model with its weights of four dimensions in this layout."""
+    """The model with its four-dimensional weights in this layout."""
     return model.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
@@ -201,9 +201,9 @@ def follow(
     trackers: Sequence[Tracker],
     shown: ShownEpochs | None,
 ) -> float:
-    """Follow the schedule of a run to its end; `began` is when it would have, had it never been interrupted.
+    """Follow the schedule of a run to its end; `began` is its start time, moved later by all interruptions.
 
-    Returns when it would have begun, had nothing been measured along the way either.
+    Returns the start time moved later by the time of measuring as well.
     """
     at, processes = run.position, run.processes
     if shown is not None:
@@ -216,7 +216,7 @@ def follow(
         if snapshots is not None and processes.writes:
             for tracker in trackers:
                 if isinstance(tracker, Curves):
-                    tracker.flush()  # the run would go on behind these numbers, and never tell them again
+                    tracker.flush()  # A resumed run starts after these numbers and never logs them again.
             snapshots.write(made_of, state)
 
     for epoch in run.schedule.epochs(at):
@@ -231,7 +231,7 @@ def follow(
                 run.end_epoch()
                 tell_left_out(run)
                 if run.totals is not None:
-                    values = run.numbers(len(epoch.ids))  # waits for the device, so that the time is right
+                    values = run.numbers(len(epoch.ids))  # Synchronises, so that the time is right.
                     values["samples_per_second"] = (at.samples_seen - seen) / (time.perf_counter() - entered)
                     for tracker in trackers if processes.writes else ():
                         tracker.log(values, step=at.steps_done)
@@ -254,7 +254,7 @@ def follow(
 
 
 def due(snapshots: Snapshots, run: Run, ended: bool) -> bool:
-    """Whether the state is to be saved after a step, which may have ended an epoch; the same in all processes."""
+    """Whether to save the state after a step, which may have ended an epoch; the same in all processes."""
     steps, epochs = snapshots.steps, snapshots.epochs
     if (steps and run.position.steps_done % steps == 0) or (ended and epochs and run.position.epoch % epochs == 0):
         return True

@@ -1,4 +1,4 @@
-"""What a transformers Trainer is asked for and cannot do under a sampler: refused by name, before training begins."""
+"""Checks before training for arguments of a transformers Trainer that do not work with a sampler."""
 
 import math
 from typing import Any
@@ -7,9 +7,9 @@ from secateur.selectors.samplers.contract import EpochSampler
 
 
 def refuse(trainer: Any, own_losses: bool) -> None:
-    """Raise ValueError for the first argument, data set or sampler that does not go together, with the remedy.
+    """Raise ValueError with the remedy for the first incompatible argument, data set or sampler.
 
-    `own_losses` says whether the trainer has a `sample_losses` of its own.
+    `own_losses`: the trainer overrides `sample_losses`, but not `training_losses`.
     """
     for wrong, remedy in [
         *of_rows(trainer, trainer.args, trainer.sampler),
@@ -20,7 +20,7 @@ def refuse(trainer: Any, own_losses: bool) -> None:
 
 
 def of_rows(trainer: Any, given: Any, sampler: EpochSampler) -> list[tuple[bool, str]]:
-    """What is wrong with the rows and their order: whether it holds here, and what to say then."""
+    """Checks of the rows and their order, as pairs of a condition and its error message."""
     rows = len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None
     accelerate, several = given.accelerator_config, given.world_size > 1
     return [
@@ -67,7 +67,7 @@ def of_rows(trainer: Any, given: Any, sampler: EpochSampler) -> list[tuple[bool,
 
 
 def of_losses(trainer: Any, given: Any, own_losses: bool) -> list[tuple[bool, str]]:
-    """What stands in the way of a loss for each sample."""
+    """Checks for obstacles to a loss per sample, as pairs of a condition and its error message."""
     liger = given.liger_kernel_config or {}
     return [
         (
@@ -99,7 +99,7 @@ def step_samples(trainer: Any) -> int:
 
 
 def shares(trainer: Any) -> int:
-    """Among how many groups of processes accelerate deals out whole batches."""
+    """Number of groups of processes among which accelerate distributes whole batches."""
     if trainer.args.accelerator_config.split_batches:
         return 1
     return int(trainer.args.world_size) // int(trainer.get_tp_size())
@@ -115,14 +115,14 @@ def updates_of(trainer: Any, samples: int) -> int:
 
 
 def planned(trainer: Any) -> list[tuple[int, float]]:
-    """(Samples, share of it) of each epoch that `num_train_epochs` asks for, at most: the last may be a part of one."""
+    """(Largest number of samples, share trained) of each epoch of `num_train_epochs`; the last epoch may be partial."""
     epochs = trainer.args.num_train_epochs
     plan = trainer.sampler.plan(max(1, math.ceil(epochs)))
     return [(one.samples, min(1.0, epochs - epoch)) for epoch, one in enumerate(plan)]
 
 
 def epochs_for(trainer: Any, steps: int) -> int:
-    """Epochs that are enough for so many optimiser steps: one whose length nobody knows yet has one step at least."""
+    """Epochs that suffice for so many optimiser steps: an epoch of unknown length counts as one step."""
     epochs, left = 0, steps
     while left > 0:
         samples, exact = trainer.sampler.planned(epochs)

@@ -1,7 +1,7 @@
-"""How well a training run knows its own samples: what it put out for each at its latest presentation.
+"""The fit of a training run to its own samples, by the outputs for each at its latest presentation.
 
-An observer, so nothing is passed through the network for it: the outputs are those of the training batches, before each
-update, augmented where the config augments.
+An observer, so it needs no additional forward pass: the outputs are those of the training batches, before each update,
+with augmentation if the config augments.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from secateur.trainers.contract import Data
 from secateur.trainers.tasks.own import OwnTask
 
 MOST = 1 << 25
-"""Outputs that are kept, a number each: 128 MiB. Of more the shares by epoch alone are known."""
+"""Largest number of outputs to keep: 128 MiB. Beyond it only the accuracy by epoch is available."""
 
 
 class TrainingFit(Observer):
-    """Keeps the latest outputs of each sample, float32 `[n, width]`, and of classes the share right in each epoch."""
+    """Keeps the latest outputs of each sample, float32 `[n, width]`, and for classes the accuracy of each epoch."""
 
     def __init__(self, samples: int, device: torch.device, *, width: int, counts: bool) -> None:
         super().__init__(samples, device)
@@ -27,13 +27,13 @@ class TrainingFit(Observer):
         kept = samples if samples * width <= MOST else 0
         self.latest = torch.zeros((kept, width), dtype=torch.float32, device=device)
         self.right = torch.zeros(2, dtype=torch.int64, device=device)
-        """Presentations of this epoch that were right, and all of them."""
+        """Numbers of correct and of all presentations of this epoch."""
         self.shares = torch.zeros(0, dtype=torch.float64)
-        """Of each epoch that has ended."""
+        """Accuracy of each completed epoch."""
 
     @classmethod
     def of(cls, data: Data, device: torch.device) -> TrainingFit | None:
-        """Of a run over these data; None where what the network puts out is the user's own."""
+        """The observer for a run over these data; None for a user's own task."""
         if isinstance(data.task, OwnTask):
             return None
         return cls(
@@ -63,8 +63,8 @@ class TrainingFit(Observer):
         raise NotImplementedError("signals of a run are no scores of its samples")
 
     def summary(self, data: Data) -> Mapping[str, Any]:
-        """JSON-able: `metrics` of the task by name, of the latest outputs of all samples, empty where some were never
-        presented or there are too many outputs; `accuracy` of each epoch, empty of other targets than classes.
+        """JSON-able: `metrics` of the task by name, from the latest outputs of all samples, empty if a sample was never
+        presented or there are too many outputs; `accuracy` of each epoch, empty for other targets than classes.
         """
         whole = len(self.latest) and bool((self.presentations > 0).all())
         metrics = data.task.evaluate(self.latest.cpu().numpy(), data.targets) if whole else {}

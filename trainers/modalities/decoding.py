@@ -1,7 +1,7 @@
-"""The one decoder of pictures: hashes, previews and encodings see what it gives.
+"""The one decoder of pictures for hashes, previews and encodings.
 
-A decoded picture is upright, has its palette expanded and its transparency composited, and one of four modes: `L` and
-`RGB` (8 bits), `I` (whole numbers of 16 or 32 bits, int32) and `F` (float32). It keeps its size and its values.
+A decoded picture is upright, with expanded palette and composited transparency, in one of four modes: `L` and `RGB` (8
+bits), `I` (whole numbers of 16 or 32 bits, int32) and `F` (float32). It keeps its size and its values.
 """
 
 import io
@@ -18,20 +18,20 @@ from jaxtyping import Float64, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 GREY = ("1", "L", "LA", "La", "I", "F")
-"""Modes of pictures without colour, less what stands behind a semicolon."""
+"""Modes of pictures without colour, without the byte order behind a semicolon."""
 DEEP = ("I", "F")
-"""Modes of decoded pictures whose values have no range of their own."""
+"""Modes of decoded pictures with values of no fixed range."""
 
 MOVING = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
-"""Formats whose further frames are pictures of their own; those of others are layers, sizes and previews of one."""
+"""Formats with frames that are separate pictures; frames of other formats are layers, sizes and previews of one."""
 
 STARTS = {b"\x89PNG\r\n\x1a\n": ("PNG",), b"\xff\xd8\xff": ("JPEG",)}
-"""How files of the usual formats begin."""
+"""First bytes of files in the usual formats."""
 NEAR, FEW = 32, 0.05
-"""How far from a background content may be that resembles it, of 255, and which share of the content may."""
+"""Distance below which content resembles a background, of 255, and the largest share of such content."""
 BACKGROUNDS = (255, 0, 128)
 UNSIGNED, SAMPLE_FORMAT = 1, 339
-"""A TIFF's tag of what its numbers are, and what it says of whole numbers from 0."""
+"""The value of a TIFF's tag for unsigned integers, and the number of this tag."""
 
 DECODING_FAILS = (
     OSError,
@@ -46,29 +46,29 @@ DECODING_FAILS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow's readers raise on bytes that are no image; it has no class of its own for that."""
+"""Exceptions of Pillow's readers on bytes that are no image; Pillow has no common class for them."""
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def decode_image(cell: Any) -> Image.Image | None:
-    """The picture in a cell of an image column, or None where `image_or_fault` says why there is none to be had."""
+    """The picture in a cell of an image column, or None where `image_or_fault` gives a reason."""
     picture = image_or_fault(cell)
     return None if isinstance(picture, str) else picture
 
 
 def image_or_fault(cell: Any) -> Image.Image | str:
-    """The picture in a cell of an image column, `{"bytes", "path"}` or a PIL image, or why there is none.
+    """The picture in a cell of an image column, `{"bytes", "path"}` or a PIL image, or the reason why there is none.
 
-    There is none for a null, a path without a file, bytes that are no picture, one of zero width or height, of more
-    pixels than Pillow's limit or of several frames, and for values that Pillow would change: colours of 16 bits, whole
-    numbers from 2^31 on and numbers that are infinite or not there.
+    There is none for a null, a path without a file, bytes that are no picture, zero width or height, more pixels than
+    Pillow's limit, several frames, values that Pillow would change (colours of 16 bits, whole numbers from 2^31 on),
+    and values that are infinite or NaN.
     """
     with quiet():
         return decoded(cell)
 
 
 def decoded(cell: Any) -> Image.Image | str:
-    """As `image_or_fault`, for whoever has made Pillow `quiet`."""
+    """As `image_or_fault`, for callers inside `quiet`."""
     if not isinstance(cell, Image.Image) and (cell is None or (cell["bytes"] is None and not cell["path"])):
         return "image is missing"
     path = None if isinstance(cell, Image.Image) else cell["path"]
@@ -83,7 +83,7 @@ def decoded(cell: Any) -> Image.Image | str:
             return f"{name} has colours of 16 bits, of which 8 would be lost: save it with 8 bits, or in grey"
         opened.load()
         if opened.format == "PNG" and not opened.info and opened.mode in ("L", "RGB"):
-            return opened  # as it is: nothing is said of how it is turned, and nothing is transparent
+            return opened  # Without metadata there is neither an orientation nor transparency.
         picture = plain(opened)
         reason = unusable(opened, picture)
     except BOMBS:
@@ -94,7 +94,7 @@ def decoded(cell: Any) -> Image.Image | str:
 
 
 def opened_image(cell: Any) -> Image.Image | None:
-    """The picture in a cell with its header read and its pixels not yet; None where there are no bytes.
+    """Open the picture in a cell: reads its header, not its pixels; None without bytes.
 
     Raises one of `DECODING_FAILS`.
     """
@@ -105,13 +105,13 @@ def opened_image(cell: Any) -> Image.Image | None:
         return None
     if not data:
         raise OSError("no bytes")
-    # Pillow would ask the reader of every format in turn; these two know their files by the first bytes.
+    # Pillow would try the reader of every format in turn; the first bytes identify these two.
     formats = next((named for start, named in STARTS.items() if data.startswith(start)), None)
     return Image.open(io.BytesIO(data), formats=formats)
 
 
 def mode_in_header(cell: Any) -> str | None:
-    """The mode that a cell's header says, less the order of its bytes; None where there is no picture."""
+    """The mode in a cell's header, without the byte order; None if there is no usable picture."""
     try:
         with quiet():
             opened = opened_image(cell)
@@ -122,7 +122,7 @@ def mode_in_header(cell: Any) -> str | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Pillow without remarks on each of many files; what it only warns of as a bomb is an error."""
+    """Silence Pillow's warnings, except that of a decompression bomb, which becomes an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -141,9 +141,9 @@ def image_bytes(cell: Any) -> bytes | None:
 
 def loses_bits(opened: Image.Image) -> bool:
     """Whether Pillow would cut the values of a picture to 8 bits, from its header."""
-    # The parameters of Pillow's decoders name the layout of the values, and the largest one of a PPM.
+    # The arguments of Pillow's decoders name the layout of the values, and the largest value of a PPM.
     details = [tile[3] for tile in getattr(opened, "tile", ())]
-    if opened.format == "PNG" and details == [opened.mode]:  # the usual case, for this is asked of every picture
+    if opened.format == "PNG" and details == [opened.mode]:  # A shortcut for the usual case.
         return False
     layouts = [str(part) for held in details for part in (held if isinstance(held, tuple | list) else (held,))]
     deep = any(";16" in part or (part.isdecimal() and int(part) > 255 and opened.format == "PPM") for part in layouts)
@@ -151,7 +151,7 @@ def loses_bits(opened: Image.Image) -> bool:
 
 
 def plain(opened: Image.Image) -> Image.Image:
-    """A loaded picture upright, opaque and in one of the four modes."""
+    """Make a loaded picture upright and opaque, in one of the four modes."""
     picture: Image.Image = opened
     if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
@@ -167,15 +167,15 @@ def plain(opened: Image.Image) -> Image.Image:
 
 
 def mode_of(picture: Image.Image) -> str:
-    """The mode of a picture less the order of its bytes."""
+    """The mode of a picture without the byte order."""
     return picture.mode.split(";")[0]
 
 
 def composited(picture: Image.Image, grey: bool) -> Image.Image:
-    """A picture of mode `LA` or `RGBA` on a ground that contrasts with what is visible of it.
+    """Composite a picture of mode `LA` or `RGBA` onto a background that contrasts with its visible content.
 
-    White, or where more than a twentieth of the content resembles white, black, or grey, or the one of these that
-    the content resembles least. What is invisible changes nothing.
+    The background is the first of white, black and grey that at most a twentieth of the content resembles, else the one
+    that the content resembles least. Invisible pixels do not count.
     """
     values = np.asarray(picture)
     alpha = values[..., -1].astype(np.float64) / 255
@@ -188,7 +188,7 @@ def composited(picture: Image.Image, grey: bool) -> Image.Image:
 
 
 def ground_for(colours: UInt8[np.ndarray, "h w c"], alpha: Float64[np.ndarray, "h w"]) -> int:
-    """The value of all channels of the ground."""
+    """The background's value in all channels."""
     low, high = colours.min(axis=-1).astype(np.int64), colours.max(axis=-1).astype(np.int64)
     alike = [float(alpha[(high - NEAR < ground) & (low + NEAR > ground)].sum() / alpha.sum()) for ground in BACKGROUNDS]
     fit = [ground for ground, share in zip(BACKGROUNDS, alike, strict=True) if share <= FEW]
@@ -196,7 +196,7 @@ def ground_for(colours: UInt8[np.ndarray, "h w c"], alpha: Float64[np.ndarray, "
 
 
 def unusable(opened: Image.Image, picture: Image.Image) -> str | None:
-    """Why the values of a decoded picture are not those of its file, or none at all; None where they are."""
+    """The reason why a decoded picture has no values, or other ones than its file; None if it is usable."""
     if not picture.width or not picture.height:
         return "is empty"
     if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():

@@ -1,4 +1,4 @@
-"""How rows become arrays, by modality. Whatever is learned from data is learned from the training rows."""
+"""Encoding of rows as arrays, by modality. Encoders are fitted to the training rows alone."""
 
 import math
 import os
@@ -33,7 +33,7 @@ ENCODINGS: Mapping[Modality, type[Encoding]] = {
     "features": TableEncoding,
     "sequence": SequenceEncoding,
 }
-"""Settings of a study's `encoding` by what its columns hold, or by its task."""
+"""Settings classes of a study's `encoding`, by the modality of its columns or task."""
 
 BLOCK = 1 << 25
 """Bytes of a block of encoded rows."""
@@ -49,11 +49,11 @@ IN_WORDS = {"text": "a text", "features": "a table", "sequence": "a sample of fi
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What training rows taught of encoding rows."""
+    """An encoder of rows, fitted to training rows."""
 
     @property
     def model_settings(self) -> dict[str, Any]:
-        """What networks must know of the arrays, JSON-able; `Data.model_settings`."""
+        """Facts about the arrays for networks, JSON-able; `Data.model_settings`."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,34 +61,34 @@ class Encoder(Protocol):
 
     @property
     def spared(self) -> tuple[str, ...]:
-        """Columns that spare it work where rows have them."""
+        """Optional columns that save it work."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a row as an array."""
+        """Shape of an encoded row."""
 
     @property
     def dtype(self) -> "np.dtype[Any]":
-        """Of the array."""
+        """Dtype of the array."""
 
     @property
     def sparse(self) -> bool:
         """Whether batches are `SparseRows`."""
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Inputs:
-        """Rows from `first` on as an array; raises ValueError that names column and row of what cannot be one."""
+        """Rows from `first` on as an array; raises ValueError that names column and row of an unusable cell."""
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Inputs | None = None) -> dict[str, Any]:
-        """What a reader should know of the encoding of these rows, such as the share of texts that are cut; `inputs`
-        are the rows as encoded, where they are at hand."""
+        """Facts for readers about the encoding of these rows, such as the share of texts that are cut; `inputs` are the
+        encoded rows, if available."""
 
     def save(self, folder: Path) -> None:
-        """Write what was learned, as `encoding.json` and what it needs beside it, for people to read."""
+        """Write the fitted state in readable form: `encoding.json` and the files that it needs."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Both splits as arrays, what networks must know of them, and the encoder for rows to come."""
+    """Both splits as arrays, facts about them for networks and readers, and the encoder for further rows."""
 
     inputs: Inputs
     test_inputs: Inputs
@@ -98,10 +98,10 @@ class Encoded:
 
 
 def encoding_of(modality: Modality, given: Mapping[str, Any], configs: Sequence[TrainingConfig]) -> Encoding:
-    """A study's encoding with what it leaves out filled in from its models.
+    """A study's encoding with missing settings filled in from its models.
 
-    The kind is the one that the models read, the tokenizer the one of pretrained weights. Raises ValueError
-    where the models disagree, where the kind is not one that they read, and for augmentation of what is no image.
+    The kind is that of the models' inputs, the tokenizer that of pretrained weights. Raises ValueError if the models
+    disagree, for a kind that they do not read, and for augmentation of other inputs than images.
     """
     encoding = ENCODINGS[modality](**given)
     if isinstance(encoding, ImageEncoding):
@@ -116,7 +116,7 @@ def encoding_of(modality: Modality, given: Mapping[str, Any], configs: Sequence[
 
 
 def read_kind(modality: Modality, asked: str | None, configs: Sequence[TrainingConfig]) -> str:
-    """The encoding that the models read, which is the one that is asked for, if any; raises ValueError."""
+    """The encoding that the models read; raises ValueError if they disagree, or read another one than `asked`."""
     known = KIND_READ_AS[modality]
     kinds = {config.model: kind_read_by(factory_of(config.model)) for config in configs}
     wanted = {model: kind for model, kind in kinds.items() if kind is not None}
@@ -136,7 +136,7 @@ def read_kind(modality: Modality, asked: str | None, configs: Sequence[TrainingC
 def with_tokenizer(
     encoding: TextEncoding | SequenceEncoding, configs: Sequence[TrainingConfig]
 ) -> TextEncoding | SequenceEncoding:
-    """The encoding with the tokenizer of pretrained weights where it names none; raises ValueError for several."""
+    """The encoding, if it names no tokenizer, with that of pretrained weights; raises ValueError for several."""
     named = [config for config in configs if config.model_settings.get("pretrained")]
     names = {config.model_settings["pretrained"] for config in named}
     if encoding.tokenizer is not None or not named:
@@ -150,7 +150,7 @@ def with_tokenizer(
 
 
 def refuse_other_tokenizers(encoding: Encoding, configs: Sequence[TrainingConfig]) -> None:
-    """Raise ValueError where pretrained language models have other tokens than the tokenizer that makes their ids."""
+    """Raise ValueError if pretrained language models have other tokens than the tokenizer of the encoding."""
     if not isinstance(encoding, SequenceEncoding) or encoding.tokenizer is None:
         return
     known = vocabulary_at(encoding.tokenizer, encoding.revision)
@@ -160,7 +160,7 @@ def refuse_other_tokenizers(encoding: Encoding, configs: Sequence[TrainingConfig
 
 
 def fit_encoder(encoding: Encoding, rows: "Batches | datasets.Dataset", columns: Sequence[str]) -> Encoder:
-    """Learn from the training rows how columns become an array."""
+    """Fit the encoder of an encoding to the training rows."""
     if isinstance(encoding, ImageEncoding):
         return ImageEncoder.fit(rows, columns[0], encoding)
     if isinstance(encoding, TableEncoding):
@@ -178,10 +178,10 @@ def encode(
     test: "Batches | datasets.Dataset",
     columns: Sequence[str],
 ) -> Encoded:
-    """Both splits by an encoder that saw the training rows alone.
+    """Encode both splits by an encoder fitted to the training rows alone.
 
-    Images are uint8 `[n, height, width, channels]`, token ids int32 `[n, length]`, the rest float32 `[n, columns]`, of
-    which TF-IDF is sparse.
+    Images are uint8 `[n, height, width, channels]`, token ids int32 `[n, length]`, with roles `[n, 2, length]`, the
+    rest float32 `[n, columns]`; TF-IDF is sparse.
     """
     encoder = fit_encoder(encoding, train, columns)
     inputs, test_inputs = encoded_rows(encoder, train), encoded_rows(encoder, test)
@@ -195,7 +195,7 @@ def facts_of(
     rows: "Batches | datasets.Dataset",
     inputs: Inputs | None = None,
 ) -> dict[str, Any]:
-    """What a reader should know of the encoding of a split; names of the test rows' facts begin with "test "."""
+    """Facts for readers about the encoding of a split; names of the test split's facts begin with "test "."""
     return {f"{'test ' * (split == 'test')}{name}": value for name, value in encoder.facts(rows, inputs).items()}
 
 
@@ -211,8 +211,8 @@ def encoded_rows(encoder: Encoder, rows: "Batches | datasets.Dataset") -> Inputs
 
 
 def blocks_of(encoder: Encoder, rows: "Batches | datasets.Dataset", start: int = 0) -> Iterator[tuple[int, Inputs]]:
-    """Consecutive rows as arrays of at most 32 MiB, each with the row that it begins at, counted from `start`; memory
-    holds one. Sparse ones come by the batch in which they are read.
+    """Consecutive rows as arrays of at most 32 MiB, each with its first row number, counted from `start`; holds one in
+    memory at a time. Sparse rows come in the batches in which they are read.
     """
     size = 1 << 30 if encoder.sparse else max(1, BLOCK // (math.prod(encoder.shape) * encoder.dtype.itemsize or 1))
     held = rows.schema.names if isinstance(rows, Stored) else ()

@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 VALUES = {"": "values of 8 bits", "I": "whole numbers of 16 or 32 bits", "F": "floats"}
-"""What pictures hold, by the mode of those whose values have no range of their own."""
+"""Kinds of pixel values, by the mode of pictures with values of no fixed range, empty for 8 bits."""
 
 
 class ImageEncoding(Settings):
-    """How images become arrays."""
+    """Settings of the encoding of images."""
 
     model_config = ConfigDict(frozen=True)
 
     size: Annotated[
-        tuple[int, int] | None, Field(description="height and width; those of the first training image if left out")
+        tuple[int, int] | None, Field(description="height and width; default: those of the first training image")
     ] = None
 
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """Images of one size (bilinear where they have another), of one channel or three, all of one depth.
+    """Encodes images in one size (resized bilinearly), with one or three channels, all of one depth.
 
-    `ranges` are the least and the greatest value of the training images where these hold whole numbers of more than 8
-    bits (`I`) or floats (`F`): they become 0 and 255, and so do values beyond them. Undecodable images become zeros:
-    the data check names their rows.
+    `ranges` are the smallest and the largest value of training images with whole numbers of more than 8 bits (`I`) or
+    floats (`F`): they map to 0 and 255, and values beyond them are clipped. Undecodable images become zeros: the data
+    check names their rows.
     """
 
     column: str
@@ -50,11 +50,11 @@ class ImageEncoder:
 
     @classmethod
     def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: ImageEncoding) -> "ImageEncoder":
-        """Channels and ranges of all images, size of the first one.
+        """Read the channels and ranges of all images, and the size of the first one.
 
-        Raises ValueError where none can be decoded, RowFault for one of another depth than those before it.
+        Raises ValueError if none can be decoded, RowFault for one of another depth than those before it.
 
-        Headers tell colour from grey; what is decoded is the first image and those whose values need a range.
+        It reads colour or grey from headers, and decodes only the first image and those that need a range.
         """
         from secateur.trainers.modalities.decoding import DEEP, GREY, decode_image, mode_in_header
         from secateur.trainers.modalities.seen_pictures import modes_of
@@ -142,7 +142,7 @@ class ImageEncoder:
         return np.asarray(image).reshape(self.height, self.width, self.channels)
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
-        """Least and greatest value of the training images that have no range of their own."""
+        """The ranges of training images, for values of no fixed range."""
         return {f"range of {VALUES[mode]}": list(ends) for mode, ends in self.ranges.items()}
 
     def save(self, folder: Path) -> None:
@@ -152,22 +152,22 @@ class ImageEncoder:
 
 
 def depth_of(mode: str) -> str:
-    """The mode of a picture whose values have no range of their own, empty for 8 bits."""
+    """The mode of a picture with values of no fixed range, empty for 8 bits."""
     from secateur.trainers.modalities.decoding import DEEP
 
     return mode if mode in DEEP else ""
 
 
 def other_depth(column: str, cell: Any, row: int, depth: str, usual: str) -> RowFault:
-    """What to raise for a picture whose values do not compare with those of training images."""
+    """The error for a picture with values of another depth than the training images."""
     name = f" in {cell['path']!r}" if cell["path"] else ""
     remedy = f"training images hold {VALUES[usual]}, which do not compare: save all images alike"
     return RowFault(f"column {column!r} holds {VALUES[depth]}{name}", np.array([row]), remedy)
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "h w"]:
-    """Values as 256 levels of equal width between two ends, those beyond them as the ends."""
+    """Quantise values to 256 levels of equal width between two ends; clips values beyond."""
     wide = np.clip(values.astype(np.float64), low, high)
-    # 16 bits of full range lose their lower 8, and a range of 0 … 255 stays what it is.
+    # 16 bits of full range lose their lower 8, and a range of 0 … 255 does not change.
     levels = (wide - low) * 256 / (high - low) if high > low else np.zeros_like(wide)
     return np.minimum(levels, 255).astype(np.uint8)

@@ -1,7 +1,8 @@
-"""Samples of fine-tuning as pieces of text with a role each: prompts and completions, conversations, plain texts.
+"""Fine-tuning samples as pieces of text with a role each: prompts and completions, conversations, plain texts.
 
-A chat template is rendered once for each answer, with and without it: what stands between is the answer. That needs
-no generation marks in the template, and a template that renders a conversation otherwise once it goes on is refused.
+For each answer the template renders the conversation with and without it: the difference is the answer. That needs no
+generation marks in the template. Templates that render earlier turns differently once the conversation continues raise
+`Unfit`.
 """
 
 import json
@@ -18,14 +19,14 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""The template of a tokenizer that is trained here."""
+"""The chat template of tokenizers trained here."""
 SPOKEN = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
-"""ShareGPT's names of roles, and what chat templates call them."""
+"""ShareGPT's names of roles to those of chat templates."""
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")
 
 
 class Piece(NamedTuple):
-    """Text with the role of its tokens; behind a completion the special token that ends it, which is learned, too."""
+    """Text with the role of its tokens; after a completion also the special token that ends it, which is learned."""
 
     text: str
     role: int
@@ -33,7 +34,7 @@ class Piece(NamedTuple):
 
 
 class Unfit(ValueError):
-    """Why one sample cannot be rendered, and what helps."""
+    """The reason why one sample cannot be rendered, and the remedy."""
 
     def __init__(self, fault: str, remedy: str) -> None:
         super().__init__(f"{fault}: {remedy}")
@@ -42,10 +43,10 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True)
 class Rendering:
-    """How samples become pieces: by a chat template, or one part behind the other.
+    """Renders samples to pieces: by a chat template, or without one by concatenation.
 
-    `template(messages, add_generation_prompt)` renders a conversation; `end` is the token that ends texts, `special`
-    are all special tokens, one of which a template may write behind an answer instead.
+    `template(messages, add_generation_prompt)` renders a conversation; `end` is the token that ends texts; `special`
+    are all special tokens, because a template may end answers with another one.
     """
 
     template: Callable[[Sequence[Mapping[str, str]], bool], str] | None
@@ -53,10 +54,10 @@ class Rendering:
     special: Sequence[str] = ()
 
     def prompted(self, prompts: Sequence[str], completion: str) -> list[Piece]:
-        """A prompt, which may be in several parts, and its completion.
+        """A prompt of one or several parts, and its completion.
 
-        In a chat template the parts that are not empty are one message, an empty line between them; without one each
-        stands on lines of its own (Li et al. 2024, Superfiltering).
+        In a chat template the non-empty parts form one message, separated by empty lines; without a template each part
+        ends with a line break (Li et al. 2024, Superfiltering).
         """
         parts = [part for part in prompts if part]
         if self.template is None:
@@ -65,8 +66,8 @@ class Rendering:
         return self.conversed([*asked, {"role": "assistant", "content": completion}])
 
     def paired(self, prompts: Sequence[str], completion: str) -> list[Piece]:
-        """A prompt and its completion as TRL's lists of messages, JSON each: of the completion every answer of the
-        assistant is learned; answers in the prompt are not.
+        """A prompt and its completion as TRL's lists of messages, JSON each; the answers of the assistant in the
+        completion are learned, those in the prompt are not. Raises Unfit for a prompt that is no such list.
         """
         if len(prompts) > 1 or not all(holds_messages(prompt) for prompt in prompts if prompt):
             raise Unfit(
@@ -77,11 +78,11 @@ class Rendering:
         return self.conversed([*asked, *messages_in(completion)], len(asked))
 
     def plain(self, text: str) -> list[Piece]:
-        """A text that is learned from its first token to its end."""
+        """A text with all tokens learned, from the first to the end token."""
         return [Piece(text, SCORED, self.end)]
 
     def conversed(self, messages: Sequence[Mapping[str, str]], first: int = 0) -> list[Piece]:
-        """A conversation, of which every answer of the assistant from message `first` on is learned; raises Unfit."""
+        """A conversation; the assistant's answers from message `first` on are learned. Raises Unfit if not possible."""
         if self.template is None:
             raise Unfit(
                 "a conversation needs a chat template, and the tokenizer has none",
@@ -110,12 +111,12 @@ class Rendering:
             done = len(asked) + len(said) + len(ends)
         if not pieces:
             raise Unfit("the conversation has no answer of the assistant", "remove it: there is nothing to learn")
-        # What follows the last answer, such as a line break or another question, is never read for it.
+        # Drop all text after the last answer, such as a line break or another question: no answer depends on it.
         last = pieces[-1]._replace(end=pieces[-1].end or self.end)
         return [*(piece for piece in pieces[:-1] if piece.text), last]
 
     def leaves_out_system(self, messages: Sequence[Mapping[str, str]]) -> bool:
-        """Whether the template does not write the text of one of a conversation's system turns."""
+        """Whether the template omits the text of a system turn of a conversation."""
         texts = [message["content"].strip() for message in messages if message["role"] == "system"]
         if not any(texts):
             return False
@@ -123,12 +124,12 @@ class Rendering:
         return any(text not in whole for text in texts)
 
     def rendered(self, messages: Sequence[Mapping[str, str]], prompt: bool) -> str:
-        """The template's text; raises Unfit with the template's own words where it refuses a conversation."""
+        """The template's text; raises Unfit with the template's error message."""
         assert self.template is not None
         try:
             return self.template(messages, prompt)
-        except Exception as error:  # a template may raise anything
-            if not messages:  # what precedes an answer that is the first turn
+        except Exception as error:  # A template may raise anything.
+            if not messages:  # The conversation before an answer in the first turn.
                 fault = "nothing precedes the answer, and the chat template renders no empty conversation"
                 raise Unfit(fault, "write a prompt, or remove the row") from error
             reason = " ".join(str(error).split())
@@ -138,7 +139,7 @@ class Rendering:
 
 
 def holds_messages(cell: str) -> bool:
-    """Whether a cell is JSON of a list of TRL's messages (`role`, `content`), as prompts and completions may be.
+    """Whether a cell is JSON of a list of TRL's messages (`role`, `content`).
 
     >>> holds_messages('[{"role": "user", "content": "?"}]'), holds_messages('[{"a": 1}]'), holds_messages("[1]")
     (True, False, False)
@@ -154,13 +155,13 @@ def holds_messages(cell: str) -> bool:
 def messages_in(cell: str) -> list[dict[str, str]]:
     """The conversation in a cell, JSON of a list of TRL's messages (`role`, `content`) or ShareGPT's (`from`, `value`).
 
-    Raises Unfit for anything else, for roles that no template knows and for contents that are no texts.
+    Raises Unfit for anything else, for unknown roles and for contents that are no texts.
     """
     try:
         given = json.loads(cell)
     except json.JSONDecodeError as error:
         raise Unfit(f"the conversation is no JSON ({error})", "write a list of {role, content}") from error
-    if isinstance(given, dict):  # OpenAI's and others' lines hold the list under a name
+    if isinstance(given, dict):  # Lines in OpenAI's and similar formats hold the list under a key.
         given = given.get("messages") or given.get("conversations")
     if given == []:
         raise Unfit("the conversation is empty", "remove the row: there is nothing to learn")
@@ -170,7 +171,7 @@ def messages_in(cell: str) -> list[dict[str, str]]:
 
 
 def message_of(given: Any) -> dict[str, str]:
-    """One message under the names of chat templates."""
+    """One message with the keys and roles of chat templates; raises Unfit for an unusable one."""
     role = given.get("role") or given.get("from") if isinstance(given, dict) else None
     content = (given.get("content") if given.get("content") is not None else given.get("value")) if role else None
     role = SPOKEN.get(role, role) if isinstance(role, str) else None
@@ -190,5 +191,5 @@ def message_of(given: Any) -> dict[str, str]:
 
 
 def shown(pieces: Sequence[Piece]) -> str:
-    """A rendered sample for a reader: what is learned stands in ⟦ ⟧."""
+    """A rendered sample for a reader, with learned text in ⟦ ⟧."""
     return "".join(f"⟦{piece.text}{piece.end}⟧" if piece.role == SCORED else piece.text for piece in pieces)

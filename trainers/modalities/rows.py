@@ -1,4 +1,4 @@
-"""Rows in batches of Arrow columns: what encoders read, from shards on disk or from a data set of `datasets`."""
+"""Rows in batches of Arrow columns for encoders, from shards on disk or from a data set of `datasets`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class RowFault(ValueError):
-    """Rows that an encoder cannot use, int64 `[k]`, by their numbers among those that it was given."""
+    """Rows that an encoder cannot use: row numbers, int64 `[k]`, in the encoder's input."""
 
     def __init__(self, fault: str, rows: Int64[np.ndarray, " k"], remedy: str) -> None:
         super().__init__(f"{fault} at {rows_text(rows)}: {remedy}")
@@ -28,12 +28,12 @@ class RowFault(ValueError):
 
 
 BATCH, PICTURES = 8192, 256
-"""Rows of a batch, and of one of encoded pictures."""
+"""Rows per batch, and per batch of encoded pictures."""
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """Rows that are read in batches, so that memory holds one of them."""
+    """Rows that are read in batches, with one batch in memory at a time."""
 
     def __len__(self) -> int: ...
 
@@ -52,10 +52,10 @@ class Stored(Batches, Protocol):
 
 @runtime_checkable
 class Divided(Batches, Protocol):
-    """Rows of which other processes may read some each."""
+    """Rows that several processes may read in parts."""
 
     def each(self, names: Sequence[str], work: "Callable[[pa.Table, int], Iterable[Result]]") -> Iterator[Result]:
-        """What some work gives of each batch, see `results_of`; it is pickled, and so are its results."""
+        """The results of `work` for each batch, see `results_of`; `work` and its results must be picklable."""
 
 
 def results_of(
@@ -63,8 +63,7 @@ def results_of(
     names: Sequence[str],
     work: "Callable[[pa.Table, int], Iterable[Result]]",
 ) -> Iterator[Result]:
-    """What some work gives of each batch of some columns, and of the number of its first row, in the order of the
-    rows."""
+    """The results of `work`, called with each batch of some columns and the number of its first row, in row order."""
     if isinstance(rows, Divided):
         yield from rows.each(names, work)
         return

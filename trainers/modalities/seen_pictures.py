@@ -1,6 +1,6 @@
-"""Pictures that are decoded once: what identifies each, and its pixels where they take little more room than its file.
+"""Pictures decoded once: the digest of each, and its pixels if they take little more room than its file.
 
-An encoder finds mode, size and pixels in columns beside the pictures where whoever read these put them there.
+The reader of the pictures may write mode, size and pixels into columns beside them, where an encoder finds them.
 """
 
 import itertools
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 MODE, HEIGHT, WIDTH, PIXELS = KEPT = tuple(f"secateur:{name}" for name in ("mode", "height", "width", "pixels"))
-"""Columns of decoded pictures, null where there is none; the last one also where its pixels are not kept."""
+"""Columns of decoded pictures, null for undecodable ones; the last one also without kept pixels."""
 SMALL, MOST, TIMES = 1 << 12, 1 << 15, 4
-"""Bytes of pixels that are always kept, and that are where the file has at least a fourth of them."""
+"""Bytes of pixels up to which they are always kept; up to which they are kept if the file has at least a fourth of
+them."""
 LARGE = 1 << 13
-"""Bytes of a picture's file from which on several are decoded at once: below, Python takes longer than the decoder."""
+"""Mean bytes of picture files from which threads decode several at once; Python takes longer than the decoder below."""
 
 
 class SeenPicture(NamedTuple):
-    """Digest of a decoded picture, or of its bytes where it cannot be decoded, and why it cannot; what `KEPT` names."""
+    """Digest of a decoded picture, or of its bytes and the reason if it is undecodable; and the values of `KEPT`."""
 
     digest: bytes
     fault: str | None = None
@@ -42,14 +43,14 @@ class SeenPicture(NamedTuple):
 
 
 def seen_pictures(cells: "pa.ChunkedArray") -> Iterator[SeenPicture]:
-    """What each cell of an image column shows, in their order."""
+    """The decoded picture of each cell of an image column, in order."""
     for chunk in cells.chunks:
         for start in range(0, len(chunk), 256):
             yield from in_order(seen, chunk.slice(start, 256).to_pylist())
 
 
 def seen(cell: Any) -> SeenPicture:
-    """What a cell shows; Pillow is quiet already."""
+    """The decoded picture of a cell; call it inside `quiet`."""
     picture = decoded(cell)
     if isinstance(picture, str):
         data = image_bytes(cell)
@@ -62,17 +63,17 @@ def seen(cell: Any) -> SeenPicture:
 
 
 def in_order(work: Callable[..., Found], cells: Sequence[Any], besides: Iterable[Any] | None = None) -> Iterator[Found]:
-    """The results of some work on cells of pictures, each behind what stands beside it, in their order; of large ones
-    several at once, by threads, for Pillow lets others run while it decodes.
+    """Apply `work` to picture cells, after the value in `besides` if given; results are in order. Threads handle large
+    pictures in parallel, because Pillow releases the lock while it decodes.
 
-    Worker processes would not be faster: of 1,500 JPEGs of 224 by 224 pixels, eight times in turn on two busy cores,
+    Worker processes would not be faster: for 1,500 JPEGs of 224 by 224 pixels, eight times in turn on two busy cores,
     one thread took 4.0 s in the median, two threads 2.7 s and two processes 2.5 s (the quickest of each 1.6, 1.6 and
-    1.8 s), with 1.2 processor seconds by threads; and pictures would have to be sent to processes.
+    1.8 s), with 1.2 processor seconds by threads; and processes would need copies of the pictures.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     some = [size_of(cell) for cell in cells[:: max(1, len(cells) // 8)]]
     given = [cells] if besides is None else [besides, cells]
-    with quiet():  # once, for filters of warnings are the same for all threads
+    with quiet():  # Once, because threads share the filters of warnings.
         if workers == 1 or sum(some) < LARGE * len(some):
             yield from map(work, *given)
             return
@@ -81,7 +82,7 @@ def in_order(work: Callable[..., Found], cells: Sequence[Any], besides: Iterable
 
 
 def size_of(cell: Any) -> int:
-    """Bytes of the file of a picture; 0 where there is none."""
+    """Bytes of a picture's file; 0 without one."""
     if not isinstance(cell, dict):
         return 0
     if cell["bytes"] is not None:
@@ -91,7 +92,7 @@ def size_of(cell: Any) -> int:
 
 
 def columns_of(pictures: Sequence[SeenPicture]) -> "dict[str, pa.Array]":
-    """What is kept of pictures, as columns."""
+    """The columns `KEPT` of pictures."""
     import pyarrow as pa
 
     kinds = (pa.string(), pa.int32(), pa.int32(), pa.large_binary())
@@ -100,7 +101,7 @@ def columns_of(pictures: Sequence[SeenPicture]) -> "dict[str, pa.Array]":
 
 
 def modes_of(rows: Any) -> tuple[set[str], tuple[int, int]] | None:
-    """Modes of pictures that were decoded, and height and width of the first; None where that is not known."""
+    """Modes of decoded pictures, and height and width of the first; None if the rows lack these columns."""
     if not (isinstance(rows, Stored) and {*KEPT} <= {*rows.schema.names}):
         return None
     modes: set[str] = set()
@@ -113,7 +114,7 @@ def modes_of(rows: Any) -> tuple[set[str], tuple[int, int]] | None:
 
 
 def kept_in(table: "pa.Table", shape: tuple[int, ...]) -> UInt8[np.ndarray, "b height width channels"] | None:
-    """Pixels of every row, where those of all are kept and of this shape; None elsewhere."""
+    """Pixels of every row, if all are kept and have this shape; else None."""
     height, width, channels = shape
     wanted = {MODE: "L" if channels == 1 else "RGB", HEIGHT: height, WIDTH: width}
     if PIXELS not in table.column_names or table[PIXELS].null_count:
@@ -127,7 +128,7 @@ def kept_in(table: "pa.Table", shape: tuple[int, ...]) -> UInt8[np.ndarray, "b h
 
 
 def shown_in(table: "pa.Table") -> Iterator["Image.Image | None"]:
-    """The decoded picture of every row, None where its pixels are not kept."""
+    """The decoded picture of every row, None without kept pixels."""
     if PIXELS not in table.column_names:
         yield from itertools.repeat(None, table.num_rows)
         return

@@ -1,7 +1,7 @@
-"""Samples of fine-tuning as arrays, int32 `[n, 2, length]`: token ids, and below each id its role.
+"""Fine-tuning samples as arrays, int32 `[n, 2, length]`: token ids, and the role of each.
 
-Prompt, header and completion are tokenised apart and put together, so that no token holds some of both; the completion
-as text alone, so that no letters in it end a turn. What was tokenised is decoded again and compared.
+The encoder tokenises prompt, header and completion separately, so no token spans two of them. It reads no special
+tokens in the completion, so no letters in it end a turn. It decodes completions again and compares them.
 """
 
 import json
@@ -32,37 +32,37 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PADDING, START, TURN, END = "<|pad|>", "<|start|>", "<|im_start|>", "<|im_end|>"
-"""Tokens of a tokenizer that is trained here, ids 0 to 3."""
+"""Special tokens of tokenizers trained here, ids 0 to 3."""
 MOST = 1024
-"""Tokens of a sample where the length follows from the training samples."""
+"""Largest length if it follows from the training samples."""
 ROWS = 1024
-"""Samples that are tokenised at once."""
+"""Samples tokenised per call."""
 FEW = 8
 TOKENS, SHORT = "completion tokens", f"completions of fewer than {FEW} tokens"
-"""Facts of the samples."""
+"""Names of facts about the samples."""
 
 
 class SequenceEncoding(Settings):
-    """How samples of fine-tuning become token ids."""
+    """Settings of the encoding of fine-tuning samples as token ids."""
 
     model_config = ConfigDict(frozen=True)
 
     tokenizer: Annotated[
         str | None,
         PATHS,
-        Field(description="a tokenizer of the hub or a folder; the pretrained model's, or one trained on the corpus"),
+        Field(description="name on the hub or folder; default: the pretrained model's, or one trained on the corpus"),
     ] = None
-    revision: Annotated[str | None, Field(description="the tokenizer's, on the hub")] = None
+    revision: Annotated[str | None, Field(description="the tokenizer's revision on the hub")] = None
     template: Annotated[
         Literal["chat", "plain"] | None,
-        Field(description="the tokenizer's chat template, or prompt and completion as they are; chat where it has one"),
+        Field(description="the tokenizer's chat template, or plain prompt and completion; default: chat if it has one"),
     ] = None
     max_length: Annotated[
         int | None,
         Field(
             ge=8,
             le=1_000_000,
-            description="tokens; longer ones are cut; if left out that of the longest training sample, at most 1024 "
+            description="tokens, longer samples are cut; default: those of the longest training sample, at most 1024 "
             "and the limit of the tokenizer's model",
         ),
     ] = None
@@ -70,9 +70,9 @@ class SequenceEncoding(Settings):
         Literal["end", "prompt"],
         Field(description="the cut part of a longer sample: its end, or the beginning of the part before the answer"),
     ] = "end"
-    vocabulary: Annotated[int, Field(ge=300, description="tokens of a tokenizer that is trained, at most")] = 4000
+    vocabulary: Annotated[int, Field(ge=300, description="largest number of tokens of a trained tokenizer")] = 4000
     form: Annotated[
-        Literal["completion", "messages", "text"] | None, Field(description="form of the columns; follows from them")
+        Literal["completion", "messages", "text"] | None, Field(description="form of the columns; set by the study")
     ] = None
 
     @model_validator(mode="before")
@@ -93,14 +93,14 @@ class Tokens:
 
 @dataclass(frozen=True)
 class SequenceEncoder:
-    """Token ids with roles, cut at `length`, padded on the right.
+    """Encodes samples as token ids with roles, cut at `length`, padded on the right.
 
-    `columns` are one of messages, one of texts, or those of the prompt and last the completion's: `encoding.form`.
+    By `encoding.form`, `columns` are one of messages, one of texts, or those of the prompt and last the completion's.
     """
 
     columns: tuple[str, ...]
     tokenizer: Any
-    """Of transformers."""
+    """A tokenizer of transformers."""
     encoding: SequenceEncoding
     length: int
 
@@ -108,8 +108,7 @@ class SequenceEncoder:
     def fit(
         cls, rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding
     ) -> "SequenceEncoder":
-        """Load the tokenizer, or train one on the training samples; the length is that of the longest, see the
-        setting."""
+        """Load the tokenizer, or train one on the training samples; the setting `max_length` explains the length."""
         if encoding.tokenizer is None:
             tokenizer, most = trained(texts_in(rows, columns, encoding), encoding.vocabulary), MOST
         else:
@@ -120,7 +119,7 @@ class SequenceEncoder:
 
     @cached_property
     def rendering(self) -> Rendering:
-        """By the tokenizer's chat template where the encoding says so, or it has one."""
+        """The rendering by `encoding.template`; raises ValueError for chat without a chat template."""
         template = self.encoding.template or ("chat" if self.tokenizer.chat_template else "plain")
         if template == "chat" and not self.tokenizer.chat_template:
             raise ValueError("encoding.template: the tokenizer has no chat template; leave it out, or write plain")
@@ -138,19 +137,18 @@ class SequenceEncoder:
 
     @cached_property
     def adds_start(self) -> bool:
-        """Whether the tokenizer itself puts a token before every text."""
+        """Whether the tokenizer itself puts a start token before every text."""
         return self.tokenizer.bos_token is not None and self.tokenizer("a")["input_ids"][:1] == [self.start_id]
 
     @property
     def start_id(self) -> int:
-        """What stands before a text that nothing stands before: the token that begins texts, or the one that ends
-        them."""
+        """The start token of samples without a prompt: the tokenizer's begin token, else its end token."""
         begin = self.tokenizer.bos_token_id
         return int(self.tokenizer.eos_token_id if begin is None else begin)
 
     @property
     def model_settings(self) -> dict[str, Any]:
-        """What a language model must know."""
+        """Facts about the ids for a language model."""
         own = vocabulary_of(self.tokenizer)
         return {"kind": "sequences", "vocabulary": len(self.tokenizer), "start_id": self.start_id, "tokenizer": own}
 
@@ -166,7 +164,7 @@ class SequenceEncoder:
     dtype = np.dtype(np.int32)
 
     def rendered(self, table: "pa.Table") -> Iterator[list[Piece] | Unfit]:
-        """Each sample of a batch as text, or why it cannot be rendered."""
+        """Each sample of a batch as pieces of text, or the reason why it cannot be rendered."""
         for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
             texts = [cell or "" for cell in cells]
             try:
@@ -182,8 +180,8 @@ class SequenceEncoder:
                 yield error
 
     def pieces_of(self, table: "pa.Table", first: int = 0) -> list[list[Piece]]:
-        """Each sample of a batch as text; raises RowFault for one that cannot be rendered, with all others of the batch
-        that have the same fault."""
+        """Each sample of a batch as pieces of text; raises RowFault for the first fault, with all rows of the batch
+        that have it."""
         found = list(self.rendered(table))
         unfit = {first + row: one for row, one in enumerate(found) if isinstance(one, Unfit)}
         if unfit:
@@ -193,7 +191,7 @@ class SequenceEncoder:
         return [one for one in found if not isinstance(one, Unfit)]
 
     def tokens_of(self, table: "pa.Table", first: int = 0) -> list[Tokens]:
-        """Ids and roles of each sample of a batch, uncut; raises RowFault where ids do not stand for a completion."""
+        """Ids and roles of each sample of a batch, uncut; raises RowFault if ids do not decode to the completion."""
         samples = self.pieces_of(table, first)
         flat = [(row, piece) for row, pieces in enumerate(samples) for piece in pieces]
         told = [[], []]  # type: list[list[list[int]]]
@@ -202,7 +200,7 @@ class SequenceEncoder:
         backend.no_truncation()
         for kind in (0, 1):
             texts = [piece.text for _, piece in flat if (piece.role == SCORED) == bool(kind)]
-            # In what is learned nothing is a special token: "<|im_end|>" in an answer is ten letters.
+            # Learned text has no special tokens: "<|im_end|>" in an answer is ten letters.
             backend.encode_special_tokens = bool(kind)
             told[kind] = [encoded.ids for encoded in backend.encode_batch(texts, add_special_tokens=False)]
             if kind:
@@ -218,14 +216,14 @@ class SequenceEncoder:
         return found
 
     def begun(self, pieces: Sequence[Piece]) -> Tokens:
-        """The tokens before the first piece: a start token where nothing else stands before what is learned, or where
-        the tokenizer puts one before every text and the template does not write it."""
+        """The tokens before the first piece: a start token without a template, before a learned first piece, or if the
+        tokenizer puts one before every text and the template does not write it."""
         writes = pieces[0].text.startswith(str(self.tokenizer.bos_token))
         needed = self.rendering.template is None or pieces[0].role == SCORED or (self.adds_start and not writes)
         return Tokens([self.start_id], [CONTEXT]) if needed else Tokens([], [])
 
     def refuse_other_texts(self, rows: Sequence[int], texts: Sequence[str], ids: Sequence[list[int]]) -> None:
-        """Raise RowFault where the ids of a completion, decoded, are not the completion."""
+        """Raise RowFault if the ids of a completion do not decode to the same text."""
         decoded = self.tokenizer.backend_tokenizer.decode_batch(list(ids), skip_special_tokens=False)
         other = [row for row, text, back in zip(rows, texts, decoded, strict=True) if text != back]
         if other:
@@ -241,7 +239,7 @@ class SequenceEncoder:
             yield from self.tokens_of(table.slice(start, ROWS), first + start)
 
     def longest_of(self, rows: "Batches | datasets.Dataset") -> int:
-        """Tokens of the longest sample, at least 1; raises RowFault with all rows that have the fault of the first."""
+        """Tokens of the longest sample, at least 1; raises RowFault for the first fault, with all rows that have it."""
         try:
             return max(results_of(rows, self.columns, self.longest_in), default=1)
         except RowFault as error:
@@ -253,12 +251,12 @@ class SequenceEncoder:
         return [max((len(each.ids) for each in self.samples_in(table, first)), default=1)]
 
     def unfit_in(self, fault: str, table: "pa.Table", first: int) -> list[Int64[np.ndarray, " k"]]:
-        """Samples of a batch that cannot be rendered for one reason."""
+        """Row numbers of a batch's samples with this fault."""
         found = enumerate(self.rendered(table), first)
         return [np.array([row for row, one in found if isinstance(one, Unfit) and one.fault == fault], np.int64)]
 
     def cut(self, sample: Tokens) -> Tokens:
-        """A sample of at most `length` tokens, the last one marked where some are left out."""
+        """A sample cut to at most `length` tokens; the role of its last token is marked if tokens were cut."""
         over = len(sample.ids) - self.length
         if over <= 0:
             return sample
@@ -271,7 +269,7 @@ class SequenceEncoder:
         return Tokens(ids[: self.length], [*roles[:-1], roles[-1] | token_roles.CUT])
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Int32[np.ndarray, "b 2 length"]:
-        """Ids and roles of every sample; raises RowFault where no token of a completion is left of some."""
+        """Ids and roles of every sample; raises RowFault for samples without a completion token after the cut."""
         found = np.zeros((table.num_rows, 2, self.length), np.int32)
         for start in range(0, table.num_rows, ROWS):
             for row, sample in enumerate(self.tokens_of(table.slice(start, ROWS), first + start), start):
@@ -287,7 +285,7 @@ class SequenceEncoder:
         return found
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
-        """Length, share of the samples that are cut, tokens that are learned, and how many completions are short."""
+        """Length, share of cut samples, number of learned tokens and of short completions, and system turns lost."""
         cut, tokens, short, unseen = np.sum([np.zeros(4, np.int64), *results_of(rows, self.columns, self.told_of)], 0)
         lost = {UNSEEN: int(unseen)} if unseen else {}
         if cut and self.length == read_by_model(self.encoding):
@@ -296,8 +294,8 @@ class SequenceEncoder:
         return {"length": self.length, CUT: share, TOKENS: int(tokens), SHORT: int(short), **lost}
 
     def told_of(self, table: "pa.Table", first: int) -> list[Int64[np.ndarray, " 4"]]:
-        """Samples of a batch that are cut, tokens that are learned, samples with few of them, and with a system turn
-        whose text the chat template does not write."""
+        """For a batch the numbers of cut samples, of learned tokens, of samples with few of them, and of samples with a
+        system turn that the chat template omits."""
         cut, counts = 0, []
         for sample in self.samples_in(table, first):
             cut += len(sample.ids) > self.length
@@ -306,7 +304,7 @@ class SequenceEncoder:
         return [np.array([cut, told.sum(), (told < FEW).sum(), self.unseen(table)], np.int64)]
 
     def unseen(self, table: "pa.Table") -> int:
-        """How many samples of a batch have a system turn whose text the chat template does not write."""
+        """Number of samples of a batch with a system turn that the chat template omits."""
         count = 0
         for cells in zip(*(table[name].to_pylist() for name in self.columns), strict=True):
             if self.encoding.form == "messages" or holds_messages(cells[-1] or ""):
@@ -315,8 +313,8 @@ class SequenceEncoder:
         return count
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer as transformers does, and `encoding.json`."""
-        self.tokenizer.backend_tokenizer.no_padding()  # whatever it encoded last
+        """Write the tokenizer in transformers' format, and `encoding.json`."""
+        self.tokenizer.backend_tokenizer.no_padding()  # Undo settings of its last call.
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.save_pretrained(folder)
         learned = {"columns": list(self.columns), "length": self.length}
@@ -325,8 +323,8 @@ class SequenceEncoder:
 
 
 def loaded(name: str, revision: str | None) -> Any:
-    """A tokenizer of the hub or a folder; raises ValueError for one that is not of the tokenizers library, or has no
-    token that ends a text."""
+    """A tokenizer of the hub or a folder; raises ValueError for one outside the tokenizers library, or without an end
+    token."""
     from transformers import AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, name, revision)
@@ -338,17 +336,17 @@ def loaded(name: str, revision: str | None) -> Any:
 
 
 def readable(encoding: SequenceEncoding) -> int:
-    """The most tokens of a sample where the study does not say: `MOST`, or what the tokenizer's model reads."""
+    """The default limit of tokens per sample: `MOST`, or the limit of the tokenizer's model if that is smaller."""
     return MOST if encoding.max_length is not None else min(MOST, read_by_model(encoding) or MOST)
 
 
 def read_by_model(encoding: SequenceEncoding) -> int | None:
-    """As many tokens as the model beside the tokenizer has positions, less one for the start token that a completion
-    alone has; None where there is no model, or one without such a number."""
+    """The number of positions of the model beside the tokenizer, minus one for the start token before a completion
+    alone; None without a model, or if its config has no such number."""
     from transformers import AutoConfig
 
     if encoding.tokenizer is not None:
-        with suppress(ValueError):  # a folder with nothing but a tokenizer
+        with suppress(ValueError):  # A folder may hold only a tokenizer.
             config = load_pretrained(AutoConfig, encoding.tokenizer, encoding.revision)
             positions = getattr(config, "max_position_embeddings", None)
             return None if positions is None else int(positions) - 1
@@ -356,19 +354,19 @@ def read_by_model(encoding: SequenceEncoding) -> int | None:
 
 
 def texts_in(rows: "Batches | datasets.Dataset", columns: Sequence[str], encoding: SequenceEncoding) -> Iterator[str]:
-    """Texts that a tokenizer is trained on: of more than `CORPUS` cells every second, third, …"""
+    """Texts for training a tokenizer: of more than `CORPUS` cells every second, third, …"""
     step = max(1, -(-len(rows) * len(columns) // CORPUS))
     cells = (cell or "" for table in batches_of(rows, columns) for name in columns for cell in table[name].to_pylist())
     for cell in islice(cells, None, None, step):
         if encoding.form == "messages" or (encoding.form == "completion" and holds_messages(cell)):
-            with suppress(Unfit):  # said with its row when it is encoded
+            with suppress(Unfit):  # The encoding raises it with its row.
                 yield from (message["content"] for message in messages_in(cell))
         else:
             yield cell
 
 
 def trained(texts: Iterator[str], vocabulary: int) -> Any:
-    """A byte-level BPE tokenizer of texts with ChatML as its template; the same texts give the same one."""
+    """Train a byte-level BPE tokenizer with ChatML as its template; the same texts give the same tokenizer."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Texts that spell booleans and numbers, and the one spelling of each that stands for all."""
+"""Spellings of booleans and numbers, and the one canonical spelling of each."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -7,9 +7,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-"""How a CSV writes booleans."""
+"""Spellings of booleans in CSV files."""
 WHOLE: Final = r"^-?(0|[1-9][0-9]*)$"
-"""Whole numbers as numbers are written: 01 is a code, not the number 1."""
+"""Whole numbers without leading zeros: 01 is a code, not the number 1."""
 REAL: Final = (
     r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
     r"|^(NaN|nan|NAN|[+-]?(inf|Inf|INF|Infinity|infinity))$"
@@ -17,12 +17,12 @@ REAL: Final = (
 
 
 def marks_of(missing: Sequence[str] | Mapping[str, Sequence[str]], name: str) -> Sequence[str]:
-    """Texts that stand for a missing value in a column."""
+    """Texts that mean a missing value in a column."""
     return missing.get(name, ()) if isinstance(missing, Mapping) else missing
 
 
 def text_of_number(number: "pl.Expr") -> "pl.Expr":
-    """A float as the text that stands for it whatever type holds it: 1 for 1.0."""
+    """The canonical text of a float, the same for all types of column: 1 for 1.0."""
     import polars as pl
 
     whole = number.cast(pl.Int64, strict=False)
@@ -30,9 +30,9 @@ def text_of_number(number: "pl.Expr") -> "pl.Expr":
 
 
 def one_spelling(texts: "pl.Series") -> "pl.Series":
-    """Texts with 1 for 1.0, +1 and 1e0, and true for True, so that they are what a column of such values holds.
+    """Canonical texts: 1 for 1.0, +1 and 1e0, and true for True, as in columns of numbers and booleans.
 
-    Codes stay as they are: 01, and whole numbers beyond 64 bits.
+    Codes do not change: 01, and whole numbers beyond 64 bits.
     """
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""Tables as one float32 array `[n, columns]`: standardised numbers, marks of missing numbers, codes of categories."""
+"""Tables as one float32 array `[n, columns]`: standardised numbers, indicators of missing numbers, category codes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DISTINCT = 1 << 17
-"""Distinct values of a column up to which the most frequent ones are counted exactly."""
+"""Distinct values of a column up to which counts are exact."""
 FLOAT32 = float(np.finfo(np.float32).max)
 MISSING, FIRST = 1, 2
-"""Code of a missing category, and of the first of those that training had."""
+"""Code of a missing category, and of the first training category."""
 
 
 class TableEncoding(Settings):
-    """How tables become arrays."""
+    """Settings of the encoding of tables."""
 
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
-        Literal["codes", "one_hot"] | None, Field(description="the models' input, if left out: codes or numbers")
+        Literal["codes", "one_hot"] | None, Field(description="default: the models' kind of input, codes or numbers")
     ] = None
     missing: list[str] | dict[str, list[str]] = Field(
         default_factory=lambda: ["?"],
-        description="texts that stand for a missing value, besides empty ones: in all columns, or by column",
+        description="texts that mean a missing value, besides empty ones: for all columns, or by column",
     )
-    categorical: list[str] = Field(default_factory=list, description="columns of numbers that are categories")
+    categorical: list[str] = Field(default_factory=list, description="columns of numbers to treat as categories")
     max_categories: Annotated[int, Field(ge=1, description="per column; rarer ones count as unknown")] = 1000
 
 
 @dataclass(frozen=True)
 class Number:
-    """A numeric column: mean and standard deviation in training, and whether a column of marks follows.
+    """A numeric column: mean and standard deviation in training, and whether a column of missing marks follows.
 
-    The mean is that of the values less `origin`, a whole number that is 0 unless whole numbers are too large for
-    floats. A missing value becomes the mean. The deviation of a column of one value is 0, and counts as 1.
+    The mean is that of the values minus `origin`, a whole number that is 0 unless whole numbers are too large for
+    floats. A missing value becomes the mean. The deviation of a constant column is 0, and the encoder divides by 1.
     """
 
     name: str
@@ -68,13 +68,13 @@ class Category:
 
     @property
     def size(self) -> int:
-        """How many codes there are."""
+        """Number of codes."""
         return len(self.values) + FIRST
 
 
 @dataclass(frozen=True)
 class TableEncoder:
-    """Columns as training had them; texts, booleans and the numbers that the settings name are categories."""
+    """Encodes columns by the training rows; texts, booleans and the numbers named in the settings are categories."""
 
     columns: tuple[Number | Category, ...]
     missing: Sequence[str] | Mapping[str, Sequence[str]]
@@ -82,7 +82,7 @@ class TableEncoder:
 
     @classmethod
     def fit(cls, rows: "Batches | datasets.Dataset", names: Sequence[str], encoding: TableEncoding) -> "TableEncoder":
-        """Describe the training columns; raises ValueError for a name in `categorical` that is no input."""
+        """Fit to the training columns; raises ValueError for a name in `categorical` that is no input."""
         astray = [name for name in encoding.categorical if name not in names]
         if astray:
             raise ValueError(f"encoding.categorical: {astray[0]!r} is not among the features {', '.join(names)}")
@@ -119,7 +119,7 @@ class TableEncoder:
 
     @property
     def model_settings(self) -> dict[str, Any]:
-        """What a network must know of the columns."""
+        """Facts about the columns for networks."""
         return {"kind": "numbers"} if self.kind == "one_hot" else {"kind": "codes", "categories": self.categories}
 
     @property
@@ -129,7 +129,7 @@ class TableEncoder:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a row as an array."""
+        """Shape of an encoded row."""
         sizes = self.categories
         return (sum(size - UNKNOWN - 1 if size else 1 for size in sizes) if self.kind == "one_hot" else len(sizes),)
 
@@ -137,7 +137,7 @@ class TableEncoder:
     dtype = np.dtype(np.float32)
 
     def encode_batch(self, table: "pa.Table", first: int = 0) -> Float32[np.ndarray, "b columns"]:
-        """Rows from `first` on; raises ValueError that names column and rows where a number is infinite."""
+        """Rows from `first` on; raises RowFault that names column and rows of infinite or too large numbers."""
         categories = self.categories
         codes, place = np.empty((table.num_rows, len(categories)), np.float32), 0
         for column in self.columns:
@@ -148,7 +148,7 @@ class TableEncoder:
                 continue
             numbers = numbers_of(values, column.origin, first)
             absent = np.isnan(numbers)
-            # In float64 until here: of seconds since 1970 float32 keeps minutes.
+            # In float64 until here: float32 rounds seconds since 1970 to minutes.
             standard = (numbers - column.mean) / (column.deviation or 1.0)
             if absent.any():
                 standard[absent] = 0.0
@@ -162,7 +162,7 @@ class TableEncoder:
         return one_hot(codes, categories) if self.kind == "one_hot" and any(categories) else codes
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
-        """How many columns of which kind, and the share of categories that training did not have."""
+        """Number of columns of each kind, and the share of values with unknown categories."""
         described = [column for column in self.columns if isinstance(column, Category)]
         unknown = dict.fromkeys((column.name for column in described), 0)
         for table in batches_of(rows, list(unknown)) if described else ():
@@ -184,7 +184,7 @@ class TableEncoder:
 
 @dataclass
 class Moments:
-    """Mean and squared deviations of a column that comes in parts (Chan et al. 1979), float64."""
+    """Mean and squared deviations of a column over parts (Chan et al. 1979), float64."""
 
     name: str
     origin: int = 0
@@ -196,7 +196,7 @@ class Moments:
     high: float = float("-inf")
 
     def add(self, values: "pl.Series") -> None:
-        """Take in a part."""
+        """Add a part."""
         self.origin = self.origin if self.count else origin_of(values)
         numbers = numbers_of(values, self.origin)
         absent = np.isnan(numbers)
@@ -214,10 +214,10 @@ class Moments:
         self.count = count
 
     def column(self) -> Number:
-        """The column as training had it; ValueError where float64 cannot hold the squares of its deviations."""
+        """The fitted column; raises ValueError if float64 cannot hold the squares of its deviations."""
         if not np.isfinite(self.squares):
             raise ValueError(f"column {self.name!r}: deviations from the mean are beyond 1e154: scale the column")
-        if self.low == self.high:  # of which rounding would make a mean beside the value
+        if self.low == self.high:  # The rounded mean could differ from the one value.
             return Number(self.name, self.low, 0.0, self.absent > 0, self.origin)
         deviation = float(np.sqrt(self.squares / max(1, self.count)))
         if self.count and not deviation:
@@ -235,13 +235,13 @@ def column_of(table: "pa.Table", name: str) -> "pl.Series":
 
 
 def plain(values: "pl.Series", missing: Sequence[str]) -> "pl.Series":
-    """Values as texts that are the same for equal values of any type, null where missing."""
+    """Values as canonical texts, equal for equal values of any type, null where missing."""
     import polars as pl
 
     if values.dtype.is_integer():
         return values.cast(pl.String)
     if values.dtype.is_float():
-        # 1 and 1.0 are one category whatever a split stores.
+        # 1 and 1.0 are one category for any type of column.
         wide = values.cast(pl.Float64).fill_nan(None)
         return pl.select(text_of_number(pl.lit(wide))).to_series().alias(values.name)
     stripped = values.cast(pl.String).str.strip_chars().str.normalize("NFC")
@@ -250,18 +250,18 @@ def plain(values: "pl.Series", missing: Sequence[str]) -> "pl.Series":
 
 
 def origin_of(values: "pl.Series") -> int:
-    """What is taken from each value before it is a float: 0 where floats hold all of them."""
+    """The number to subtract from each value before the conversion to float: 0 if floats are exact."""
     return int(values.drop_nulls()[0]) if values.dtype.is_integer() and not exact(values) else 0
 
 
 def exact(values: "pl.Series") -> bool:
-    """Whether float64 holds each of some whole numbers."""
+    """Whether float64 represents some whole numbers exactly."""
     low, high = values.min(), values.max()
     return not isinstance(low, int) or not isinstance(high, int) or (low >= -(2**53) and high <= 2**53)
 
 
 def numbers_of(values: "pl.Series", origin: int = 0, first: int = 0) -> Float64[np.ndarray, " n"]:
-    """Numbers less the origin, with NaN where missing; raises ValueError for infinite ones."""
+    """Numbers minus the origin, with NaN where missing; raises RowFault for infinite ones."""
     import polars as pl
 
     if values.dtype.is_integer() and (origin or not exact(values)):
@@ -274,7 +274,7 @@ def numbers_of(values: "pl.Series", origin: int = 0, first: int = 0) -> Float64[
 
 
 def refuse(name: str, wrong: Bool[np.ndarray, " n"], fault: str, first: int) -> None:
-    """RowFault for the rows where something is wrong, counted from `first`."""
+    """Raise RowFault for wrong rows, counted from `first`."""
     if wrong.any():
         rows = np.flatnonzero(wrong) + first
         raise RowFault(f"column {name!r} is {fault}", rows, "correct these or make them missing")
@@ -293,7 +293,7 @@ def codes_of(values: "pl.Series", column: Category, missing: Sequence[str]) -> F
 
 
 def one_hot(codes: Float32[np.ndarray, "n columns"], categories: Sequence[int]) -> Float32[np.ndarray, "n features"]:
-    """Numbers as they are, each code as a row of an identity matrix; an unknown category is all zeros."""
+    """Unchanged numbers, and one-hot codes without a column for `UNKNOWN`: an unknown category is all zeros."""
     parts = [
         np.eye(size, dtype=np.float32)[codes[:, column].astype(np.int64), UNKNOWN + 1 :] if size else codes[:, [column]]
         for column, size in enumerate(categories)

@@ -1,4 +1,4 @@
-"""Texts as arrays of token ids, int32 `[n, length]`; `tfidf.py` has the other encoding that the settings name."""
+"""Texts as arrays of token ids, int32 `[n, length]`; `tfidf.py` has the other encoding of the settings."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,50 +23,50 @@ if TYPE_CHECKING:
 PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 BATCH = 4096
 LEAST, MOST = 16, 512
-"""Tokens of a text where the length follows from the training texts."""
+"""Bounds of the length if it follows from the training texts."""
 CUT, WITHOUT_TERM = "share of texts cut", "share of texts without a term"
 UNSEEN = "system turns that the template leaves out"
 AT_MOST = "tokens that the model reads at most"
-"""Facts that a reader should know of where they are not small."""
+"""Names of facts that readers should see if they are not small."""
 CORPUS = 1 << 19
-"""Texts that a tokenizer is trained on at most: of more texts every second, third, … one."""
+"""Largest number of texts for training a tokenizer: of more texts every second, third, … one."""
 COUNTED = 1 << 16
-"""Texts whose tokens are counted at most where the length follows from them: the share that stays whole is known to
-within 0.2 points then."""
+"""Largest number of texts that decide the length: the error of the share of whole texts is below 0.2 percentage points
+then."""
 
 
 class TextEncoding(Settings):
-    """How texts become arrays."""
+    """Settings of the encoding of texts."""
 
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[
-        Literal["tokens", "tfidf"] | None, Field(description="the models' input, if left out: tokens or numbers")
+        Literal["tokens", "tfidf"] | None, Field(description="default: the models' kind of input, tokens or numbers")
     ] = None
     tokenizer: Annotated[
         str | None,
         PATHS,
-        Field(description="a tokenizer of the hub or a folder; the pretrained model's, or one trained on the corpus"),
+        Field(description="name on the hub or folder; default: the pretrained model's, or one trained on the corpus"),
     ] = None
-    revision: Annotated[str | None, Field(description="the tokenizer's, on the hub")] = None
+    revision: Annotated[str | None, Field(description="the tokenizer's revision on the hub")] = None
     max_length: Annotated[
         int | None,
         Field(
             ge=4,
             le=100_000,
-            description="tokens; longer ones are cut; if left out, 95 of 100 training texts stay whole, within "
+            description="tokens, longer texts are cut; default: 95 of 100 training texts stay whole, within "
             "16 … 512 and the limit of the tokenizer's model",
         ),
     ] = None
-    vocabulary: Annotated[int, Field(ge=64, description="tokens of a tokenizer that is trained, at most")] = 4000
-    lower_case: Annotated[bool, Field(description="of a tokenizer that is trained")] = True
+    vocabulary: Annotated[int, Field(ge=64, description="largest number of tokens of a trained tokenizer")] = 4000
+    lower_case: Annotated[bool, Field(description="lower-case texts for a trained tokenizer")] = True
     terms: Annotated[
-        int, Field(ge=1, description="words, pairs of words and sequences of characters of TF-IDF, at most")
+        int, Field(ge=1, description="largest number of TF-IDF terms: words, pairs of words, character sequences")
     ] = 2048
 
 
 def texts_of(rows: "Batches | datasets.Dataset", column: str, most: int | None = None) -> Iterator[list[str]]:
-    """Texts in batches, missing ones empty; of more than `most` every second, third, … one."""
+    """Texts in batches, with "" for missing ones; of more than `most` every second, third, … one."""
     step, first = max(1, -(-len(rows) // most)) if most else 1, 0
     for table in batches_of(rows, [column]):
         places = np.arange(-first % step, table.num_rows, step)
@@ -76,16 +76,16 @@ def texts_of(rows: "Batches | datasets.Dataset", column: str, most: int | None =
 
 
 def texts_in(table: "pa.Table", column: str) -> list[str]:
-    """Texts of a batch, missing ones empty."""
+    """Texts of a batch, with "" for missing ones."""
     return [text or "" for text in table[column].to_pylist()]
 
 
 def train_tokenizer(
     batches: Iterable[Sequence[str]], *, vocabulary: int, lower_case: bool = True
 ) -> "tokenizers.Tokenizer":
-    """Byte-pair encoding (Sennrich et al. 2016) of a corpus, `[PAD]` 0; the same corpus gives the same tokenizer.
+    """Train byte-pair encoding (Sennrich et al. 2016), `[PAD]` 0; the same corpus gives the same tokenizer.
 
-    Not WordPiece: its trainer numbers tokens in the order of a hash table, another one in every process.
+    Not WordPiece: its trainer numbers tokens in the order of a hash table, which differs between processes.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -104,9 +104,9 @@ def train_tokenizer(
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> tuple["tokenizers.Tokenizer", int, int]:
-    """A tokenizer of the hub or a folder, its padding id, and how many tokens its model reads at most.
+    """A tokenizer of the hub or a folder, its padding id, and its model's limit of tokens, at most `MOST`.
 
-    Raises ValueError with the remedy where there is none.
+    Raises ValueError with the remedy for an unusable tokenizer.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -119,7 +119,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> tuple["tokenizers.
     if found.pad_token_id is None:
         raise ValueError(f"tokenizer {name!r} has no padding token: set one and save it with save_pretrained")
     longest = int(min(found.model_max_length, MOST))
-    with suppress(ValueError):  # a folder with nothing but a tokenizer
+    with suppress(ValueError):  # A folder may hold only a tokenizer.
         config = load_pretrained(AutoConfig, name, revision)
         longest = min(longest, getattr(config, "max_position_embeddings", longest))
     return tokenizer, int(found.pad_token_id), longest
@@ -127,7 +127,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> tuple["tokenizers.
 
 @dataclass(frozen=True)
 class TokenEncoder:
-    """Token ids, cut at `length`, padded on the right."""
+    """Encodes texts as token ids, cut at `length`, padded on the right."""
 
     column: str
     tokenizer: "tokenizers.Tokenizer"
@@ -136,10 +136,10 @@ class TokenEncoder:
 
     @classmethod
     def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: TextEncoding) -> "TokenEncoder":
-        """Train or load the tokenizer; the length is that of the longest training text, at most the setting's.
+        """Train or load the tokenizer; the length is that of the longest training text, at most `max_length`.
 
-        Without a setting it is the one that 95 of 100 training texts do not exceed, rounded up to a multiple of 8,
-        within 16 … 512 and the limit of the tokenizer's model.
+        Without `max_length` it is the 95th percentile of training texts, rounded up to a multiple of 8, within 16 … 512
+        and the limit of the tokenizer's model.
         """
         if encoding.tokenizer is None:
             some = texts_of(rows, column, CORPUS)
@@ -159,7 +159,7 @@ class TokenEncoder:
 
     @property
     def model_settings(self) -> dict[str, Any]:
-        """What a network of token ids must know."""
+        """Facts about the ids for networks."""
         size = max(self.tokenizer.get_vocab().values()) + 1
         return {"kind": "tokens", "vocabulary": size, "padding_id": self.padding_id}
 
@@ -184,8 +184,7 @@ class TokenEncoder:
         return ids
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
-        """Share of the texts that are cut; of `inputs` that are at hand those alone are looked at again that fill the
-        length."""
+        """Length and share of cut texts; with `inputs` it tokenises only the texts again that fill the length."""
         maybe = None
         if inputs is not None and (end := self.end) not in (None, self.padding_id):
             maybe = np.asarray(inputs[:, -1] == end)
@@ -194,13 +193,13 @@ class TokenEncoder:
 
     @property
     def end(self) -> int | None:
-        """The token that the tokenizer puts behind every text, whether it is cut or not; None where there is none."""
+        """The token that the tokenizer puts behind every text, cut or not; None if there is none."""
         self.tokenizer.no_truncation()
         last = {ids[-1] if (ids := self.tokenizer.encode(text).ids) else None for text in ("", "a", "b")}
         return last.pop() if len(last) == 1 else None
 
     def cut_in(self, maybe: Bool[np.ndarray, " n"] | None, table: "pa.Table", first: int) -> list[int]:
-        """How many texts of a batch are cut, of all or of those that may be."""
+        """Number of cut texts in a batch, among all, or among the candidates in the mask `maybe`."""
         if maybe is not None:
             table = table.take(np.flatnonzero(maybe[first : first + table.num_rows]))
         self.tokenizer.no_padding()
@@ -210,7 +209,7 @@ class TokenEncoder:
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `encoding.json`."""
-        self.tokenizer.no_padding()  # whatever it encoded last
+        self.tokenizer.no_padding()  # Undo settings of its last call.
         self.tokenizer.no_truncation()
         self.tokenizer.save(str(folder / "tokenizer.json"))
         learned = {"column": self.column, "padding_id": self.padding_id, "length": self.length}
@@ -218,12 +217,12 @@ class TokenEncoder:
 
 
 def lengths_of(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) -> Int64[np.ndarray, " b"]:
-    """Tokens of each of some texts."""
+    """Number of tokens of each text."""
     return np.array([len(encoded.ids) for encoded in tokenizer.encode_batch(texts)], np.int64)
 
 
 def longest_of(tokenizer: "tokenizers.Tokenizer", batches: Iterable[Sequence[str]], most: int) -> int:
-    """Tokens of the longest text, or `most`, where one has as many: no further text is looked at then."""
+    """Tokens of the longest text, at most `most`; stops reading at the first text that reaches it."""
     longest = 0
     for texts in batches:
         longest = max(longest, int(lengths_of(tokenizer, texts).max(initial=0)))

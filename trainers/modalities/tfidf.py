@@ -1,4 +1,4 @@
-"""Texts as TF-IDF, sparse float32 `[n, terms]`: learned and computed in blocks of texts, in a fixed buffer."""
+"""Texts as TF-IDF, sparse float32 `[n, terms]`: fitted and computed in blocks of texts, in a buffer of fixed size."""
 
 import json
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 DISTINCT = 1 << 20
-"""Distinct words up to which the most frequent ones are counted exactly."""
+"""Distinct words up to which counts are exact."""
 PAIRS = 1 << 22
-"""Distinct pairs of frequent words up to which they are counted exactly."""
+"""Distinct pairs of frequent words up to which counts are exact."""
 
 
 @dataclass(frozen=True)
 class TfidfEncoder:
-    """TF-IDF of the terms most frequent in training (`words.terms_of`), logarithmic counts, rows of length 1.
+    """TF-IDF of the most frequent training terms (`words.terms_of`), with logarithmic counts and rows of length 1.
 
-    `idf` are the inverse document frequencies of the terms, which are in their order.
+    `idf` are the inverse document frequencies of `terms`, which are sorted.
     """
 
     column: str
@@ -44,16 +44,16 @@ class TfidfEncoder:
 
     @classmethod
     def fit(cls, rows: "Batches | datasets.Dataset", column: str, encoding: TextEncoding) -> "TfidfEncoder":
-        """Terms and their weights; raises ValueError where no training text holds a word.
+        """Fit terms and their weights; raises ValueError if no training text has a word.
 
-        Reads the texts twice: a pair of words is not more frequent than either, so only pairs of words that are
-        frequent enough are counted.
+        Reads the texts twice: a pair is at most as frequent as either of its words, so the second pass counts only
+        pairs of frequent words.
         """
         words = frequent_words(rows, column, encoding.terms)
         if not words:
             raise ValueError(f"column {column!r}: no word in the training texts")
         chosen, total = frequent_terms(rows, column, words, encoding.terms)
-        # As scikit-learn has it: one more text that holds every term.
+        # As in scikit-learn: with one additional text that has every term.
         idf = (np.log((1 + total) / (1 + chosen["texts"].to_numpy())) + 1).astype(np.float32)
         return cls(column, tuple(chosen["value"]), idf)
 
@@ -78,7 +78,7 @@ class TfidfEncoder:
         return SparseRows.of(whole.indptr, whole.indices, whole.data, len(self.terms))
 
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Inputs | None = None) -> dict[str, Any]:
-        """How many terms there are, and the share of the texts that hold none of them."""
+        """Number of terms, and the share of texts without any of them."""
         if isinstance(inputs, SparseRows):
             empty = int((np.diff(inputs.starts) == 0).sum())
         else:
@@ -106,7 +106,7 @@ class TfidfEncoder:
         """Every occurrence of a term: the place of its text, and the term."""
         found = words_in(cells)
         codes = found.coded(self._lookup.words)
-        single = self._lookup.single[codes]  # the last one is none's
+        single = self._lookup.single[codes]  # Code -1 takes the last entry, -1.
         places, pairs = pairs_in(found, codes, len(self._lookup.words))
         near = np.minimum(np.searchsorted(self._lookup.pairs, pairs), max(len(self._lookup.pairs) - 1, 0))
         known = self._lookup.pairs[near] == pairs if len(self._lookup.pairs) else np.zeros(len(pairs), np.bool_)
@@ -120,8 +120,8 @@ class TfidfEncoder:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Terms by what they are made of: the words in all of them, the term that each word is (-1: none, and one more -1
-    for what is no word), and pairs of words in the order of their numbers with their terms."""
+    """Terms by their words: all words in terms, the term of each single word (-1: none, with a last -1 for unknown
+    words), and the sorted numbers of word pairs with their terms."""
 
     words: "pa.LargeStringArray"
     single: Int64[np.ndarray, " words1"]
@@ -130,7 +130,7 @@ class Lookup:
 
     @classmethod
     def of(cls, terms: tuple[str, ...]) -> "Lookup":
-        """Of terms, in which a space stands between the words of a pair."""
+        """The lookup of terms; a space separates the words of a pair."""
         import pyarrow as pa
 
         parts = [term.split(" ") for term in terms]
@@ -150,7 +150,7 @@ class Lookup:
 def pairs_in(
     found: Words, codes: Int64[np.ndarray, " w"], count: int
 ) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
-    """Places of words that make a pair with the word before them, both of them known, and the number of the pair."""
+    """Places of words that form a pair of known words with the word before them, and the numbers of the pairs."""
     there = codes >= 0
     both = found.linked & there
     both[1:] &= there[:-1]
@@ -159,14 +159,14 @@ def pairs_in(
 
 
 def distinct(values: Int64[np.ndarray, " k"]) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-    """Each value once, ascending, and how often it is there: by sorting, for `np.unique` without counts hashes."""
+    """Distinct values, ascending, and their counts; by sorting, because `np.unique` without counts hashes."""
     ordered = np.sort(values)
     first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)])
     return ordered[first], np.diff(np.append(first, len(ordered)))
 
 
 def frequent_words(rows: "Batches | datasets.Dataset", column: str, terms: int) -> list[str]:
-    """Words that are among so many most frequent terms, or in a pair that is, in their order."""
+    """Sorted candidate words: all that may be among the `terms` most frequent terms, alone or in a pair."""
     import polars as pl
 
     counted = Frequencies(DISTINCT)
@@ -180,7 +180,7 @@ def frequent_words(rows: "Batches | datasets.Dataset", column: str, terms: int) 
 
 
 def word_counts(column: str, table: "pa.Table", first: int) -> "Iterator[pl.DataFrame]":
-    """How often each word is in the texts of a batch, by blocks of texts."""
+    """Counts of the words in the texts of a batch, by blocks of texts."""
     import polars as pl
 
     for cells in split(cells_of(table, column)):
@@ -192,8 +192,8 @@ def word_counts(column: str, table: "pa.Table", first: int) -> "Iterator[pl.Data
 def frequent_terms(
     rows: "Batches | datasets.Dataset", column: str, words: list[str], terms: int
 ) -> "tuple[pl.DataFrame, int]":
-    """The most frequent of words and their pairs with `texts`, how many hold each, in their order; and of how many
-    texts."""
+    """The most frequent words and pairs, sorted, with `texts`, the number of texts that have each; and the number of
+    all texts."""
     import polars as pl
     import pyarrow as pa
 
@@ -221,8 +221,8 @@ def frequent_terms(
 def term_counts(
     column: str, known: "pa.LargeStringArray", table: "pa.Table", first: int
 ) -> "Iterator[tuple[np.ndarray, np.ndarray, csr_matrix, csr_matrix, int]]":
-    """Of the texts of a batch, by blocks: how often each known word is there and how many texts hold it, the same of
-    pairs as matrices `[words, words]`, and the number of texts."""
+    """For blocks of texts of a batch: counts of each known word and of the texts that have it, both for pairs as
+    matrices `[words, words]`, and the number of texts."""
     size = len(known)
     for cells in split(cells_of(table, column)):
         found = words_in(cells)
@@ -236,7 +236,7 @@ def term_counts(
 
 
 def pair_matrix(pairs: Int64[np.ndarray, " k"], words: int) -> "csr_matrix":
-    """How often each pair, by the number first times words plus second, is among some."""
+    """Counts of pairs, which are numbered first times `words` plus second, as a matrix `[words, words]`."""
     from scipy.sparse import csr_matrix
 
     where = (pairs // words, pairs % words)
@@ -244,10 +244,10 @@ def pair_matrix(pairs: Int64[np.ndarray, " k"], words: int) -> "csr_matrix":
 
 
 class PairCounts:
-    """How often pairs of so many words occur, and in how many texts.
+    """Counts of pairs of so many words, and of the texts that have them.
 
-    Exact while there are at most `PAIRS` distinct ones. Beyond, the less frequent half is forgotten each time, as in
-    `Frequencies`.
+    Exact while there are at most `PAIRS` distinct pairs. Beyond, it drops the less frequent half each time, as
+    `Frequencies` does.
     """
 
     def __init__(self, words: int) -> None:
@@ -258,7 +258,7 @@ class PairCounts:
         self.texts = csr_matrix((words, words), dtype=np.int64)
 
     def add(self, counts: "csr_matrix", texts: "csr_matrix") -> None:
-        """How often pairs are in further texts, and in how many of these, as `pair_matrix` has them."""
+        """Add the counts of pairs in further texts, and of these texts, as matrices of `pair_matrix`."""
         self.counts = self.counts + counts
         self.texts = self.texts + texts
         if self.counts.nnz > PAIRS:
@@ -267,8 +267,8 @@ class PairCounts:
             self.counts, self.texts = self.counts.multiply(kept).tocsr(), self.texts.multiply(kept).tocsr()
 
     def above(self, least: int) -> tuple[Int64[np.ndarray, " k"], ...]:
-        """First and second word, count and texts of pairs that occur so often."""
-        for both in (self.counts, self.texts):  # of the same pairs, and in one order then
+        """First and second word, count and number of texts of pairs with a count of at least `least`."""
+        for both in (self.counts, self.texts):  # Both have the same pairs; this puts them in the same order.
             both.sum_duplicates()
         chosen = np.flatnonzero(self.counts.data >= max(least, 1))
         first = np.repeat(np.arange(self.words), np.diff(self.counts.indptr))[chosen]

@@ -1,7 +1,7 @@
-"""Words of many texts at once: the same as `words.pieces_of` finds text by text, as arrays.
+"""Words of many texts at once, as arrays: the same words as those of `words.pieces_of` text by text.
 
-Words follow from the kind of each character (`kinds`), which the expressions of `words.py` give for all of Unicode.
-Texts in scripts without spaces between words go text by text.
+Words follow from the kind of each character (`kinds`), by the expressions of `words.py` for all of Unicode. Texts in
+scripts without spaces between words are split one by one.
 """
 
 from collections.abc import Iterator
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BYTES = 1 << 22
-"""Of the texts of a block; a longer text is a block of its own. Memory holds about 30 times as much."""
+"""Bytes of the texts of a block; a longer text is a separate block. The peak memory is about 30 times as large."""
 SIGN, START, JOINER, SPACELESS = 1, 2, 4, 8
-"""Kinds of characters: inside a word, where a word begins, inside a word where a sign follows, of scripts without
+"""Kinds of characters: inside words, at the beginning of words, inside words if a sign follows, of scripts without
 spaces."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Words of texts, `[w]` each: the words themselves, the place of the text that each is in, and whether it makes a
-    pair with the word before it. Words of a text stand in their order; texts need not."""
+    """Words of texts, `[w]` each: the words, the number of each word's text, and whether it forms a pair with the word
+    before it. Words of a text are in order; texts need not be."""
 
     words: "pa.LargeStringArray"
     rows: Int64[np.ndarray, " w"]
     linked: Bool[np.ndarray, " w"]
 
     def coded(self, known: "pa.Array") -> Int64[np.ndarray, " w"]:
-        """Place of each word among those that are known, -1 where it is none of them."""
-        import pyarrow.compute as pc  # whose functions take a tenth of a second to be made
+        """Place of each word among the known ones, -1 for unknown words."""
+        import pyarrow.compute as pc  # Here, because the import takes a tenth of a second.
 
         once = self.words.dictionary_encode()
         places = pc.index_in(once.dictionary, value_set=known).fill_null(-1).to_numpy()
@@ -46,13 +46,13 @@ class Words:
 
 
 def blocks_of_texts(rows: "Batches | datasets.Dataset", column: str) -> "Iterator[pa.LargeStringArray]":
-    """Texts of consecutive rows in blocks of about `BYTES`, missing ones empty."""
+    """Texts of consecutive rows in blocks of about `BYTES`, with "" for missing ones."""
     for table in batches_of(rows, [column]):
         yield from split(cells_of(table, column))
 
 
 def cells_of(table: "pa.Table", column: str) -> "pa.LargeStringArray":
-    """Texts of a batch, missing ones empty."""
+    """Texts of a batch, with "" for missing ones."""
     import pyarrow as pa
 
     cells = table[column].cast(pa.large_string()).combine_chunks()
@@ -69,7 +69,7 @@ def split(cells: "pa.LargeStringArray") -> "Iterator[pa.LargeStringArray]":
 
 
 def words_in(cells: "pa.LargeStringArray") -> Words:
-    """Words of some texts without null, and which of them follow one another."""
+    """Words of texts without nulls."""
     import pyarrow as pa
 
     offsets = offsets_of(cells)
@@ -94,14 +94,14 @@ def words_in(cells: "pa.LargeStringArray") -> Words:
 
 
 def ascii_words(letters: UInt8[np.ndarray, " b"], offsets: Int64[np.ndarray, " n1"]) -> Words:
-    """Words of texts that are ASCII, which lie one behind the other."""
+    """Words of concatenated ASCII texts."""
     starts, ends = runs(ascii_kinds()[letters], offsets)
     kept = lower_case()[letters[between(starts, ends, len(letters))]]
     return words_at(starts, ends, offsets, kept.tobytes(), np.cumsum(ends - starts))
 
 
 def unicode_words(texts: list[str]) -> Iterator[Words]:
-    """Words of texts in the form that counts: at first of those that have spaces between words, then of the others."""
+    """Words of normalised texts: first of those in scripts with spaces, then of the others."""
     import pyarrow as pa
 
     offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
@@ -130,7 +130,7 @@ def unicode_words(texts: list[str]) -> Iterator[Words]:
 def runs(
     found: UInt8[np.ndarray, " c"], offsets: Int64[np.ndarray, " n1"]
 ) -> tuple[Int64[np.ndarray, " w"], Int64[np.ndarray, " w"]]:
-    """Where words begin and end among characters of these kinds; no word goes over the end of a text."""
+    """Beginnings and ends of words among characters of these kinds; no word crosses the end of a text."""
     inside = (found & SIGN).view(np.bool_)
     joiners = np.flatnonzero(found & JOINER)
     joiners = joiners[~np.isin(joiners + 1, offsets)]
@@ -144,7 +144,7 @@ def runs(
     finishes[last] = inside[last]
     starts, ends = np.flatnonzero(begins), np.flatnonzero(finishes) + 1
     if not (found[starts] & START).all():
-        # What stands before the first letter of a run, such as the mark of a space, is no part of its word.
+        # Marks before the first letter of a run, such as one on a space, are no part of its word.
         letters = np.append(np.flatnonzero(found & START), len(found))
         starts = letters[np.searchsorted(letters, starts)]
     long = ends - starts >= 2
@@ -152,7 +152,7 @@ def runs(
 
 
 def between(starts: Int64[np.ndarray, " w"], ends: Int64[np.ndarray, " w"], count: int) -> Bool[np.ndarray, " c"]:
-    """Which of so many characters are in one of the runs."""
+    """Mask of the `count` characters that lie in one of the runs."""
     steps = np.zeros(count + 1, np.int8)
     steps[starts] += 1
     steps[ends] -= 1
@@ -166,7 +166,7 @@ def words_at(
     kept: bytes,
     stops: Integer[np.ndarray, " w"],
 ) -> Words:
-    """Words from where they are among the characters, the letters of all of them, and where each ends in these."""
+    """Words from their beginnings and ends in the characters, their concatenated bytes, and their ends in these."""
     import pyarrow as pa
 
     counts = np.diff(np.searchsorted(starts, offsets))
@@ -179,7 +179,7 @@ def words_at(
 
 
 def offsets_of(cells: "pa.LargeStringArray") -> Int64[np.ndarray, " n1"]:
-    """Where each text begins in the letters of an array, and where the last one ends."""
+    """Beginning of each text in the bytes of an array, and the end of the last one."""
     if not len(cells):
         return np.zeros(1, np.int64)
     return np.frombuffer(cells.buffers()[1], np.int64)[cells.offset : cells.offset + len(cells) + 1]
@@ -200,8 +200,8 @@ def lower_case() -> UInt8[np.ndarray, " characters"]:
 
 @cache
 def kinds() -> UInt8[np.ndarray, " characters"]:
-    """Kind of each character of Unicode, by its number."""
-    # Surrogates are no characters; a space in their place is in no word.
+    """Kind of each character of Unicode, by its code point."""
+    # Surrogates are no characters: spaces take their place, because no word has one.
     every = "".join(" " if 0xD800 <= code < 0xE000 else chr(code) for code in range(0x110000))
     found = np.zeros(len(every), np.uint8)
     for kind, expression in {

@@ -1,4 +1,4 @@
-"""Terms of a text for TF-IDF: words and pairs of words, and where a script writes none, sequences of characters."""
+"""Terms of a text for TF-IDF: words and pairs of words, and in scripts without spaces sequences of characters."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ from itertools import pairwise
 import regex
 
 LONGEST = 3
-"""Characters of a sequence."""
+"""Largest number of characters of a sequence."""
 SCRIPTS = "".join(rf"\p{{sc={name}}}" for name in ("Han", "Hira", "Kana", "Bopo", "Thai", "Laoo", "Khmr", "Mymr"))
 """Scripts without spaces between words."""
 LETTER = rf"[[{SCRIPTS}ー〆]&&[\p{{L}}\p{{N}}]]"
@@ -15,21 +15,21 @@ RUN = regex.compile(rf"(?V1)({LETTER}(?:{LETTER}|\p{{M}})*)")
 CHARACTER = regex.compile(r"(?V1)\P{M}\p{M}*")
 """A letter with its marks."""
 SIGN = r"[[\w\p{N}\p{M}]--[\u200c\u200d]]"
-"""Letters, digits, underscores and the marks that belong to the letters before them."""
+"""Letters, digits, underscores and marks."""
 FIRST = r"[[\w\p{N}]--[\p{M}\u200c\u200d]]"
-"""The same without marks."""
+"""Letters, digits and underscores."""
 WORD = regex.compile(rf"(?V1){FIRST}(?:{SIGN}|[\u200c\u200d](?={SIGN}))+")
 """Two or more signs; joiners between signs, as in Persian and Hindi, are inside a word."""
 ASCII = re.compile(r"\w\w+")
-"""The same words faster, of texts that are ASCII."""
+"""A faster expression for the same words in ASCII texts."""
 LOOKS = regex.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Variation selectors: marks that say how a character looks, such as an emoji."""
+"""Variation selectors, which choose the look of a character such as an emoji."""
 
 
 def terms_of(text: str, pairs: bool = True) -> list[str]:
-    """Words of two or more signs and pairs of them, one to three characters in a row of scripts without spaces.
+    """Words of two or more signs and pairs of them; in scripts without spaces, sequences of one to three characters.
 
-    Of the NFKC form in lower case: equal texts have equal terms, however they are encoded.
+    They come from the NFKC form in lower case: canonically equal texts have equal terms.
     """
     spaced, sequences = pieces_of(text)
     return [term for words in spaced for term in (with_pairs(words) if pairs else words)] + sequences
@@ -49,10 +49,10 @@ def pieces_of(text: str) -> tuple[list[list[str]], list[str]]:
 
 
 def plain(text: str) -> str:
-    """The form of a text that counts."""
+    """The normalised text: NFKC, in lower case, without variation selectors."""
     return unicodedata.normalize("NFKC", LOOKS.sub("", text)).lower()
 
 
 def with_pairs(words: list[str]) -> list[str]:
-    """Words, and pairs of those that stand one after the other."""
+    """Words, and pairs of consecutive words."""
     return words + [f"{first} {second}" for first, second in pairwise(words)]

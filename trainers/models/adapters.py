@@ -1,6 +1,6 @@
 """Low-rank adapters of a language model (Hu et al. 2022, "LoRA: low-rank adaptation of large language models",
-arXiv 2106.09685), by the package peft: pretrained weights stay as they are, and beside each of some of them the product
-of two small matrices is learned. Adapters alone are stored, and peft reads what is stored.
+arXiv 2106.09685), by the package peft: training freezes the pretrained weights and learns the product of two small
+matrices beside some of them. The stored files hold the adapters alone, in peft's format.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from secateur.scorers.settings import Settings
 
 INSTALL = "the package peft is not installed: pip install 'secateur[language]'"
 ADAPTER = "default"
-"""peft's name of the one adapter here, which stands in the names of weights and not in those of its files."""
+"""peft's name of the one adapter, which is part of the names of weights, but not of those in its files."""
 
 
 class Lora(Settings):
-    """What `model_settings: {lora: …}` says."""
+    """The settings `model_settings: {lora: …}`."""
 
     model_config = ConfigDict(frozen=True)
 
-    rank: Annotated[int, Field(ge=1, le=4096, description="width of the two matrices between them")] = 16
+    rank: Annotated[int, Field(ge=1, le=4096, description="inner dimension of the product of two matrices")] = 16
     alpha: Annotated[
-        float | None, Field(gt=0, le=10**6, description="the product counts alpha / rank; twice the rank if left out")
+        float | None, Field(gt=0, le=10**6, description="scales the product by alpha / rank; default: twice the rank")
     ] = None
-    dropout: Annotated[float, Field(ge=0, lt=1, description="share of an adapter's inputs that a step leaves out")] = 0
+    dropout: Annotated[float, Field(ge=0, lt=1, description="dropout of an adapter's inputs")] = 0
     targets: Annotated[
         list[str] | Literal["all-linear"],
         Field(min_length=1, description="ends of the names of layers, such as q_proj; all-linear: all but the last"),
@@ -36,7 +36,7 @@ class Lora(Settings):
 
     @classmethod
     def of(cls, given: Any) -> Lora:
-        """The settings as written; raises ValueError that names the key, or says that peft is not installed."""
+        """The parsed settings; raises ValueError that names a wrong key, and without peft."""
         try:
             found = cls.model_validate(given)
         except ValidationError as error:
@@ -48,7 +48,7 @@ class Lora(Settings):
         return found
 
     def config(self) -> Any:
-        """As peft's `LoraConfig`."""
+        """The settings as peft's `LoraConfig`."""
         from peft import LoraConfig
 
         return LoraConfig(
@@ -63,9 +63,9 @@ class Lora(Settings):
 def adapt(causal: Any, lora: Lora, name: str) -> Any:
     """Put adapters into a causal model of that name, in place, and freeze all other weights; returns peft's config.
 
-    Adapters are float32 whatever the weights beside them are, and change nothing at first: the second matrix is 0.
-    Raises ValueError for targets that the model does not have, and for its embeddings and its last layer, whose weights
-    give logits in pieces.
+    Adapters are float32 beside weights of any dtype, and have no effect at first: the second matrix is 0. Raises
+    ValueError for targets that the model does not have, and for its embeddings and its last layer, whose weights give
+    logits in pieces.
     """
     from peft import get_peft_model
 
@@ -73,9 +73,9 @@ def adapt(causal: Any, lora: Lora, name: str) -> Any:
     config.base_model_name_or_path = name
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft asks by names that transformers gives up, and warns of tied layers
+            warnings.simplefilter("ignore")  # peft uses deprecated names of transformers, and warns of tied layers.
             wrapped = get_peft_model(causal, config, adapter_name=ADAPTER)
-    except Exception as error:  # peft has classes of its own for what it cannot adapt
+    except Exception as error:  # peft has no common class for layers that it cannot adapt.
         layers = sorted({name.rpartition(".")[2] for name, one in causal.named_modules() if isinstance(one, nn.Linear)})
         raise ValueError(f"model_settings.lora.targets: {error}; linear layers are {', '.join(layers)}") from error
     for whole in (causal.get_output_embeddings(), causal.get_input_embeddings()):
@@ -85,7 +85,7 @@ def adapt(causal: Any, lora: Lora, name: str) -> Any:
 
 
 def save_adapters(network: Any, folder: Path) -> None:
-    """Write the adapters of a `TokenLosses` into `folder` as peft does: `PeftModel.from_pretrained(model, folder)`."""
+    """Write the adapters of a `TokenLosses` into `folder` for peft: `PeftModel.from_pretrained(model, folder)`."""
     folder.mkdir(exist_ok=True)
     beneath = f"base_model.model.{network.body.base_model_prefix}."
     weights = {

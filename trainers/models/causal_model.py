@@ -21,9 +21,9 @@ class CausalModel(NamedTuple):
 
 
 def load_causal(name: str, revision: str | None = None) -> CausalModel:
-    """Load a model and its tokenizer, in the number type that it was saved in; code that comes with it is never run.
+    """Load a model in its saved dtype, and its tokenizer; never runs code from the repository.
 
-    Raises ValueError that says what to do where either cannot be loaded, or the model knows fewer tokens.
+    Raises ValueError with the remedy if either cannot be loaded, or if the tokenizer has more tokens than the model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -38,8 +38,8 @@ def load_causal(name: str, revision: str | None = None) -> CausalModel:
 
 
 def vocabulary_of(tokenizer: Any) -> str:
-    """XXH3-128 of a tokenizer's tokens and their ids, but for those that were added to its vocabulary: where it is
-    equal, an id is the same token."""
+    """XXH3-128 of a tokenizer's tokens and their ids, without tokens added to its vocabulary: tokenizers with equal
+    digests have the same token for an id."""
     known = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
     text = "\n".join(f"{number} {token!r}" for token, number in sorted(known.items()))
     return xxhash.xxh3_128_hexdigest(text.encode())
@@ -47,7 +47,7 @@ def vocabulary_of(tokenizer: Any) -> str:
 
 @cache
 def vocabulary_at(name: str, revision: str | None) -> str | None:
-    """`vocabulary_of` the tokenizer of pretrained weights; None where none lies beside them."""
+    """`vocabulary_of` the tokenizer of pretrained weights; None if they have none."""
     from transformers import AutoTokenizer
 
     try:
@@ -58,7 +58,7 @@ def vocabulary_at(name: str, revision: str | None) -> str | None:
 
 
 def refuse_other_tokens(name: str, revision: str | None, known: str) -> None:
-    """Raise ValueError where the tokenizer of pretrained weights has other tokens than one of which `vocabulary_of`
-    says `known`."""
+    """Raise ValueError if the `vocabulary_of` the tokenizer of pretrained weights is not `known`; without a tokenizer
+    there is no check."""
     if vocabulary_at(name, revision) not in (None, known):
         raise ValueError(f"{name!r} has another tokenizer than encoding.tokenizer: {OTHER_TOKENS}")

@@ -1,4 +1,4 @@
-"""What tells one model from another: the names and shapes of its tensors, or these and what they hold."""
+"""Fingerprints of models: of the names and shapes of their tensors, or of these and their contents."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def weights_of(model: nn.Module) -> str:
 
 
 def is_made_for(made_for: str, model: nn.Module) -> bool:
-    """Whether `shapes_of` or `weights_of` this model gave that text; raises ValueError for any other kind of text."""
+    """Whether the text is `shapes_of` or `weights_of` this model; raises ValueError for any other kind of text."""
     return is_made_for_state(made_for, model.state_dict())
 
 
 def is_made_for_state(made_for: str, state: Mapping[str, torch.Tensor]) -> bool:
-    """`is_made_for` of a model's state."""
+    """`is_made_for` for a model's state."""
     kind, _, told = made_for.partition(" xxh3:")
     if kind not in ("shapes", "weights"):
         raise ValueError(f"made for {made_for!r}, which says neither the shapes nor the weights of a model")

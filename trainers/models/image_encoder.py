@@ -1,4 +1,4 @@
-"""Networks of the transformers library under a linear classifier of images: residual ones, vision transformers, and any
+"""Image networks of the transformers library under a linear classifier: residual networks, vision transformers, and any
 other by its configuration or by the name of its weights."""
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from secateur.trainers.contract import reads
 from secateur.trainers.models.transformer import load_pretrained
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
-"""Blocks of each stage; of two convolutions, from 50 layers on of three (He et al. 2016, table 1)."""
+"""Blocks of each stage, with two convolutions, from 50 layers on with three (He et al. 2016, table 1)."""
 SMALL_IMAGES = 64
-"""Largest side in pixels that the CIFAR stem is chosen for."""
+"""Largest side in pixels for which the CIFAR stem is the default."""
 LEAST_SIDE = {"cifar": 8, "imagenet": 32}
-"""Pixels that become one before pooling, by stem."""
+"""Total stride before pooling, by stem."""
 LEAST_WIDTH = 16
 """Strided 1 x 1 convolutions of fewer channels, channels last, write past their memory on CPUs (oneDNN issue 6035)."""
 
 
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels; raises ValueError where the inputs are no images."""
+    """Height, width and channels; raises ValueError if the inputs are no images."""
     if len(shape) != 3:
         raise ValueError(
             f"model {model!r} wants images, [height, width, channels], the inputs have shape {shape}: use a model for "
@@ -99,7 +99,7 @@ def vit(
     heads: int = 3,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """A vision transformer (Dosovitskiy et al. 2021), random weights, a classifier of the class token.
+    """A vision transformer (Dosovitskiy et al. 2021) with random weights and a classifier on the class token.
 
     The defaults are ViT-Tiny's (Touvron et al. 2021, DeiT, table 1) with patches for images of CIFAR's size; its
     feed-forward layers are four times as wide. Raises ValueError for inputs that are no images, patches that do not
@@ -133,7 +133,7 @@ def vit(
 
 
 def side_and_side(resize: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """Height and width of a setting that gives one number for both, or two; raises ValueError for any other."""
+    """Height and width from a setting of one number for both, or of two; raises ValueError for any other."""
     if resize is None:
         return None
     both = (resize, resize) if isinstance(resize, int) else tuple(resize)
@@ -155,9 +155,9 @@ def image_encoder(
 ) -> nn.Module:
     """An image encoder of the transformers library under a linear classifier.
 
-    `pretrained` names weights, on the hub or in a folder; `config` is a configuration with its `model_type`, and random
-    weights. `resize` is the side, or height and width, that images get inside of the network. Grey images are repeated
-    for an encoder of colours. Raises ValueError where the encoder reads no images, or none of this size.
+    `pretrained` names weights, on the hub or in a folder; `config` is a configuration with its `model_type`, for random
+    weights. The network resizes images to `resize`, a side, or height and width. It repeats grey images for an encoder
+    of colours. Raises ValueError if the encoder reads no images, or none of this size.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -174,7 +174,7 @@ def image_encoder(
         raise ValueError(f"model {pretrained or dict(config or {})!r} is a {type(encoder).__name__}, no image encoder")
     pooler = getattr(encoder, "pooler", None)
     if isinstance(pooler, nn.Module) and next(pooler.parameters(), None) is not None:
-        encoder.pooler = None  # trained for another task, or not at all: the classifier takes the class token
+        encoder.pooler = None  # Untrained, or trained for another task: the classifier reads the class token.
     size = side_and_side(resize)
     wanted = getattr(encoder.config, "num_channels", channels)
     if wanted != channels and channels != 1:

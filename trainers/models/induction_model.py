@@ -1,9 +1,9 @@
-"""A small causal transformer that has learnt to copy: heads and prompts are studied on it without a download.
+"""A small causal transformer that learns to copy, for studies of heads and prompts without a download.
 
-It reads random symbols, then a piece of them again, and is trained to go on with that piece. Networks that can do so
-have induction heads (Olsson et al. 2022, "In-context learning and induction heads", arXiv 2209.11895). Pieces of long
-contexts are not learnt from scratch in minutes, so contexts grow while it trains. Lengths are drawn anew for each step:
-where each step has the longest so far, the network learns to copy in contexts of that length alone.
+It reads random symbols, then a piece of them again, and learns to continue that piece. Networks that can do so have
+induction heads (Olsson et al. 2022, "In-context learning and induction heads", arXiv 2209.11895). Training on long
+contexts from the start does not converge in minutes, so contexts grow during training. Each step draws its length:
+with the longest length at each step, the network learns to copy in contexts of that length alone.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 SYMBOLS = 64
 BEGIN, END = SYMBOLS, SYMBOLS + 1
 IGNORED = -100
-"""Label of a token that the loss of transformers leaves out."""
+"""Label of tokens that the loss of transformers ignores."""
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """How long contexts may be: `shortest` symbols at first, then more, up to `longest` after `share` of the steps."""
+    """Largest length of contexts: `shortest` symbols at first, rising to `longest` after `share` of the steps."""
 
     shortest: int = 8
     longest: int = 32
     share: float = 0.6
 
     def reached(self, step: int, steps: int) -> int:
-        """Symbols of the longest contexts of a step."""
+        """Largest number of symbols of a step's contexts."""
         reached = min(1.0, step / max(1.0, self.share * steps))
         return self.shortest + round(reached * (self.longest - self.shortest))
 
@@ -50,7 +50,7 @@ class Curriculum:
 def copies(
     count: int, length: int, piece: int, generator: np.random.Generator
 ) -> tuple[Int64[np.ndarray, "count tokens"], Int64[np.ndarray, " count"]]:
-    """Sequences `BEGIN, length random symbols, a piece of them again`, and the place where the piece stands first.
+    """Sequences `BEGIN, length random symbols, a piece of them again`, and the place of the piece's first occurrence.
 
     int64 `[count, 1 + length + piece]`, and int64 `[count]`: the index in the sequence, 1 or more.
     """
@@ -62,7 +62,7 @@ def copies(
 
 
 class Copying:
-    """Whole batches to copy, of about as many tokens each; a step is the same whatever came before it."""
+    """Batches to copy, of about `tokens` tokens each; a batch depends on seed and step alone."""
 
     def __init__(self, *, seed: int, steps: int, tokens: int, curriculum: Curriculum) -> None:
         self.seed, self.steps, self.tokens, self.curriculum = seed, steps, tokens, curriculum
@@ -74,12 +74,12 @@ class Copying:
             count = max(1, self.tokens // (1 + length + length // 2))
             tokens, _ = copies(count, length, length // 2, generator)
             labels = tokens.copy()
-            labels[:, : 2 + length] = IGNORED  # the first symbol of the piece can only be guessed
+            labels[:, : 2 + length] = IGNORED  # The first symbol of the piece is not predictable.
             yield {"input_ids": torch.from_numpy(tokens), "labels": torch.from_numpy(labels)}
 
 
 def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 8) -> LlamaForCausalLM:
-    """A Llama with random weights for the symbols here; `seed` alone decides the weights."""
+    """A Llama for the symbols of this module, with random weights that depend on `seed` alone."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -94,7 +94,7 @@ def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 8) 
         eos_token_id=END,
         pad_token_id=END,
         tie_word_embeddings=False,
-        # With three times this spread the network copies from places behind the symbol, which no score of heads sees.
+        # With three times this value the network copies from places behind the symbol, which head scores do not count.
         initializer_range=0.02,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     )
@@ -103,7 +103,7 @@ def tiny_llama(*, seed: int, layers: int = 3, width: int = 128, heads: int = 8) 
 
 
 def symbol_tokenizer() -> PreTrainedTokenizerFast:
-    """Symbols as words `s0` … `s63` between blanks; a text begins with `<s>`."""
+    """A tokenizer of symbols as words `s0` … `s63` between blanks; texts begin with `<s>`."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -131,14 +131,14 @@ def train_induction_model(
     curriculum: Curriculum | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Train a tiny Llama to copy and save it with its tokenizer, as transformers saves models; CPU, float32.
+    """Train a tiny Llama to copy and save it with its tokenizer in transformers' format; CPU, float32.
 
-    `seed` decides weights and data, `tokens` is about what a step sees; global generators are left as they were.
+    `seed` decides weights and data, `tokens` is the approximate size of a step; restores the global generators.
     """
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     class Batches(Copying, torch.utils.data.IterableDataset[Any]):
-        """What the Trainer takes for a data set."""
+        """The batches as a data set for the Trainer."""
 
     class Told(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -176,7 +176,7 @@ def train_induction_model(
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """The Trainer seeds every generator that there is; afterwards they are as they were."""
+    """Restore all global generators at the end, because the Trainer seeds them."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:

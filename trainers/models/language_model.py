@@ -1,4 +1,4 @@
-"""A causal language model that puts out what its samples cost: small and from scratch, or of transformers by name."""
+"""A causal language model with the losses of its samples as outputs: small and from scratch, or of transformers."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def language_model(
     """A causal language model over token ids and their roles, int32 `[b, 2, length]` -> float32 `[b, 3]` (task `sft`).
 
     By default a Llama (Touvron et al. 2023) of `layers` x `width` with random weights. `pretrained` names weights, on
-    the hub or in a folder; `config` is a configuration of the transformers library with its `model_type`, and random
-    weights. `lora` (see `Lora`; an empty mapping takes its defaults) trains adapters beside pretrained weights, which
-    stay as they are and may be held in bfloat16 (`dtype`). `gradient_checkpointing` computes each layer again in the
-    backward pass instead of holding what it put out. `weights` is what `digest_of` gave of the pretrained weights below
-    stored adapters, and `tokenizer` what `vocabulary_of` gave of the one that made the ids.
+    the hub or in a folder; `config` is a configuration of the transformers library with its `model_type`, for random
+    weights. `lora` (see `Lora`; an empty mapping takes its defaults) trains adapters beside frozen pretrained weights,
+    which may have dtype bfloat16 (`dtype`). `gradient_checkpointing` computes each layer again in the backward pass
+    instead of storing its activations. `weights` is the `digest_of` the pretrained weights below stored adapters,
+    `tokenizer` the `vocabulary_of` the tokenizer that made the ids.
 
-    Raises ValueError as `refuse_settings`, where the model has fewer positions or fewer tokens than the inputs, another
-    tokenizer, or other weights than `weights` says, and where it does more than a matrix product between its last
-    hidden states and its logits.
+    Raises ValueError as `refuse_settings`, if the model has fewer positions or tokens than the inputs, another
+    tokenizer, or other weights than `weights`, and if it computes logits from the last hidden states by more than a
+    matrix product.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -76,9 +76,9 @@ def language_model(
 
 
 def refuse_too_small(causal: Any, length: int, vocabulary: int | None) -> None:
-    """Raise ValueError where a model has too few positions for samples of `length` tokens, or knows too few tokens."""
+    """Raise ValueError if a model has too few positions for samples of `length` tokens, or too few tokens."""
     positions = getattr(causal.config, "max_position_embeddings", None) or length + 1
-    # The completion alone may have a start token that the sample has not.
+    # A completion without its prompt may have an additional start token.
     if positions < length + 1:
         raise ValueError(f"the model has {positions} positions: set encoding.max_length to at most {positions - 1}")
     known = causal.get_input_embeddings().num_embeddings
@@ -87,7 +87,7 @@ def refuse_too_small(causal: Any, length: int, vocabulary: int | None) -> None:
 
 
 def refuse_settings(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for settings of `language_model` that do not go together, or adapters that cannot be made."""
+    """Raise ValueError for settings of `language_model` that do not go together, and for unusable adapter settings."""
     if settings.get("dtype", "float32") not in ("float32", "bfloat16"):
         raise ValueError(f"model_settings.dtype: float32 or bfloat16, not {settings['dtype']!r}")
     if settings.get("lora") is None:
@@ -106,7 +106,7 @@ language_model.check = refuse_settings  # type: ignore[attr-defined]
 
 
 def small_llama(vocabulary: int | None, length: int, layers: int, width: int, heads: int) -> dict[str, Any]:
-    """Configuration of a Llama for inputs of `length` tokens, its feed-forward layers four times as wide."""
+    """Configuration of a Llama for inputs of `length` tokens, with feed-forward layers four times as wide."""
     if vocabulary is None:
         raise ValueError("model 'language_model' needs the vocabulary's size, which the encoding of task sft gives")
     return {

@@ -10,28 +10,28 @@ from torch.nn import functional
 class LookupMlp(nn.Module):
     """A row of a table per token, summed over tokens; ReLU; a linear layer: ids int `[b, tokens]` -> `[b, classes]`.
 
-    Instead of ids also how often each token occurs, float `[b, vocabulary]`.
+    Also takes counts of tokens, float `[b, vocabulary]`, instead of ids.
     """
 
     def __init__(self, vocabulary: int, classes: int, hidden: int) -> None:
         super().__init__()
         self.table = nn.Linear(vocabulary, hidden, bias=False)
         self.output = nn.Linear(hidden, classes, bias=False)
-        # The variances that the products of `ProductMlp` have.
+        # The same variances as the products of `ProductMlp`.
         drawn(self.table, vocabulary)
         drawn(self.output, hidden)
 
     def input_table(self) -> torch.Tensor:
-        """What each token adds to the hidden layer, `[vocabulary, hidden]`."""
+        """Contribution of each token to the hidden layer, `[vocabulary, hidden]`."""
         return self.table.weight.t()
 
     def output_weight(self) -> torch.Tensor:
-        """From the hidden layer to logits, `[classes, hidden]`."""
+        """Weights from the hidden layer to logits, `[classes, hidden]`."""
         return self.output.weight
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         table = self.input_table()
-        # A matrix product: looking rows up is slow backwards on a CPU, and differs from run to run on a GPU.
+        # A matrix product: the backward pass of a lookup is slow on a CPU, and not deterministic on a GPU.
         counts = inputs if inputs.is_floating_point() else occurrences(inputs, table)
         hidden = functional.relu(counts @ table)
         return functional.linear(hidden, self.output_weight())
@@ -40,8 +40,9 @@ class LookupMlp(nn.Module):
 class ProductMlp(LookupMlp):
     """The network of the paper: embedding, linear, sum over tokens, ReLU, linear, unembedding; no biases.
 
-    Nothing stands between the two matrices on either side of the ReLU, so their products are the table and the output
-    of a `LookupMlp`, and it is computed like that: `width` never meets the batch. All four are learnt and pruned.
+    There is no nonlinearity between the two matrices on either side of the ReLU, so their products are the table and
+    the output of a `LookupMlp`. The forward pass uses these: no batch has `width` activations. Training and pruning act
+    on all four matrices.
     """
 
     def __init__(self, vocabulary: int, classes: int, hidden: int, width: int) -> None:
@@ -61,9 +62,9 @@ class ProductMlp(LookupMlp):
 
 
 class OneLayerTransformer(nn.Module):
-    """One layer with one head, causal, read at the last position; no positions, no normalisation, no biases.
+    """One causal layer with one head and logits at the last position; no positions, no normalisation, no biases.
 
-    Instead of ids int `[b, tokens]` also how often each token occurs, float `[b, vocabulary]`, at one position.
+    Takes ids int `[b, tokens]`, or counts of tokens, float `[b, vocabulary]`, at one position.
     """
 
     def __init__(self, vocabulary: int, classes: int, width: int, hidden: int) -> None:
@@ -87,7 +88,7 @@ class OneLayerTransformer(nn.Module):
         else:
             ones = functional.one_hot(inputs.long(), self.embedding.in_features).to(self.embedding.weight.dtype)
         stream = self.embedding(ones)
-        last = stream[:, -1]  # of one causal layer nothing else is read, and it sees all tokens
+        last = stream[:, -1]  # The logits need no other position, and the last one sees all tokens.
         scores = (self.key(stream) @ self.query(last).unsqueeze(2)).squeeze(2) / math.sqrt(last.shape[1])
         seen = (scores.softmax(dim=1).unsqueeze(1) @ self.value(stream)).squeeze(1)
         last = last + self.mixed(seen)
@@ -101,6 +102,6 @@ def drawn(layer: nn.Linear, fan_in: int) -> None:
 
 
 def occurrences(inputs: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """How often each token occurs in a row: ids int `[b, tokens]` -> `[b, vocabulary]`, of the table's type."""
+    """Counts of tokens in each row: ids int `[b, tokens]` -> `[b, vocabulary]`, in the table's dtype."""
     counts = like.new_zeros((len(inputs), len(like)))
     return counts.scatter_add_(1, inputs.long(), like.new_ones(inputs.shape))

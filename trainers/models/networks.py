@@ -1,5 +1,5 @@
-"""Classes of the networks that the factories beside this file build: a class needs torch when it is declared, a factory
-when it is called, so that a study is read without torch.
+"""Classes of the networks that the factories in this folder build: a class needs torch when it is declared, a factory
+when it is called, so the project reads studies without torch.
 """
 
 import itertools
@@ -20,9 +20,10 @@ from secateur.trainers.tasks.contract import Task
 
 
 class Standardise(nn.Module):
-    """Raw inputs to float32 with mean 0 and standard deviation 1 per channel or column; images to channels first.
+    """Standardises raw inputs to float32 with mean 0 and standard deviation 1 per channel or column; images become
+    channels first.
 
-    Columns in `exempt` (codes of categories) keep their values; with 0 channels nothing is touched (token ids).
+    Columns in `exempt` (category codes) keep their values; with 0 channels (token ids) inputs do not change.
     """
 
     mean: torch.Tensor
@@ -35,10 +36,10 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(channels))
 
     def fit(self, data: Data, rows: np.ndarray | None = None) -> None:
-        """Measure the data, or these rows, by blocks in float64; a channel that never varies keeps a deviation of 1.
+        """Measure the data, or these rows, by blocks in float64; a constant channel gets a deviation of 1.
 
-        Blocks are merged as by Chan, Golub & LeVeque (1979) and counted from the first sample: a mean of squares less
-        the square of the mean would lose small deviations beside a large mean, and find some where there are none.
+        Merges blocks as Chan, Golub & LeVeque (1979) do, with the first sample as origin: the mean of squares minus the
+        square of the mean would lose small deviations beside a large mean, and find some in constant channels.
         """
         if not len(self.mean):
             return
@@ -69,8 +70,8 @@ class Standardise(nn.Module):
 
 
 class Model(nn.Sequential):
-    """`Standardise`, then a network; remembers its task, what the encoding of its inputs told it, and by which name in
-    a study the network is built."""
+    """`Standardise`, then a network; holds its task, the `model_settings` of its inputs, and the name of the network in
+    a study."""
 
     def __init__(
         self, standardise: Standardise, network: nn.Module, task: Task, learned: Mapping[str, Any], built_by: str
@@ -79,8 +80,8 @@ class Model(nn.Sequential):
         self.task, self.learned, self.built_by = task, dict(learned), built_by
 
     def forward(self, inputs: torch.Tensor, lesson: Any = None) -> torch.Tensor:
-        """Outputs `[b, width]`, and a column more with what a teacher says of the batch, which `TokenLosses` takes;
-        raises ValueError where the network, which may be the user's own, puts out others."""
+        """Outputs `[b, width]`; with a teacher's `lesson`, which `TokenLosses` takes, one more column. Raises
+        ValueError if the network, which may be a user's own, returns another shape."""
         told = () if lesson is None else (lesson,)
         outputs: Any = self[1](self[0](inputs), *told)
         expected = (len(inputs), self.task.width + len(told))
@@ -104,8 +105,8 @@ class Model(nn.Sequential):
 class ImageClassifier(nn.Module):
     """Encoder, one vector per image, linear classifier: float `[b, channels, height, width]` -> logits `[b, classes]`.
 
-    The vector is the encoder's pooled output, or its class token. With `size` images are resized to it first (bilinear
-    with antialiasing); with `copies` a grey channel is repeated so often.
+    The vector is the encoder's pooled output, or its class token. `size` resizes images first (bilinear with
+    antialiasing); `copies` is the number of repeats of a grey channel.
     """
 
     rebuild_settings: dict[str, Any]
@@ -126,7 +127,7 @@ class ImageClassifier(nn.Module):
         self.classifier = nn.Linear(self._width(shape), classes)
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the classifier is fed with, `[b, d]`."""
+        """The classifier's inputs, `[b, d]`."""
         if self.size is not None:
             inputs = functional.interpolate(inputs, self.size, mode="bilinear", antialias=True)
         if self.copies > 1:
@@ -138,7 +139,7 @@ class ImageClassifier(nn.Module):
 
     @torch.no_grad()
     def _width(self, shape: tuple[int, ...]) -> int:
-        """Length of the vector, from one black image: a shape that the encoder refuses is refused here."""
+        """Length of the vector, from one black image; raises the encoder's error for an unsuitable shape."""
         height, width, channels = shape
         self.encoder.eval()
         found = self.features(torch.zeros(1, channels, height, width)).shape[1]
@@ -179,7 +180,7 @@ class TabularNetwork(nn.Module):
 class TokenClassifier(nn.Module):
     """Encoder, mean over real tokens, linear classifier: ids int `[b, length]` -> logits `[b, classes]`.
 
-    Ids equal to `padding_id` are masked out everywhere; a row of nothing else is classified by a zero vector.
+    The attention and the mean mask ids equal to `padding_id`; a row of only such ids has the zero vector.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, padding_id: int, dropout: float) -> None:
@@ -191,18 +192,18 @@ class TokenClassifier(nn.Module):
 
     @property
     def rebuild_settings(self) -> dict[str, Any]:
-        """Settings of `transformer` that build the same network from nothing but its weights."""
+        """Settings of `transformer` that rebuild the same network without pretrained files."""
         config = json.loads(self.encoder.config.to_json_string())  # type: ignore[union-attr, operator]
         return {"config": config, "dropout": self.dropout.p}
 
     def get_input_embeddings(self) -> nn.Module:
-        """The layer that looks token ids up, as the transformers library calls it."""
+        """The embedding layer of token ids, under the name that the transformers library uses."""
         return self.encoder.get_input_embeddings()  # type: ignore[operator, no-any-return]
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         ids, real = inputs.long(), inputs != self.padding_id
         if ids.device.type == "cpu":
-            # Padding that the whole batch shares is left out; on a GPU asking for its length would wait for the device.
+            # Drop padding that all rows share; on a GPU its length would need a synchronisation.
             longest = int(real.any(dim=0).nonzero().max()) + 1 if real.any() else 1
             ids, real = ids[:, :longest], real[:, :longest]
         hidden = self.encoder(input_ids=ids, attention_mask=real.long()).last_hidden_state

@@ -1,4 +1,4 @@
-"""A fully connected network that can be trained from the start with most of its weights gone."""
+"""A fully connected network that trains from initialisation without most of its weights."""
 
 import itertools
 import math
@@ -12,7 +12,8 @@ from secateur.trainers.contract import reads
 def normalised_mlp(shape: tuple[int, ...], classes: int, *, width: int = 64, layers: int = 3) -> nn.Module:
     """Hidden layers of one width, each with batch norm and ReLU.
 
-    Batch norm is what lets a sparse network learn: without it signals die away between layers that are nearly empty.
+    A sparse network needs batch norm to learn: without it signals vanish in nearly empty layers. Raises ValueError for
+    `width` or `layers` below 1.
     """
     if width < 1 or layers < 1:
         raise ValueError(f"normalised_mlp needs a width and a number of layers from 1, not {width} and {layers}")

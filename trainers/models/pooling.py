@@ -1,4 +1,4 @@
-"""One vector of each sequence of token vectors."""
+"""Pooling of token vectors to one vector per sequence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from secateur.scorers.lazy import torch
 
 
 def pooled(output: Any) -> torch.Tensor:
-    """One vector per image of whatever an encoder gave."""
+    """One vector per image from an encoder's output: a tensor, pooled output, class token, or mean over positions."""
     if isinstance(output, torch.Tensor):
         return output
     found = getattr(output, "pooler_output", None)
@@ -19,6 +19,6 @@ def pooled(output: Any) -> torch.Tensor:
 
 
 def mean_of_real(hidden: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Mean over real tokens, `[b, length, d]` and bool `[b, length]` -> `[b, d]`; zeros where there is none."""
+    """Mean over real tokens, `[b, length, d]` and bool `[b, length]` -> `[b, d]`; zeros for rows without any."""
     weights = real.unsqueeze(2).to(hidden.dtype)
     return hidden.masked_fill(~real.unsqueeze(2), 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -1,6 +1,6 @@
-"""Networks by name, each fed with raw inputs: what standardises them is the network's first layer.
+"""Networks by name. Each takes raw inputs, and its first layer standardises them.
 
-A trained model is therefore whole: its file and this module turn the data set's own values into outputs.
+A trained model is therefore complete: its file and this module turn the data set's raw values into outputs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def mlp(shape: tuple[int, ...], classes: int, *, hidden: Sequence[int] = (128,))
 
 @reads("numbers")
 def cnn(shape: tuple[int, ...], classes: int, *, width: int = 32) -> nn.Module:
-    """Three convolutions with batch norm, pooled: a small network for images from 8 x 8."""
+    """Three convolutions with batch norm and pooling: a small network for images from 8 x 8 pixels."""
     if len(shape) != 3:
         raise ValueError(f"model 'cnn' wants images, the inputs have shape {shape}; use model 'mlp'")
 
@@ -79,9 +79,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def factory_of(model: str) -> Callable[..., nn.Module]:
-    """The function behind a model's name or `module:factory`; it takes `(input shape, classes, **settings)`.
+    """The factory of a model's name or `module:factory`; it takes `(input shape, classes, **settings)`.
 
-    Raises ValueError that lists the names there are.
+    Raises ValueError with all names for an unknown one.
     """
     if model in MODELS:
         return MODELS[model]
@@ -91,7 +91,7 @@ def factory_of(model: str) -> Callable[..., nn.Module]:
 
 
 def check_name(model: str) -> None:
-    """Raise ValueError where there is no such model, or no such module to take it from, which is not imported."""
+    """Raise ValueError if there is no such model, or no module of that name; does not import the module."""
     if model not in MODELS and ":" not in model:
         known = ", ".join(sorted(MODELS))
         raise ValueError(f"no model is called {model!r}; there are {known}, or write module:factory")
@@ -103,7 +103,7 @@ def check_name(model: str) -> None:
 
 
 def check_config(config: TrainingConfig, *, untrained: bool = False) -> None:
-    """Raise ValueError as `check_name`, and for a setting that a model of our own does not take, or no training."""
+    """Raise ValueError as `check_name`, for wrong settings of a built-in model, and for 0 epochs unless `untrained`."""
     check_name(config.model)
     if config.epochs == 0 and not untrained:
         raise ValueError("epochs: 0 trains nothing; at least 1")
@@ -112,7 +112,7 @@ def check_config(config: TrainingConfig, *, untrained: bool = False) -> None:
 
 
 def check_settings(config: TrainingConfig) -> None:
-    """Raise ValueError for a setting that the model does not take, with those that it takes; imports it to ask."""
+    """Raise ValueError for a setting that the model does not take, with those that it takes; imports the model."""
     factory = factory_of(config.model)
     known, open_ended = keywords_of(factory)
     unknown = [name for name in config.model_settings if name not in known]
@@ -123,7 +123,7 @@ def check_settings(config: TrainingConfig) -> None:
 
 
 def keywords_of(factory: Callable[..., nn.Module]) -> tuple[list[str], bool]:
-    """Names of a factory's settings, and whether it takes others besides."""
+    """Names of a factory's settings, and whether it takes further ones."""
     parameters = list(inspect.signature(factory).parameters.values())
     named = [p.name for p in parameters[2:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -139,9 +139,9 @@ def build(
 ) -> networks.Model:
     """A fresh network for inputs of `shape`, its weights drawn from `seed` without touching the global generator.
 
-    It puts out as many numbers as the task says; a number is short for classification into so many classes. `learned`
-    is the `model_settings` of the data: the factory gets those that are among its parameters, and where the config sets
-    the same, the config's. Raises ValueError where the model does not read such inputs.
+    The task sets the number of outputs; a number means classification into so many classes. `learned` is the
+    `model_settings` of the data: the factory gets those among its parameters; the config's settings override them.
+    Raises ValueError if the model does not read such inputs or cannot be built.
     """
     learned, factory, task = learned or {}, factory_of(config.model), as_task(task)
     check_settings(config)
@@ -158,7 +158,7 @@ def build(
         try:
             network = factory(shape, task.width, **given)
         except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:
-            if config.model not in MODELS:  # the user's own code, whose traceback helps
+            if config.model not in MODELS:  # The traceback of a user's own code helps the user.
                 raise
             raise ValueError(f"model {config.model!r} cannot be built with {given}: {error}") from error
     if not isinstance(network, nn.Module):
@@ -174,8 +174,8 @@ def build(
 def save(model: nn.Module, folder: Path, config: TrainingConfig, shape: tuple[int, ...]) -> None:
     """Write `model.safetensors` and the `model.json` that rebuilds it into an existing folder.
 
-    A network that was built from other files (pretrained weights) names the settings that do without them in its
-    attribute `rebuild_settings`, and may have a method `save_beside(folder)` for what other programs read.
+    A network built from other files (pretrained weights) has an attribute `rebuild_settings`, with settings that do not
+    need these files. It may have a method `save_beside(folder)`, which writes files for other programs.
     """
     weights = {name: value.contiguous() for name, value in stored_state(model).items()}
     safetensors.save_file(weights, folder / "model.safetensors")
@@ -199,7 +199,7 @@ def config_in(folder: Path) -> TrainingConfig:
 
 
 def load(folder: Path) -> Any:
-    """Read back what `save` wrote, in evaluation mode on the CPU; a task of the user's own brings its network."""
+    """The model that `save` wrote, in evaluation mode on the CPU; a user's own task makes its network itself."""
     rebuild = json.loads((folder / "model.json").read_text())
     config, shape = TrainingConfig(**rebuild["config"]), tuple(rebuild["shape"])
     task = task_from(rebuild["task"])

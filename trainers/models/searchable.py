@@ -1,4 +1,4 @@
-"""Networks whose layers are choices, for searches over small spaces of them."""
+"""Networks with selectable layers, for architecture searches over small spaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "gelu": "GELU"}
 
 
 def activation_of(name: str) -> nn.Module:
-    """The activation of a name; ValueError with the names that there are for another."""
+    """The activation of that name; raises ValueError with all names for an unknown one."""
     if name not in ACTIVATIONS:
         raise ValueError(f"there is no activation {name!r}; there are: {', '.join(ACTIVATIONS)}")
     module: nn.Module = getattr(nn, ACTIVATIONS[name])()
@@ -26,9 +26,9 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
 def same_network(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in a form that equal networks share: widths without the skipped layers, defaults filled in.
+    """Canonical settings, equal for equal networks: widths without skipped layers, and defaults filled in.
 
-    Without a hidden layer nothing is activated or normalised.
+    Without a hidden layer, activation and normalisation do not matter.
     """
     widths = [settings.get(name, "skip") for name in LAYERS]
     hidden = [width for width in widths if width != "skip"]
@@ -48,7 +48,7 @@ def searchable_mlp(
     activation: Literal["relu", "tanh", "gelu"] = "relu",
     normalise: bool = False,
 ) -> nn.Module:
-    """Fully connected layers of the given widths, less the skipped ones, with batch norm where asked for."""
+    """Fully connected layers of the given widths without skipped ones, with batch norm if `normalise`."""
     hidden = [width for width in (layer1, layer2, layer3, layer4) if width != "skip"]
     widths = [math.prod(shape), *map(int, hidden)]
     layers: list[nn.Module] = [nn.Flatten()]
@@ -70,7 +70,7 @@ def searchable_cnn(
     activation: Literal["relu", "tanh", "gelu"] = "relu",
     normalise: bool = True,
 ) -> nn.Module:
-    """3 x 3 convolutions of the given widths, less the skipped ones; pooled by 2 after each while above 3 pixels."""
+    """3 x 3 convolutions of the given widths without skipped ones, each followed by pooling by 2 above 3 pixels."""
     if len(shape) != 3:
         raise ValueError(f"searchable_cnn wants images, the inputs have shape {shape}; use searchable_mlp")
     hidden = [width for width in (layer1, layer2, layer3, layer4) if width != "skip"]

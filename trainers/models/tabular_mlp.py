@@ -19,10 +19,11 @@ def tabular_mlp(
     embedding: int = 16,
     dropout: float = 0.1,
 ) -> nn.Module:
-    """An MLP over columns of which some hold codes.
+    """An MLP over columns of numbers and category codes.
 
-    `categories` has one entry per column: 0 for numbers, otherwise how many codes there are, 0 … size-1, where
-    `UNKNOWN` stands for what training did not have. `embedding` is the widest that an embedding gets.
+    `categories` has one entry per column: 0 for numbers, else the number of codes 0 … size-1, with `UNKNOWN` for
+    categories that training did not have. `embedding` is the largest width of an embedding. Raises ValueError if
+    `categories` does not match the inputs.
     """
     if len(shape) != 1 or len(categories) != shape[0]:
         raise ValueError(f"model 'tabular_mlp' got {len(categories)} column descriptions for inputs of shape {shape}")

@@ -1,10 +1,10 @@
-"""What a teacher says of completion tokens, and how far a student is from it: the highest few logits of each token.
+"""A teacher's highest logits at completion tokens, and the divergence of a student from them.
 
-Of the highest `k` each token keeps the logit, less the highest of them, and of all other tokens together the mass. A
-student is compared on these k + 1 outcomes: KL(teacher ‖ student) of the k tokens and of "any other". That is never
-more than the divergence over the whole vocabulary, and 0 where the student says what the teacher says: a cache does not
-know how the rest is spread, so it teaches nothing of that. (Scaling the k up to 1 would teach that no other token is
-possible, and spreading the rest evenly that rare tokens are likelier than they are.)
+Each completion token keeps the `k` highest logits, relative to the highest, and the mass of all other tokens. The
+divergence compares these k + 1 outcomes: KL(teacher ‖ student) over the k tokens and "any other". It is at most the
+divergence over the whole vocabulary, and 0 if the student agrees with the teacher. A cache does not know the
+distribution within the rest, so it teaches nothing about it. (Scaling the k probabilities up to 1 would teach that no
+other token is possible; spreading the rest evenly would overstate rare tokens.)
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from secateur.scorers.lazy import torch
 
 
 class Lesson(NamedTuple):
-    """What a teacher says of the completion tokens of a batch, one behind the other: `values` float `[t, k]` are the
-    highest logits less the first, `indices` int64 `[t, k]` their tokens, and `rest` float `[t]` the logit which, given
-    to each other token of the vocabulary, has their mass at `temperature`."""
+    """A teacher's logits at the completion tokens of a batch, concatenated: `values` float `[t, k]` are the highest
+    logits minus the first, `indices` int64 `[t, k]` their tokens. `rest` float `[t]` is one logit for all other tokens
+    of the vocabulary that gives them their total mass at `temperature`."""
 
     values: torch.Tensor
     indices: torch.Tensor
@@ -30,7 +30,7 @@ class Lesson(NamedTuple):
 
 
 def highest(logits: Float[torch.Tensor, "t vocabulary"], k: int, temperature: float) -> Lesson:
-    """The `k` highest logits of each token, below the size of the vocabulary, in float32."""
+    """The `k` highest logits of each token, in float32; `k` is below the size of the vocabulary."""
     top = logits.float().topk(k, dim=1)
     relative = logits.float() - top.values[:, :1]
     others = (relative / temperature).scatter(1, top.indices, -math.inf).logsumexp(dim=1)
@@ -49,7 +49,7 @@ def divergence(
 ) -> Float[torch.Tensor, " t"]:
     """Squared temperature times KL(teacher ‖ student) over the k tokens and all others as one, float32 with gradient.
 
-    A student may know more tokens than the tokenizer's `vocabulary`; these count as others.
+    A student may have more tokens than the tokenizer's `vocabulary`; these count as others.
     """
     others = rest.float() + temperature * math.log(vocabulary - values.shape[1])
     told = (torch.cat([values.float(), others[:, None]], dim=1) / temperature).log_softmax(dim=1)

@@ -1,9 +1,9 @@
-"""The network behind `language_model`: from token ids and roles to what the completion of each sample costs.
+"""The network of `language_model`: from token ids and roles to the loss of each sample's completion.
 
-Logits are made in pieces of `PIECE` numbers at most, in float32, and made again in the backward pass: neither direction
-holds tokens x vocabulary. Beside a teacher a piece takes three times as much. Without gradients samples go through the
-network in the order of their lengths, `BUDGET` padded tokens at a time, so that memory does not grow with the batch.
-What stays is a vector per token of a batch.
+It computes logits in pieces of at most `PIECE` numbers, in float32, and again in the backward pass: neither direction
+holds tokens x vocabulary. With a teacher a piece takes three times the memory. Without gradients it processes samples
+in the order of their lengths, `BUDGET` padded tokens at a time, so memory does not grow with the batch. With gradients
+it holds one vector per token of a batch.
 """
 
 import inspect
@@ -21,18 +21,17 @@ from secateur.trainers.models.taught_tokens import Lesson, divergence, highest
 from secateur.trainers.tasks.token_roles import by_length, real_in, scored_in, used_columns
 
 PIECE = 1 << 24
-"""Logits that are held at a time: 64 MiB, and as much again for their softmax."""
+"""Logits in memory at a time: 64 MiB, and as much again for their softmax."""
 BUDGET = 1 << 13
-"""Tokens, padding among them, of a pass without gradients."""
+"""Tokens of a pass without gradients, padding included."""
 
 
 class TokenLosses(nn.Module):
     """Ids and roles int32 `[b, 2, length]` -> float32 `[b, 3]`: summed negative log-likelihood of the completion tokens
-    in nats, their number, and how many of them have the highest logit.
+    in nats, their number, and the number of those with the highest logit.
 
-    A token is predicted from what stands before it in its own sample; padding on either side changes nothing.
-    `adapters` is peft's config where there are some, and `reread` the settings of `language_model` that read the frozen
-    weights below them again.
+    It predicts a token from the earlier ones of its sample; padding on either side has no effect. `adapters` is peft's
+    config for a model with adapters, `reread` the settings of `language_model` that read their frozen weights again.
     """
 
     def __init__(self, causal: Any, *, adapters: Any = None, reread: Mapping[str, Any] | None = None) -> None:
@@ -49,35 +48,35 @@ class TokenLosses(nn.Module):
 
     @property
     def rebuild_settings(self) -> dict[str, Any]:
-        """Settings of `language_model` that build the same network from nothing but its stored weights."""
+        """Settings of `language_model` that rebuild the same network for its stored weights."""
         return dict(self.reread) if self.reread else {"config": json.loads(self.body.config.to_json_string())}
 
     @property
     def rereads_frozen(self) -> bool:
-        """Whether weights that are not trained are read again by their name, and not stored."""
+        """Whether frozen weights are read again by name instead of stored."""
         return self.reread is not None
 
     def save_beside(self, folder: Path) -> None:
-        """Write adapters as peft reads them, into `adapter` in this folder."""
+        """Write adapters in peft's format into `adapter` in this folder."""
         if self.adapters is not None:
             save_adapters(self, folder / "adapter")
 
     def hidden(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Last hidden states `[b, t, d]` of ids int64 `[b, t]`, of which `real` ones count; the first real one of each
-        sample is at position 0."""
+        """Last hidden states `[b, t, d]` of ids int64 `[b, t]` under the mask `real`; each sample's first real token is
+        at position 0."""
         positions = {"position_ids": (real.long().cumsum(1) - 1).clamp(min=0)} if self.positioned else {}
         found = self.body(input_ids=ids, attention_mask=real.long(), use_cache=False, **positions)
         return found.last_hidden_state  # type: ignore[no-any-return]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits float32 `[…, vocabulary]`, whatever precision the layers below run in: bfloat16 would round them."""
+        """Logits float32 `[…, vocabulary]`, for layers of any precision: bfloat16 would round them."""
         head = self.body.get_input_embeddings() if self.head is None else self.head
         bias = getattr(head, "bias", None)
         with torch.autocast(hidden.device.type, enabled=False):
             return nn.functional.linear(hidden.float(), head.weight.float(), None if bias is None else bias.float())
 
     def piece(self, hidden: torch.Tensor, wanted: torch.Tensor, *lesson: Any) -> tuple[torch.Tensor, ...]:
-        """Negative log-likelihood of each wanted token, float32 `[k]`, whether it has the highest logit, and with a
+        """Negative log-likelihood of each wanted token, float32 `[k]`, 1 where it has the highest logit, and with a
         lesson the divergence from the teacher."""
         logits = self.logits(hidden)
         losses = nn.functional.cross_entropy(logits, wanted, reduction="none")
@@ -94,18 +93,18 @@ class TokenLosses(nn.Module):
 
     @property
     def token_logits(self) -> nn.Module:
-        """The same network that puts out the mean logit of each sample's completion tokens, float32 `[b]`."""
+        """The same network with the mean logit of each sample's completion tokens as output, float32 `[b]`."""
         return TokenLogits(self)
 
     def scored(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of a batch that goes through the network at once the vectors `[t, d]` that completion tokens are predicted
-        from, these tokens, and the samples that they are of, int64 `[t]`."""
+        """One forward pass of a batch: the hidden states `[t, d]` that predict completion tokens, these tokens, and the
+        numbers of their samples, int64 `[t]`."""
         inputs = used_columns(inputs)
         ids, scored = inputs[:, 0].long(), scored_in(inputs)[:, 1:]
         return self.hidden(ids, real_in(inputs))[:, :-1][scored], ids[:, 1:][scored], scored.nonzero()[:, 0]
 
     def sums(self, inputs: torch.Tensor, lesson: Lesson | None = None) -> torch.Tensor:
-        """The outputs of a batch that goes through the network at once."""
+        """The outputs of a batch by one forward pass."""
         hidden, wanted, rows = self.scored(inputs)
         found = []
         for part in self.parts(len(wanted)):
@@ -118,16 +117,16 @@ class TokenLosses(nn.Module):
         return torch.zeros(len(inputs), each.shape[1], device=inputs.device).index_add(0, rows, each)
 
     def parts(self, tokens: int) -> list[slice]:
-        """So many tokens in parts whose logits are no more than a piece."""
+        """Slices of so many tokens with at most `PIECE` logits each."""
         size = max(1, PIECE // self.body.config.vocab_size)
         return [slice(first, first + size) for first in range(0, tokens, size)]
 
     @torch.no_grad()
     def head_gradient(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Euclidean length of the gradient of each sample's mean loss by the head's weight and bias, float64 `[b]`.
+        """Euclidean norm of the gradient of each sample's mean loss by the head's weight and bias, float64 `[b]`.
 
-        The gradient is the head's own, also where its weights are those of the embedding. It is made in slices of the
-        vocabulary: no more than a piece of it, or of the logits, is there at once.
+        The gradient is that of the head alone, also if its weights are tied to the embedding. Slices of the vocabulary
+        bound the memory: at most `PIECE` numbers of the gradient or of the logits exist at once.
         """
         found = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
         for rows in by_length(inputs, BUDGET):
@@ -138,7 +137,7 @@ class TokenLosses(nn.Module):
         return found
 
     def length_of_gradient(self, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """The same of one sample: float32 `[t, d]` and the tokens int64 `[t]` that are predicted from these."""
+        """The norm for one sample: hidden states float32 `[t, d]` and the tokens int64 `[t]` that they predict."""
         head = self.body.get_input_embeddings() if self.head is None else self.head
         weight, bias = head.weight, getattr(head, "bias", None)
         total = torch.cat([self.logits(hidden[part]).logsumexp(1, keepdim=True) for part in self.parts(len(wanted))])
@@ -156,9 +155,9 @@ class TokenLosses(nn.Module):
 
     @torch.no_grad()
     def highest(self, inputs: torch.Tensor, k: int, temperature: float, vocabulary: int) -> Lesson:
-        """What it says as a teacher of the completion tokens of a batch, in the order of samples and tokens.
+        """The highest logits at the completion tokens of a batch, in the order of samples and tokens, for a teacher.
 
-        Tokens from `vocabulary` on, which the tokenizer does not have, are as if they were not there.
+        Ignores tokens from `vocabulary` on, which the tokenizer does not have.
         """
         rows, found = [], []
         for some in by_length(inputs, BUDGET):
@@ -174,7 +173,7 @@ class TokenLosses(nn.Module):
 class TokenLogits(nn.Module):
     """Ids and roles int32 `[b, 2, length]` -> float32 `[b]`: the mean logit of the completion tokens.
 
-    One logit per token is a product of two vectors: none of the others are made.
+    It computes only one logit per token, a product of two vectors.
     """
 
     def __init__(self, network: TokenLosses) -> None:
@@ -193,7 +192,7 @@ class TokenLogits(nn.Module):
 
 @torch.no_grad()
 def refuse_other_logits(causal: Any, network: TokenLosses) -> None:
-    """Raise ValueError where a model's own logits are not those of the network, as with a cap or a scale on them."""
+    """Raise ValueError if a model's own logits differ from the network's, for example by a cap or a scale."""
     training, ids = causal.training, torch.arange(8)[None] % causal.config.vocab_size
     causal.eval()
     theirs = causal(input_ids=ids, use_cache=False).logits.float()

@@ -1,4 +1,4 @@
-"""A transformer that classifies token ids: small and from scratch, or one of the transformers library by name."""
+"""A transformer classifier of token ids: small and from scratch, or one of the transformers library by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from secateur.trainers.contract import reads
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """The transformers library without progress bars and without advice on what it loads."""
+    """Silence the progress bars and warnings of the transformers library."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -29,19 +29,19 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def meant_as_folder(name: str) -> bool:
-    """Whether a name that is no folder looks like the path of one: no model of the hub is called so, or its first part
-    is a folder here."""
+    """Whether a name that is no existing path looks like a folder: the hub has no such names, or its first part is a
+    folder here."""
     first, _, rest = name.partition("/")
     unlike = name.startswith((".", "~", os.sep)) or "/" in rest
     return not os.path.exists(name) and (unlike or (bool(rest) and os.path.isdir(first)))
 
 
 def load_pretrained(kind: Any, name: str, revision: str | None, **options: Any) -> Any:
-    """`kind.from_pretrained` of a hub name or a folder, a relative one from the working folder; raises ValueError that
-    says what to do where it fails.
+    """`kind.from_pretrained` of a hub name or a folder, relative to the working folder; raises ValueError with the
+    remedy if it fails.
 
-    Code that comes with a model is never run. What looks like a folder is not looked up on the hub, which takes minutes
-    without a network; one that was downloaded before is found.
+    Never runs code from a model's repository. Does not ask the hub for names that look like folders, which would take
+    minutes without a network; it still finds downloaded models.
     """
     folder = meant_as_folder(name)
     options |= {"local_files_only": True} if folder else {}
@@ -76,8 +76,8 @@ def transformer(
     """A transformer encoder (Devlin et al. 2019, BERT) under a classifier of the mean over real tokens.
 
     By default `layers` x `width` with random weights. `pretrained` names weights, on the hub or in a folder; `config`
-    is a configuration of the transformers library with its `model_type`, and random weights. Raises ValueError where
-    the encoder has fewer positions or fewer tokens than the inputs.
+    is a configuration of the transformers library with its `model_type`, for random weights. Raises ValueError if the
+    encoder has fewer positions or tokens than the inputs.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -89,7 +89,7 @@ def transformer(
         chosen = config or small_bert(vocabulary, shape[0], padding_id, layers, width, heads, dropout)
         encoder = AutoModel.from_config(AutoConfig.for_model(**chosen))  # type: ignore[no-untyped-call]
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # it would sit there without a gradient: the classifier takes the mean
+        encoder.pooler = None  # The classifier reads the mean, so the pooler would get no gradient.
     positions = getattr(encoder.config, "max_position_embeddings", shape[0])
     if positions < shape[0]:
         raise ValueError(f"the encoder has {positions} positions: set encoding.max_length to at most {positions}")
@@ -106,7 +106,7 @@ def transformer(
 def small_bert(
     vocabulary: int | None, length: int, padding_id: int, layers: int, width: int, heads: int, dropout: float
 ) -> dict[str, Any]:
-    """Configuration of a BERT for inputs of `length` tokens, its feed-forward layers four times as wide."""
+    """Configuration of a BERT for inputs of `length` tokens, with feed-forward layers four times as wide."""
     if vocabulary is None:
         raise ValueError("model 'transformer' needs the vocabulary's size, which the token encoding of a text gives")
     return {

@@ -1,15 +1,15 @@
-"""One vector per completion from forward passes alone: the weighted mean of its hidden states, and a sketch of the
-gradient of its loss by the head of the network.
+"""One vector per completion from forward passes alone: the weighted mean of its hidden states, or a sketch of the
+gradient of its loss by the network's head.
 
 Weighted means are those of RDS+ (Ivison et al. 2025, arXiv 2503.01807, and its code): the real token at position t = 1
-… T of the prompt and the completion weighs t / (1 + … + T); the mean has length one.
+… T of the prompt and the completion has the weight t / (1 + … + T); the mean has length one.
 
-The head's gradient of the loss of a sample is the sum over its completion tokens of (softmax - one-hot) ⊗ hidden state,
+The gradient of a sample's loss by the head is the sum over its completion tokens of (softmax - one-hot) ⊗ hidden state,
 vocabulary x width numbers. Its count sketch (Pham and Pagh 2013, "Fast and Scalable Polynomial Kernels via Explicit
-Feature Maps") is made without it: each factor is summed into `size` buckets with random signs, and a circular
-convolution of the two is the sketch of their outer product. Dot products of sketches are those of gradients in the
-mean, with a deviation of the order of 1/sqrt(size) of the product of their lengths. It takes the place of LESS's random
-projection (Xia et al. 2024, arXiv 2402.04333), for the last layer alone; no step towards Adam's direction.
+Feature Maps") does not need these: it sums each factor into `size` buckets with random signs; the circular convolution
+of both sums is the sketch of the outer product. The expected dot product of sketches is that of the gradients, with a
+standard deviation of the order of 1/sqrt(size) of the product of their norms. The sketch replaces LESS's random
+projection (Xia et al. 2024, arXiv 2402.04333), for the last layer alone and without Adam's direction.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from secateur.trainers.models.token_losses import TokenLosses
 from secateur.trainers.tasks.token_roles import by_length, real_in, used_columns
 
 SIZE = 4096
-"""Numbers of a sketch: 16 KB per sample and checkpoint on disk, in memory only a block of them."""
+"""Numbers of a sketch: 16 KB per sample and checkpoint on disk; memory holds one block of them."""
 SEED = 0
 
 
 def tokens_of(model: Any) -> TokenLosses:
-    """The part of a model that reads token ids; raises ValueError where there is none."""
+    """The `TokenLosses` part of a model; raises ValueError if there is none."""
     found = next((part for part in model.modules() if isinstance(part, TokenLosses)), None)
     if found is None:
         raise ValueError(
@@ -61,7 +61,7 @@ def weighted_means(model: Any, data: Data, rows: Int64[np.ndarray, " b"], device
 
 
 class Buckets:
-    """Sums vectors of so many numbers into `size` buckets with random signs; one draw for each of `factor` 0 and 1."""
+    """Sums vectors of `count` numbers into `size` buckets with random signs; `factor` 0 and 1 have separate draws."""
 
     def __init__(self, count: int, size: int, factor: int, device: torch.device) -> None:
         random = np.random.default_rng([SEED, factor])
@@ -80,11 +80,11 @@ class Buckets:
 def head_sketches(
     model: Any, data: Data, rows: Int64[np.ndarray, " b"], device: torch.device, *, size: int = SIZE
 ) -> torch.Tensor:
-    """Sketches of the gradients that the head of a network has of samples' losses, of length one, float32 `[b, size]`
-    on the CPU.
+    """Sketches of the gradients of samples' losses by the network's head, of length one, float32 `[b, size]` on the
+    CPU.
 
-    The gradient is the head's own, also where its weights are those of the embedding. Raises ValueError for a network
-    without hidden states of tokens.
+    The gradient is that of the head alone, also if its weights are tied to the embedding. Raises ValueError for a
+    network without hidden states of tokens.
     """
     network = tokens_of(model.to(device).eval())
     inputs = data.take(rows).network_inputs(device)

@@ -1,9 +1,9 @@
-"""One vector per sample, float16, in blocks of rows: of the proxy, of a pretrained encoder, or without any network.
+"""One vector per sample, float16, in blocks of rows: by the proxy, by a pretrained encoder, or without a network.
 
-Weighted means of completions are float32: their numbers are as small as the last digits of a half.
+Weighted means of completions are float32: their numbers are too small for float16.
 
-Blocks always begin at multiples of the block size, and what is fitted is fitted on rows drawn by the seed alone, so a
-run that is resumed at a block gives the bytes of one that was not.
+Blocks begin at multiples of the block size, and the rows for fitting depend on the seed alone, so a run resumed at a
+block gives the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ Embed = Callable[[Rows], Shaped[np.ndarray, "b d"]]
 
 
 class EmbeddingSettings(Settings):
-    """Where embeddings come from.
+    """The source of embeddings.
 
-    `proxy`: what the proxy's classifier is fed with; of completions the weighted mean of RDS+ over the last hidden
-    states of prompt and completion (Ivison et al. 2025). `encoder`: a model of the transformers library, the mean over
-    tokens of a text, the pooled output or class token of an image. `sklearn`: TF-IDF and truncated SVD for texts
-    (latent semantic analysis, Deerwester et al. 1990), PCA for images and tables; no network, no download.
+    `proxy`: the inputs of the proxy's classifier; for completions the weighted mean of RDS+ over the last hidden states
+    of prompt and completion (Ivison et al. 2025). `encoder`: a model of the transformers library; the mean over tokens
+    of a text, the pooled output or class token of an image. `sklearn`: TF-IDF and truncated SVD for texts (latent
+    semantic analysis, Deerwester et al. 1990), PCA for images and tables; no network, no download.
     """
 
     model_config = ConfigDict(frozen=True)
 
     kind: Annotated[Literal["proxy", "encoder", "sklearn"], Field(description="source of the vectors")] = "proxy"
     encoder: Annotated[str | None, PATHS, Field(description="name on the Hugging Face hub, or a folder")] = None
-    revision: Annotated[str | None, Field(description="of the encoder, on the hub")] = None
+    revision: Annotated[str | None, Field(description="the encoder's revision on the hub")] = None
     max_length: Annotated[int, Field(ge=4, description="tokens of a text that the encoder reads")] = 128
-    dimensions: Annotated[int, Field(ge=1, description="of SVD and PCA, at most")] = 128
-    fit_rows: Annotated[int, Field(ge=2, description="rows that SVD and PCA are fitted on, at most")] = 20_000
+    dimensions: Annotated[int, Field(ge=1, description="largest number of dimensions of SVD and PCA")] = 128
+    fit_rows: Annotated[int, Field(ge=2, description="largest number of rows for fitting SVD and PCA")] = 20_000
     block: Annotated[int, Field(ge=1, description="rows per block")] = 4096
     batch_size: Annotated[int, Field(ge=1, description="rows per forward pass")] = 128
-    seed: Annotated[int, Field(description="of the rows that SVD and PCA are fitted on")] = 0
+    seed: Annotated[int, Field(description="seed of the rows for fitting SVD and PCA")] = 0
 
     @model_validator(mode="after")
     def _named(self) -> EmbeddingSettings:
@@ -69,13 +69,13 @@ def embed(
     start: int = 0,
     fitted_to: tuple[Data, Sequence[str | None] | None] | None = None,
 ) -> Iterator[Block]:
-    """Vectors of the rows from `start` on, float16 `[b, d]` by blocks of `settings.block` rows, the last one shorter;
-    float32 those of completions by the proxy.
+    """Vectors of the rows from `start` on, float16 `[b, d]`, in blocks of `settings.block` rows, the last one shorter;
+    float32 for completions by the proxy.
 
-    `model` is the proxy, for `proxy`. `texts` are the rows' texts, for `encoder` and `sklearn` of a text: anything
-    that is indexed by row numbers, such as a column of a `datasets.Dataset`; the rest is read off `data.inputs`.
-    `fitted_to` are other rows, with their texts, from which SVD and PCA learn: then vectors of both go together.
-    Raises ValueError for what is missing, for a `start` inside a block, and for rows beyond the range of float16.
+    `model` is the proxy, for `proxy`. `texts` are the rows' texts, for texts with `encoder` and `sklearn`: any object
+    indexed by row numbers, such as a column of a `datasets.Dataset`; other modalities read `data.inputs`. `fitted_to`
+    are other rows, with their texts, for fitting SVD and PCA, so that vectors of both are comparable. Raises ValueError
+    for missing arguments, for a `start` inside a block, and for rows beyond the range of float16.
     """
     if start % settings.block:
         raise ValueError(f"start {start} is not at the beginning of a block of {settings.block} rows")
@@ -94,7 +94,8 @@ def embedder(
     device: torch.device | None = None,
     learned: Learned | None = None,
 ) -> Callable[[int], Iterator[Block]]:
-    """What gives the blocks of `embed` from a row on; `learned` is what `learn` gave, for `sklearn`."""
+    """A function of the first row that yields the blocks of `embed`; `learned` is the result of `learn`, for
+    `sklearn`."""
     refuse_other_texts(data, texts)
     device = device or (next(model.parameters()).device if model is not None else torch.device("cpu"))
     if settings.kind == "proxy":
@@ -109,7 +110,7 @@ def embedder(
 
 
 def refuse_other_texts(data: Data, texts: Sequence[str | None] | None) -> None:
-    """Raise ValueError for texts of which there are more or fewer than samples."""
+    """Raise ValueError if there are more or fewer texts than samples."""
     if texts is not None and len(texts) != len(data):
         raise ValueError(f"there are {len(texts)} texts for {len(data)} samples")
 
@@ -127,7 +128,7 @@ def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
 def as_stored(
     compute: Embed, count: int, size: int, start: int, kind: type[np.float16] | type[np.float32]
 ) -> Iterator[Block]:
-    """Blocks as numbers of a kind; raises ValueError that names the rows where one overflows."""
+    """Blocks in the dtype `kind`; raises ValueError that names the rows of overflows."""
     for first in range(start, count, size):
         rows = np.arange(first, min(first + size, count), dtype=np.int64)
         values = compute(rows)
@@ -141,7 +142,7 @@ def as_stored(
 
 
 def of_proxy(settings: EmbeddingSettings, data: Data, model: nn.Module | None, device: torch.device) -> Embed:
-    """What the classifier of `model` is fed with, or weighted means of completions."""
+    """A function of row numbers to the inputs of the classifier of `model`, or to weighted means of completions."""
     if model is None:
         raise ValueError("embeddings of kind 'proxy' need the proxy model")
     if of_completions(data):
@@ -165,7 +166,7 @@ def of_proxy(settings: EmbeddingSettings, data: Data, model: nn.Module | None, d
 def of_encoder(
     settings: EmbeddingSettings, data: Data, texts: Sequence[str | None] | None, device: torch.device
 ) -> Embed:
-    """Vectors of a pretrained encoder, of texts where there are any, otherwise of images."""
+    """A function of row numbers to vectors of a pretrained encoder, for texts if there are any, else for images."""
     images = data.inputs.ndim == 4
     if texts is None and not images:
         raise ValueError("embeddings of kind 'encoder' need texts or images; use 'proxy' or 'sklearn' for a table")
@@ -179,7 +180,7 @@ def of_encoder(
 
 
 def loaded_encoder(settings: EmbeddingSettings, device: torch.device) -> Any:
-    """The encoder, in float32 and for evaluation; raises ValueError where it cannot be loaded."""
+    """The encoder, in float32 and evaluation mode; raises ValueError if it cannot be loaded."""
     from transformers import AutoModel
 
     assert settings.encoder is not None
@@ -190,8 +191,8 @@ def loaded_encoder(settings: EmbeddingSettings, device: torch.device) -> Any:
 def text_reader(
     settings: EmbeddingSettings, encoder: Any, device: torch.device
 ) -> Callable[[Sequence[str | None]], Float32[np.ndarray, "b d"]]:
-    """Vectors of texts, a missing one as an empty one: the mean over real tokens of the last layer; texts of like
-    length share a batch."""
+    """A function of texts to vectors, the mean over real tokens of the last layer; a missing text counts as empty, and
+    texts of similar length share a batch."""
     from transformers import AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, str(settings.encoder), settings.revision)
@@ -218,8 +219,8 @@ def text_reader(
 def picture_reader(
     settings: EmbeddingSettings, encoder: Any, device: torch.device
 ) -> Callable[[Sequence[Shaped[np.ndarray, "_ _ _"]]], Float32[np.ndarray, "b d"]]:
-    """Vectors of pictures, uint8 `[h, w, c]` of any sizes: image features where the encoder has a method for them
-    (CLIP), else its pooled output, else the class token."""
+    """A function of pictures, uint8 `[h, w, c]` of any sizes, to vectors: image features if the encoder has a method
+    for them (CLIP), else its pooled output, else the class token."""
     from transformers import AutoImageProcessor
 
     processor = load_pretrained(AutoImageProcessor, str(settings.encoder), settings.revision)
@@ -239,8 +240,8 @@ def picture_reader(
 
 
 def learn(settings: EmbeddingSettings, known: Data, texts: Sequence[str | None] | None) -> Learned | None:
-    """Truncated SVD of TF-IDF, or PCA of standardised values, fitted on at most `fit_rows` of some rows; None where a
-    network makes the vectors."""
+    """Truncated SVD of TF-IDF, or PCA of standardised values, fitted to at most `fit_rows` of the rows; None if a
+    network computes the vectors. Raises ValueError for token ids without texts."""
     if settings.kind != "sklearn":
         return None
     random = np.random.default_rng(settings.seed)
@@ -262,7 +263,7 @@ class LatentSemantics:
 
     @classmethod
     def fit(cls, settings: EmbeddingSettings, texts: Sequence[str | None], chosen: Rows) -> LatentSemantics:
-        """Both of the chosen texts."""
+        """Fit both to the chosen texts."""
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -271,7 +272,7 @@ class LatentSemantics:
         vectoriser = TfidfVectorizer(analyzer=partial(terms_of, pairs=False), max_features=50_000, sublinear_tf=True)
         weights = vectoriser.fit_transform(texts_at(texts, chosen))
         dimensions = max(1, min(settings.dimensions, weights.shape[1] - 1, len(chosen) - 1))
-        # In float64: in float32 the last digits of a product depend on how many rows share it.
+        # In float64: in float32 the last digits of a product depend on the number of rows.
         return cls(vectoriser, TruncatedSVD(dimensions, random_state=settings.seed).fit(weights))
 
     def __call__(self, data: Data, texts: Sequence[str | None] | None, rows: Rows) -> Float64[np.ndarray, "b d"]:
@@ -280,14 +281,13 @@ class LatentSemantics:
 
 
 def texts_at(texts: Sequence[str | None], rows: Rows) -> list[str]:
-    """Texts of some rows, missing ones empty."""
+    """Texts of some rows, with "" for missing ones."""
     return [texts[row] or "" for row in rows.tolist()]
 
 
 @dataclass(frozen=True)
 class PrincipalComponents:
-    """PCA; columns of tables are divided by `spread` before, codes of `categories` spelled out, pixels divided by
-    255."""
+    """PCA of columns of tables divided by `spread`, with one-hot codes of `categories`, or of pixels divided by 255."""
 
     categories: list[int] | None
     spread: Float64[np.ndarray, " columns"]
@@ -295,7 +295,7 @@ class PrincipalComponents:
 
     @classmethod
     def fit(cls, settings: EmbeddingSettings, known: Data, chosen: Rows) -> PrincipalComponents:
-        """Of the chosen rows."""
+        """Fit to the chosen rows."""
         from sklearn.decomposition import PCA
 
         categories = known.model_settings.get("categories")
@@ -318,4 +318,4 @@ def values_at(data: Data, categories: list[int] | None, rows: Rows) -> Float64[n
 
 
 Learned = LatentSemantics | PrincipalComponents
-"""What embeddings without a network learned of some rows."""
+"""Fitted embeddings without a network."""

@@ -1,6 +1,6 @@
-"""Cross-fitting: each sample is scored by networks that did not see it, those of its fold, which learn from all others.
+"""Cross-fitting: the networks of a fold train on all other folds and score the fold's samples.
 
-Samples of equal inputs are in one fold: a copy would tell a network what it must not know.
+Samples with equal inputs share a fold, because copies in other folds would leak labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Folds = Int64[np.ndarray, " samples"]
 
 
 def groups_of(data: Data) -> Int64[np.ndarray, " n"]:
-    """A number for each sample, equal where the encoded inputs have the same bytes."""
+    """A group number for each sample, equal for encoded inputs with the same bytes."""
     digests = np.empty(len(data), np.uint64)
     for start in range(0, len(data), 4096):
         block = np.ascontiguousarray(data.inputs[start : start + 4096])
@@ -32,10 +32,10 @@ def groups_of(data: Data) -> Int64[np.ndarray, " n"]:
 def folds_of(
     groups: Shaped[np.ndarray, " n"], strata: Int64[np.ndarray, " n"], folds: int, *, seed: int = 0
 ) -> Int64[np.ndarray, " n"]:
-    """The fold of each sample; the groups of each stratum are dealt out in turn, in an order drawn by the seed, so that
-    of each a fold has as many as another, or one more. A group is of the stratum of its first sample.
+    """The fold of each sample. Groups go to the folds in turn, stratum by stratum, in an order drawn by the seed; so
+    the numbers of a stratum's groups differ by at most one between folds. A group has the stratum of its first sample.
 
-    Raises ValueError where there are fewer groups than folds.
+    Raises ValueError for fewer groups than folds.
     """
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     if len(first) < folds:
@@ -47,6 +47,6 @@ def folds_of(
 
 
 def by_fold(runs: Sequence[Run], folds: Folds) -> list[Sequence[Run]]:
-    """Runs of each fold, of runs in the order of their seeds, and of their folds within a seed."""
+    """Runs of each fold, from runs ordered by seed, then by fold."""
     count = int(folds.max()) + 1
     return [runs[fold::count] for fold in range(count)]

@@ -1,4 +1,4 @@
-"""What the gradients of the last layer are products of, row by row, from a forward pass alone."""
+"""The factors of each row's gradient by the last layer, from a forward pass alone."""
 
 from collections.abc import Iterator
 
@@ -15,10 +15,10 @@ from secateur.trainers.contract import Data
 def last_layer_factors(
     model: nn.Module, data: Data, *, device: torch.device, batch_size: int = 512
 ) -> Iterator[tuple[slice, Factors]]:
-    """Rows of the data in batches with the factors of their gradients by the last layer, float32.
+    """Batches of rows with the factors of their gradients by the last layer, float32.
 
-    The gradient is of the loss as `error` has it: summed over the parts of a target. Raises ValueError that names the
-    rows whose factors are NaN or infinite, and NotImplementedError for a task that gives no `error`.
+    The gradient is that of the loss behind `CheckpointBatch.error`, summed over the parts of a target. Raises
+    ValueError that names rows with NaN or infinite factors, and NotImplementedError for a task without `error`.
     """
     model.to(device).eval()
     for start in range(0, len(data), batch_size):

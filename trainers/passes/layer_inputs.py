@@ -1,4 +1,4 @@
-"""What goes into the linear layers of a network on average, for scores and rescaling of deltas that depend on it."""
+"""Means and norms of the inputs of a network's linear layers, for scores and rescaling of deltas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from secateur.scorers.lazy import nn, torch
 
 @dataclass(frozen=True)
 class LayerInputs:
-    """Mean and Euclidean norm of each input of a layer over all rows that it was fed, float64 `[inputs]`."""
+    """Mean and Euclidean norm of each input of a layer over all rows, float64 `[inputs]`."""
 
     means: Float64[np.ndarray, " inputs"]
     norms: Float64[np.ndarray, " inputs"]
@@ -26,8 +26,8 @@ def layer_inputs(
 ) -> dict[str, LayerInputs]:
     """Inputs of every `nn.Linear`, by the name of its weight, while `feed(model, batch)` runs in evaluation mode.
 
-    All dimensions but the last count as rows: samples, and tokens of samples. A layer that is used several times has
-    all its uses counted; one that is never used is left out. The model comes back in the mode that it was in.
+    All dimensions but the last count as rows: samples, and tokens of samples. All uses of a layer count; unused layers
+    are missing in the result. Restores the model's mode.
     """
     sums: dict[str, tuple[torch.Tensor, torch.Tensor, int]] = {}
 
@@ -69,7 +69,7 @@ def save_inputs(inputs: Mapping[str, LayerInputs], file: Path) -> None:
 
 
 def load_inputs(file: Path) -> dict[str, LayerInputs]:
-    """Read back what `save_inputs` wrote; raises ValueError for anything else, naming the tensor."""
+    """The inputs that `save_inputs` wrote; raises ValueError that names the tensor for any other file."""
     arrays = load_file(file)
     found = {}
     for name in sorted({name.rpartition(".")[0] for name in arrays}):

@@ -1,4 +1,4 @@
-"""One pass of checkpoints over rows: every scorer that reads them, from shared forward passes."""
+"""One pass of checkpoints over rows: all scorers share the forward passes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,15 +29,14 @@ def score_rows(
 ) -> dict[str, Scores]:
     """Scores of some rows by name, float32 `[b]`, each averaged over proxy runs in float64.
 
-    `runs` are the checkpoints of each proxy run, oldest first; where one scorer alone reads several checkpoints, the
-    others still see the last one only. Models are moved to the device and put into evaluation mode.
-    Raises ValueError that names the rows (of the data) where a score is NaN or infinite, and for a score that the task
-    cannot give.
+    `runs` are the checkpoints of each proxy run, oldest first; each scorer reads all of them, or the last one only.
+    Moves models to the device and puts them into evaluation mode. Raises ValueError that names the rows (of the data)
+    with NaN or infinite scores, and for scorers whose signals the task does not provide.
     """
     missing = [text for scorer, _ in scorers.values() for text in missing_signals(scorer, data.task)]
     if missing:
         raise ValueError("; ".join(missing))
-    # Numbers stay on the device until the end, so that the host can prepare the next batch while one is computed.
+    # Scores stay on the device until the end, so that the host prepares the next batch during a computation.
     parts: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in runs] for name in scorers}
     for number, run in enumerate(runs):
         for model in run:
@@ -67,7 +66,7 @@ def score_folds(
     *,
     device: torch.device,
 ) -> dict[str, Scores]:
-    """`score_rows` of rows by the networks of their folds; `runs` are by fold what `score_rows` takes."""
+    """`score_rows` by the networks of each row's fold; `runs` has the argument `runs` of `score_rows` for each fold."""
     scores = {name: np.empty(len(rows), np.float32) for name in scorers}
     for fold, own in enumerate(runs):
         places = np.flatnonzero(folds[rows] == fold)
@@ -78,7 +77,7 @@ def score_folds(
 
 
 def averaged(runs: Sequence[Sequence[torch.Tensor]]) -> Scores:
-    """Mean over runs in float64 of one number per row, each run's in batches; float32 `[b]`, in main memory."""
+    """Mean over runs in float64 of one number per row, given in batches; float32 `[b]`, in main memory."""
     if not runs[0]:
         return np.empty(0, np.float32)
     total = torch.cat(list(runs[0])).double()

@@ -1,8 +1,8 @@
-"""Output channels of layers, and networks that really are without some of them: narrower layers, not zeros.
+"""Removal of output channels from layers: the networks get narrower layers, not zeros.
 
-Torch-Pruning (Fang et al. 2023, DepGraph, arXiv 2301.12900; the extra `structured`) finds what hangs together: the
-batch norm behind a layer with its running statistics, and the inputs of the layers that read it, in blocks where a
-flatten lies between.
+Torch-Pruning (Fang et al. 2023, DepGraph, arXiv 2301.12900; the extra `structured`) finds the dependent tensors: the
+batch norm behind a layer with its running statistics, and the inputs of the layers that read it, in blocks after a
+flatten.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from secateur.trainers.models.identity import is_made_for, shapes_of, weights_of
 from secateur.trainers.pruning.kept import Kept
 
 CUTS = "cuts"
-"""Key of the settings under which `Kept` says what goes with the channels of each layer."""
+"""Key of the settings of `Kept` with the cuts of each layer's channels."""
 
 
 @dataclass(frozen=True)
 class ChannelLayer:
-    """A layer whose output channels can go: how many there are, and the name of the batch norm behind it."""
+    """A layer with removable output channels: their number, and the name of the batch norm behind it."""
 
     channels: int
     norm: str | None
 
 
 def torch_pruning() -> Any:
-    """The library; raises ImportError that names the extra where it is not installed."""
+    """The library Torch-Pruning; raises ImportError that names the extra if it is not installed."""
     try:
         import torch_pruning as library
     except ImportError as error:
@@ -41,13 +41,12 @@ def torch_pruning() -> Any:
 
 
 def channel_layers(model: nn.Module, example: torch.Tensor) -> dict[str, ChannelLayer]:
-    """Layers whose output channels can be removed one by one, by name in the model's order.
+    """Layers with output channels that can be removed one by one, by name in the model's order.
 
-    They are convolutions and fully connected layers whose channels go through nothing but batch norm, and functions of
-    one value or one channel at a time, to others of them. The last layer is none, whose channels are the outputs, and
-    neither is one whose channels are added to another's: of a residual block all but the last convolution can be
-    pruned, as in the paper. `example` are inputs `[b, …]` as the model takes them. Raises ValueError where there is no
-    such layer.
+    They are convolutions and fully connected layers whose channels reach other such layers only through batch norm and
+    functions of one value or one channel at a time. The last layer, whose channels are the outputs, is excluded, and so
+    are layers whose channels are added to another's: of a residual block all but the last convolution can be pruned, as
+    in the paper. `example` are inputs `[b, …]` of the model. Raises ValueError if there is no such layer.
     """
     network = traceable(model)
     names = {module: name for name, module in network.named_modules()}
@@ -69,9 +68,9 @@ def channel_layers(model: nn.Module, example: torch.Tensor) -> dict[str, Channel
 def kept_channels(
     model: nn.Module, masks: Mapping[str, np.ndarray], example: torch.Tensor, *, of_these_weights: bool = False
 ) -> Kept:
-    """Masks `[channels]` by layer name as what is kept of this architecture, or, `of_these_weights`, of this model.
+    """Masks `[channels]` by layer name as kept units of this architecture, or, `of_these_weights`, of this model.
 
-    The tensors that lose numbers with each layer's channels go along: a checkpoint is cut without the model.
+    The settings list the tensors to cut with each layer's channels, so a checkpoint can be cut without the model.
     """
     made_for = weights_of(model) if of_these_weights else shapes_of(model)
     return Kept("channel", dict(masks), made_for, {CUTS: cuts_by_layer(model, list(masks), example)})
@@ -79,7 +78,7 @@ def kept_channels(
 
 @dataclass(frozen=True)
 class Cut:
-    """A tensor that loses `entries` numbers of its dimension `axis` with each channel, in the order of channels."""
+    """A tensor that loses `entries` entries along its dimension `axis` with each channel, in the order of channels."""
 
     tensor: str
     axis: int
@@ -87,7 +86,8 @@ class Cut:
 
 
 def cuts_by_layer(model: nn.Module, layers: Sequence[str], example: torch.Tensor) -> dict[str, list[list[Any]]]:
-    """What goes with the channels of layers that `channel_layers` names: tensor, axis and entries of each `Cut`."""
+    """The cuts of layers that `channel_layers` names: tensor, axis and entries of each `Cut`; raises ValueError for a
+    layer that reads channels in another order."""
     network = traceable(model)
     names = {module: name for name, module in network.named_modules()}
     graph, cuts = graph_of(network, example), dict[str, list[list[Any]]]()
@@ -103,14 +103,14 @@ def cuts_by_layer(model: nn.Module, layers: Sequence[str], example: torch.Tensor
             if list(places) != list(range(last * entries, (last + 1) * entries)):
                 raise ValueError(f"{names[module]!r} does not read the channels of {layer!r} in their order")
             reads = makes_channels(module) and not dep.handler.__name__.endswith("out_channels")
-            # What reads channels has them second in its weight; else they come first in every tensor.
+            # A layer that reads channels has them in axis 1 of its weight; others have them in axis 0 of all tensors.
             tensors = ["weight"] if reads else [name for name, value in module.state_dict().items() if value.ndim]
             cuts[layer] += [[f"{names[module]}.{name}", int(reads), entries] for name in tensors]
     return cuts
 
 
 def cuts_of(kept: Kept, layer: str) -> list[Cut]:
-    """The cuts that go with a layer's channels; raises ValueError for settings that do not say them."""
+    """The cuts of a layer's channels; raises ValueError for settings without them."""
     try:
         return [
             Cut(str(tensor), operator.index(axis), operator.index(entries))
@@ -121,11 +121,11 @@ def cuts_of(kept: Kept, layer: str) -> list[Cut]:
 
 
 def remove_channels(model: nn.Module, kept: Kept, example: torch.Tensor) -> nn.Module:
-    """A smaller copy without the channels that are not kept; the model itself stays as it is.
+    """A smaller copy with the kept channels alone; the model itself does not change.
 
-    Batch norm and its running statistics, and the inputs of the layers behind, are cut with them. `example` are inputs
-    `[b, …]` as the model takes them, and decide about nothing. Raises ValueError for units other than channels, for
-    another model than they were chosen for, for layers whose channels cannot go, and where a layer would keep none.
+    It also cuts batch norm with its running statistics, and the inputs of the layers behind. `example` are inputs
+    `[b, …]` of the model; their values do not matter. Raises ValueError for units other than channels, for another
+    model than they were chosen for, for layers without removable channels, and if a layer would keep none.
     """
     if kept.unit != "channel":
         raise ValueError(f"the kept units are {kept.unit}s: only channels can be removed from a model")
@@ -154,14 +154,14 @@ def remove_channels(model: nn.Module, kept: Kept, example: torch.Tensor) -> nn.M
 
 
 def traceable(model: nn.Module) -> nn.Module:
-    """A copy whose parameters all have gradients, by which the graph is found."""
+    """A copy with gradients for all parameters, which Torch-Pruning needs to trace the graph."""
     return copy.deepcopy(model).requires_grad_(True).eval()
 
 
 def graph_of(model: nn.Module, example: torch.Tensor) -> Any:
-    """What hangs together in a model."""
+    """Torch-Pruning's dependency graph of a model."""
     with torch.enable_grad():
-        # In a tuple: a lone tensor would be taken apart into samples first.
+        # In a tuple: Torch-Pruning would split a lone tensor into samples.
         return torch_pruning().DependencyGraph().build_dependency(model, example_inputs=(example,), verbose=False)
 
 
@@ -171,5 +171,5 @@ def grouped(module: nn.Module) -> int:
 
 
 def makes_channels(module: nn.Module) -> bool:
-    """Whether each row of a module's weight makes one channel."""
+    """Whether each row of a module's weight computes one channel."""
     return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)

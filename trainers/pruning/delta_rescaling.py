@@ -1,10 +1,10 @@
-"""By how much the entries of a delta that stay are rescaled: DARE's 1 / keep and DAREx's 1 / q (Deng et al., "DARE the
-extreme", ICLR 2025, arXiv 2410.09344).
+"""Rescaling of the kept entries of a delta: DARE's 1 / keep and DAREx's 1 / q (Deng et al., "DARE the extreme", ICLR
+2025, arXiv 2410.09344).
 
-Kept entries are divided by q. With q = keep the expected output is that of the fine-tuned model; a larger q gives up
-some of it for less variance, which pays where little is kept of a large delta. `q_by_search` looks for one q by
-evaluating models; `q_by_bound` (DAREx's rule), `q_by_least_bound` (its formula's minimum) and `q_by_moments` give one
-to each layer from its mean inputs, without any evaluation.
+Both divide kept entries by q. With q = keep the expected output is that of the fine-tuned model; a larger q gives up
+some of it for less variance, which pays at a small share of a large delta. `q_by_search` finds one q by evaluating
+models; `q_by_bound` (DAREx's rule), `q_by_least_bound` (its formula's minimum) and `q_by_moments` compute a q for each
+layer from its mean inputs, without an evaluation.
 """
 
 import math
@@ -17,21 +17,21 @@ from jaxtyping import Float, Float32, Float64
 Sums = Float64[np.ndarray, " outputs"]
 
 PATIENCE = 3
-"""Values of q in a row that improve nothing, after which one more ends the search."""
+"""Number of consecutive values of q without improvement, after which one more ends the search."""
 CONFIDENCE = 0.95
-"""Of the bound."""
+"""Confidence of the bound."""
 SLACK = math.log(2 / (1 - CONFIDENCE))
 PASSED = 0.8
-"""Share of a layer's outputs that must be past their minimum for the scan to end."""
+"""Share of a layer's outputs past their minimum that ends the scan."""
 THOUSANDTH, LAST = 1e-3, 0.998
 """Step and last q of the scan."""
 HIGHEST = 10_000.0
-"""Of a bound that counts in the scan."""
+"""Largest bound that counts in the scan."""
 
 
 @dataclass(frozen=True)
 class FoundQ:
-    """The q that was chosen, whether it is an end of what was tried, and every value tried with its score."""
+    """The chosen q, whether it is an end of the tried range, and every tried value with its score."""
 
     q: float
     at_bound: bool
@@ -41,10 +41,10 @@ class FoundQ:
 def q_by_search(score: Callable[[float], float], keep: float) -> FoundQ:
     """One q for the whole delta: the highest `score` of a coarse grid, then of a fine one around its best.
 
-    The grid starts at `keep`, which is DARE, and goes by a quarter of `keep` up to 1, ending early once more than
-    `PATIENCE` in a row were no better than the best; then from 0.9 steps below the best to a step above it by tenths of
-    a step, never below `keep`. Of equal scores the smallest q wins. `score` should average several draws of the mask,
-    or the q fits one draw. Raises ValueError for a keep outside (0, 1] and for NaN scores.
+    The coarse grid goes from `keep`, which is DARE, in steps of a quarter of `keep` up to 1; it ends early after more
+    than `PATIENCE` consecutive values without improvement. The fine grid covers 0.9 steps on either side of its best in
+    tenths of a step, never below `keep`. The smallest q wins ties. `score` should average several draws of the mask,
+    else the q fits one draw. Raises ValueError for a keep outside (0, 1] and for NaN scores.
     """
     check_keep(keep)
     step = keep / 4
@@ -77,17 +77,17 @@ def q_by_search(score: Callable[[float], float], keep: float) -> FoundQ:
 
 
 def coarse(keep: float) -> int:
-    """Values of the coarse grid of `q_by_search`."""
+    """Number of values in the coarse grid of `q_by_search`."""
     return int(4 * (1 - keep) / keep + 1e-9) + 1
 
 
 def most_tried(keep: float) -> int:
-    """Values of q that `q_by_search` tries at most: the whole coarse grid, and nine on either side of its best."""
+    """Largest number of values that `q_by_search` tries: the whole coarse grid, and nine on either side of its best."""
     return coarse(keep) + 18
 
 
 def mean_without_farthest(values: Sequence[float]) -> float:
-    """Mean over draws of the mask, less the draw that is farthest from the mean of all where there are three or more.
+    """Mean over draws of the mask; of three or more draws it excludes the farthest from the mean of all.
 
     >>> mean_without_farthest([1.0, 2.0, 30.0])
     1.5
@@ -99,11 +99,11 @@ def mean_without_farthest(values: Sequence[float]) -> float:
 
 
 def q_by_moments(sums: Sums, squares: Sums, keep: float) -> FoundQ:
-    """The q of a layer at which squared mean and variance of the lost output, summed over outputs, are least.
+    """The q of a layer that minimises the squared mean plus the variance of the lost output, summed over outputs.
 
     `sums` and `squares` are those of `scorers.networks.output_change`. For Bernoulli draws the loss of an output is
     (1 - keep/q)² (Σc)² + keep (1 - keep) / q² Σc², whose minimum is q = keep + (1 - keep) Σc² / (Σc)²; it may exceed 1.
-    Where the layer's output does not change on average, any q loses nothing by its mean: then q is 1.
+    If the layer's output does not change on average, the mean term is 0 for any q: then q is 1.
 
     >>> round(q_by_moments(np.array([2.0]), np.array([1.0]), 0.1).q, 3)
     0.325
@@ -116,18 +116,18 @@ def q_by_moments(sums: Sums, squares: Sums, keep: float) -> FoundQ:
 
 
 def q_by_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> FoundQ:
-    """DAREx's q of a layer by the authors' rule: a scan of each output's bound in float16, then the mean of outputs.
+    """DAREx's q of a layer by the authors' rule: a scan of each output's bound in float16, then the mean over outputs.
 
     With p = 1 - keep and Φ = (1 - 2p) / ln((1 - p)/p) an output's bound is
-    |η (1 - keep/q) Σc + η² Φ Σc² / (4q²) + ln(2 / (1 - CONFIDENCE))|. It is computed in float16 from q = keep to
-    `LAST` by thousandths, and the last q whose bound is not above the least so far is the output's. An output is past
-    its minimum at the first q that is no better, equal ones included, and the scan ends where `PASSED` of the outputs
-    are; until then every output may still improve. Float16 is part of the rule: the bound is flat around its minimum,
-    so rounding ends the scan long before it, at a smaller q (`q_by_least_bound` has the minimum itself). A bound above
-    `HIGHEST` counts as no bound, and sums beyond float16 leave their output at `keep`.
+    |η (1 - keep/q) Σc + η² Φ Σc² / (4q²) + ln(2 / (1 - CONFIDENCE))|. The scan computes it in float16 from q = keep to
+    `LAST` by thousandths; the output's q is the last one with a bound not above the least so far. An output is past its
+    minimum at the first q without improvement, ties included, and the scan ends when `PASSED` of the outputs are; until
+    then every output may still improve. Float16 is part of the rule: the bound is flat around its minimum, so rounding
+    ends the scan long before it, at a smaller q (`q_by_least_bound` finds the minimum itself). A bound above `HIGHEST`
+    counts as no bound, and sums beyond float16 leave their output at `keep`.
 
-    `eta` has to be chosen, by labels or by how much outputs change. `at_bound` tells that half of the outputs or more
-    are at an end of the scan. Raises ValueError for keep or eta out of range.
+    Choose `eta` by labels or by the change of outputs. `at_bound`: half of the outputs or more are at an end of the
+    scan. Raises ValueError for keep or eta out of range.
     """
     scale = check_bound(keep, eta) * eta**2
     slack, whole, spread = (halved(each) for each in (SLACK, sums, squares))
@@ -136,7 +136,7 @@ def q_by_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> FoundQ:
     last = keep
     for place in range(max(int((LAST - keep) / THOUSANDTH + 1e-9), 0) + 1):
         last = keep + place * THOUSANDTH
-        with np.errstate(invalid="ignore"):  # a sum beyond float16 times 0: NaN, which nothing is better than
+        with np.errstate(invalid="ignore"):  # A sum beyond float16 times 0 is NaN, which never counts as better.
             mean = halved(eta * halved((1 - keep / last) * whole))
         variance = halved(halved(halved(scale * spread) / (4 * last**2)) + slack)
         bound = np.abs(halved(mean + variance))
@@ -150,15 +150,14 @@ def q_by_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> FoundQ:
 
 
 def q_by_least_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> FoundQ:
-    """The q of a layer at which the bound of `q_by_bound` is least in exact arithmetic: the mean over its outputs.
+    """The q of a layer that minimises the bound of `q_by_bound` in exact arithmetic: the mean over its outputs.
 
-    In u = 1/q the bound is the absolute value of a quadratic, so its minimum within keep … 1 is solved for: where it
-    is 0, else at the vertex or at an end, at the smallest q of several. `at_bound` and errors are those of
-    `q_by_bound`.
+    In u = 1/q the bound is the absolute value of a quadratic, so its minimum within keep … 1 has a closed form: a root,
+    else the vertex or an end; the smallest q wins ties. `at_bound` and errors are those of `q_by_bound`.
     """
     square = check_bound(keep, eta) * eta**2 * squares / 4
     slope, rest = -eta * keep * sums, eta * sums + SLACK
-    with np.errstate(divide="ignore", invalid="ignore"):  # where there is no root or vertex, NaN or infinity says so
+    with np.errstate(divide="ignore", invalid="ignore"):  # A missing root or vertex is NaN or infinite.
         turn = -(slope + np.copysign(np.sqrt(slope**2 - 4 * square * rest), slope)) / 2
         roots = np.stack([turn / square, rest / turn])
         vertex = -slope / (2 * square)
@@ -172,7 +171,7 @@ def q_by_least_bound(sums: Sums, squares: Sums, keep: float, *, eta: float) -> F
 
 
 def halved(values: float | Float[np.ndarray, " outputs"]) -> Float32[np.ndarray, " *outputs"]:
-    """Numbers rounded to float32, then to float16, as torch does between steps; infinite beyond what float16 holds."""
+    """Numbers rounded to float32, then to float16, as torch does between steps; infinite beyond float16's range."""
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float32).astype(np.float16).astype(np.float32)
 
@@ -188,9 +187,10 @@ def check_bound(keep: float, eta: float) -> float:
 
 
 def made_up(q: float, keep: float, kept: int, entries: int) -> float:
-    """q for a tensor of which `kept` entries stay where a share of `keep` was meant: by the one share over the other.
+    """q corrected for a tensor that keeps `kept` of `entries` entries instead of the share `keep`, by their ratio.
 
-    Without it the 1 of 10 entries that stands for a hundredth would count a hundredfold. 1 where nothing stays.
+    Without it, one kept entry of 10 at a budget of a hundredth would count a hundredfold. 1 for a tensor without kept
+    entries.
 
     >>> made_up(0.01, 0.01, 1, 10)
     0.1

@@ -1,7 +1,7 @@
-"""Pruned weights held at zero while the others are trained.
+"""Masks that hold pruned weights at zero during training.
 
-After every optimiser step they are set to zero again, so that neither momentum nor weight decay moves one: every
-forward pass sees exact zeros.
+They reset pruned weights to zero after every optimiser step, against momentum and weight decay: every forward pass sees
+exact zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from secateur.trainers.pruning.kept import Kept
 
 @dataclass(frozen=True)
 class HeldMasks:
-    """Masks by name of their parameter, to be passed to `train` as `after_step`; True stays."""
+    """Masks by parameter name, the argument `after_step` of `train`; True keeps."""
 
     masks: Mapping[str, torch.Tensor]
 
@@ -34,17 +34,17 @@ class HeldMasks:
 
     @property
     def made_of(self) -> dict[str, str]:
-        """What tells these masks from others, for snapshots."""
+        """Fingerprints of the masks, for snapshots."""
         return {
             name: xxhash.xxh3_128_hexdigest(np.packbits(mask.numpy()).tobytes()) for name, mask in self.masks.items()
         }
 
 
 def apply(model: nn.Module, kept: Kept) -> HeldMasks:
-    """Set what is not kept of a model's weights to zero, in place; the result holds it there as `after_step`.
+    """Set a model's pruned weights to zero, in place; the result holds them there as `after_step`.
 
-    Raises ValueError for units other than weights, and for a model of other names or shapes, or, where the mask was
-    made on trained weights, of other weights than it was made for.
+    Raises ValueError for units other than weights, for a model with other names or shapes, and, if the mask belongs to
+    certain weights, for a model with others.
     """
     if kept.unit != "weight":
         raise ValueError(f"a mask of {kept.unit}s cannot be held on weights")
@@ -62,13 +62,13 @@ def apply(model: nn.Module, kept: Kept) -> HeldMasks:
 
 
 def kept_weights(model: nn.Module, masks: Mapping[str, np.ndarray], *, of_these_weights: bool = False) -> Kept:
-    """Masks by parameter name as what is kept of this architecture, or, `of_these_weights`, of this very model."""
+    """Masks by parameter name as kept units of this architecture, or, `of_these_weights`, of exactly this model."""
     return Kept("weight", dict(masks), weights_of(model) if of_these_weights else shapes_of(model))
 
 
 def maskable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Weights that are pruned, by name in the model's order: of linear and convolutional layers, never a bias, a
-    normalisation or an embedding.
+    """Prunable weights, by name in the model's order: those of linear and convolutional layers, but no bias,
+    normalisation or embedding.
     """
     found = {}
     for prefix, module in model.named_modules():

@@ -11,10 +11,10 @@ from secateur.scorers.contract import Unit
 
 @dataclass(frozen=True)
 class Kept:
-    """Which units stay: a bool array per group (layer, tensor, prompt), of the shape of what it masks; True stays.
+    """The kept units: a bool array per group (layer, tensor, prompt), of the shape of the masked units; True keeps.
 
-    `made_for` tells what the mask belongs to, so that it is refused elsewhere: the fingerprint of the weights, the
-    shapes or the tokens that it was made on. `settings` is what applying it needs besides, such as a rescaling factor.
+    `made_for` is the fingerprint of the weights, shapes or tokens of the mask, against use elsewhere. `settings` are
+    further arguments for applying it, such as a rescaling factor.
     """
 
     unit: Unit
@@ -24,10 +24,10 @@ class Kept:
 
     @property
     def count(self) -> int:
-        """Units that stay."""
+        """Number of kept units."""
         return sum(int(np.count_nonzero(mask)) for mask in self.groups.values())
 
     @property
     def of(self) -> int:
-        """Units in all."""
+        """Number of all units."""
         return sum(mask.size for mask in self.groups.values())

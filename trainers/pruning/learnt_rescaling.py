@@ -1,10 +1,10 @@
-"""A q for each layer, learnt by gradient from how outputs change on inputs without labels: DAREx's form for large
-models (Deng et al., "DARE the extreme", ICLR 2025, arXiv 2410.09344).
+"""A q for each layer, learnt by gradient from the change of outputs on unlabelled inputs: DAREx's form for large models
+(Deng et al., "DARE the extreme", ICLR 2025, arXiv 2410.09344).
 
-As in the authors' code, what stays of a layer's delta is divided by |a| + keep, a being the one number that is learnt
-of the layer; the loss is the mean squared change of the outputs that the fine-tuned model rates highest, the steps are
-AdamW's on half a cosine, and learning ends where the loss stays no better for some steps. Where a starts they do not
-say: here at a quarter of `keep`, for at 0 the gradient of |a| is 0.
+As in the authors' code, the kept entries of a layer's delta are divided by |a| + keep, where a is the layer's only
+parameter. The loss is the mean squared change of the outputs that the fine-tuned model rates highest; the optimiser is
+AdamW on half a cosine; training ends after some steps without improvement. The authors do not give the initial a: here
+it is a quarter of `keep`, because at 0 the gradient of |a| is 0.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     State = Mapping[str, torch.Tensor]
 
 START = 0.25
-"""Where |a| starts, as a share of `keep`."""
+"""Initial |a|, as a share of `keep`."""
 
 
 @dataclass(frozen=True)
 class LearntQ:
-    """The q of each layer with the least loss that was seen, and the loss before each step and after the last."""
+    """The q of each layer at the least loss, and the loss before each step and after the last."""
 
     q: Mapping[str, float]
     losses: tuple[float, ...]
 
     @property
     def still_falling(self) -> bool:
-        """Whether the last loss was the least: more steps, or larger ones, would have gone on."""
+        """Whether the last loss was the least: more or larger steps might reduce it further."""
         return self.losses[-1] == min(self.losses)
 
 
 def layer_of(parameter: str) -> str:
-    """The layer that a parameter belongs to: weight and bias share their q.
+    """The layer of a parameter; weight and bias share their q.
 
     >>> layer_of("model.3.weight")
     'model.3'
@@ -60,20 +60,20 @@ def q_by_gradient(
     steps: int = 200,
     patience: int = 5,
 ) -> LearntQ:
-    """The q of each layer with which the outputs are nearest to the fine-tuned model's, over some draws of the mask.
+    """The q of each layer that brings the outputs nearest to the fine-tuned model's, over some draws of the mask.
 
-    `outputs` gives the outputs `[n, width]` of the model with these parameters for the same inputs each time, such as
-    `torch.func.functional_call`. `base` and `deltas` are float tensors by name of the parameter; each of `draws` has a
-    bool array of the same shape for every delta, and should be another mask than the one that is judged. Counts that
-    rounding moved away from `keep` are made up for by `made_up`, as where q is applied. Raises ValueError for a keep
-    outside (0, 1], no draw, and outputs that are not finite.
+    `outputs` computes the outputs `[n, width]` of the model with given parameters, for the same inputs each time, such
+    as by `torch.func.functional_call`. `base` and `deltas` are float tensors by parameter name; each of `draws` has a
+    bool array of the same shape for every delta, and should differ from the evaluated mask. `made_up` corrects counts
+    that rounding moved away from `keep`, as in the use of q. Raises ValueError for a keep outside (0, 1], no draw, and
+    outputs that are not finite.
 
     >>> import numpy as np, torch
     >>> base, delta = {"1.weight": torch.zeros(1, 4)}, {"1.weight": torch.ones(1, 4)}
     >>> half = [{"1.weight": np.array([[True, True, False, False]])}]
     >>> inputs = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
     >>> learnt = q_by_gradient(lambda p: inputs @ p["1.weight"].T, base, delta, half, 0.5, rate=0.05)
-    >>> round(learnt.q["1"], 1)  # two thirds: what stays is 2 of a sum of 3
+    >>> round(learnt.q["1"], 1)  # two thirds: the mask keeps 2 of a sum of 3
     0.7
     """
     check_keep(keep)
@@ -110,7 +110,7 @@ def q_by_gradient(
 
 
 def kept_of(deltas: State, masks: Mapping[str, np.ndarray], keep: float) -> dict[str, torch.Tensor]:
-    """What a mask leaves of each delta, made up for counts that rounding moved away from `keep`."""
+    """The masked deltas, corrected for counts that rounding moved away from `keep`."""
     found = {}
     for name, delta in deltas.items():
         stays = torch.from_numpy(masks[name]).to(delta.device)
@@ -119,5 +119,5 @@ def kept_of(deltas: State, masks: Mapping[str, np.ndarray], keep: float) -> dict
 
 
 def divided(base: State, kept: State, learnt: State, keep: float) -> dict[str, torch.Tensor]:
-    """Parameters of the base with what is kept of the delta over |a| + keep of its layer."""
+    """Parameters of the base plus the masked delta divided by |a| + keep of its layer."""
     return {name: base[name] + part / (learnt[layer_of(name)].abs() + keep).to(part) for name, part in kept.items()}

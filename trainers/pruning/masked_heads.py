@@ -1,9 +1,9 @@
-"""Attention heads taken out of a causal transformer of transformers while a block of code runs.
+"""Masking of attention heads in a causal transformer of transformers during a block of code.
 
-`head_mask` and `prune_heads` are gone from transformers, and a `head_mask` that is passed is ignored without a word, so
-heads are masked by hooks. Two ways: *zero* takes away what a head writes, its slice of the input of the attention's
-output projection; *uniform* makes a head attend to everything alike, by a query of zero, which is what the authors of
-"Retrieval Head Mechanistically Explains Long-Context Factuality" (arXiv 2404.15574, Wu et al.) do.
+transformers has removed `head_mask` and `prune_heads`, and silently ignores a `head_mask` argument, so hooks mask the
+heads. *zero* removes a head's output, its slice of the input of the attention's output projection. *uniform* makes a
+head attend uniformly, by a query of zero, as the authors of "Retrieval Head Mechanistically Explains Long-Context
+Factuality" (arXiv 2404.15574, Wu et al.) do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from secateur.trainers.pruning.kept import Kept
 How = Literal["zero", "uniform"]
 
 OUTPUTS = ("o_proj", "c_proj", "out_proj", "dense")
-"""What attention modules call their output projection: Llama and Qwen, GPT-2, OPT, NeoX and Phi."""
+"""Names of the output projection in attention modules: Llama and Qwen, GPT-2, OPT, NeoX and Phi."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class AttentionLayer:
     name: str
     output: nn.Module
     query: nn.Module | None
-    """Gives queries first, head by head, maybe followed by keys and values; none where they are interleaved."""
+    """Computes queries first, head by head, maybe followed by keys and values; None if they are interleaved."""
 
 
 def attention_layers(model: nn.Module) -> list[AttentionLayer]:
-    """The attention of every layer, in order; raises ValueError for a model that is built in another way."""
+    """The attention of every layer, in order; raises ValueError for a model of another structure."""
     layers, kind, heads = [], type(model).__name__, heads_per_layer(model)
     for name, module in model.named_modules():
         output = next((child for child in OUTPUTS if isinstance(getattr(module, child, None), nn.Module)), None)
@@ -60,7 +60,7 @@ def attention_layers(model: nn.Module) -> list[AttentionLayer]:
 
 
 def text_config(model: nn.Module) -> Any:
-    """Configuration of the language model; raises ValueError for a module that is not of transformers."""
+    """Configuration of the language model; raises ValueError for a module from outside transformers."""
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "get_text_config"):
         raise ValueError(f"{type(model).__name__} is not a model of transformers: load it by AutoModelForCausalLM")
@@ -68,7 +68,7 @@ def text_config(model: nn.Module) -> Any:
 
 
 def heads_per_layer(model: nn.Module) -> int:
-    """Query heads of a layer; raises ValueError where the configuration does not say."""
+    """Number of query heads per layer; raises ValueError if the configuration has no single number."""
     heads = getattr(text_config(model), "num_attention_heads", None)
     if not isinstance(heads, int):
         raise ValueError(f"{type(model).__name__}: the configuration gives no single num_attention_heads")
@@ -76,7 +76,7 @@ def heads_per_layer(model: nn.Module) -> int:
 
 
 def width_in(projection: nn.Module) -> int:
-    """Numbers that a linear layer reads; transformers' Conv1D keeps its weight the other way round."""
+    """Input width of a linear layer; transformers' Conv1D stores its weight transposed."""
     if isinstance(projection, nn.Linear):
         return projection.in_features
     weight = getattr(projection, "weight", None)
@@ -86,11 +86,11 @@ def width_in(projection: nn.Module) -> int:
 
 
 def query_of(attention: nn.Module, output: nn.Module, heads: int) -> nn.Module | None:
-    """The projection whose first numbers are the queries, head by head."""
+    """The projection whose first outputs are the queries, head by head; None if there is none."""
     alone, fused = getattr(attention, "q_proj", None), getattr(attention, "c_attn", None)
     if isinstance(alone, nn.Linear) and alone.out_features % heads == 0:
         width = alone.out_features // heads
-        # Where queries carry a gate beside them, heads are wider than the configuration says.
+        # With a gate beside the queries, heads are wider than in the configuration.
         return alone if width == getattr(attention, "head_dim", width) else None
     if type(fused).__name__ == "Conv1D" and getattr(fused, "nf", 0) == 3 * width_in(output):
         return fused
@@ -107,11 +107,11 @@ def check_kept(keep: KeptHeads, layers: int, heads: int) -> None:
 def masked_heads(
     model: nn.Module, keep: KeptHeads, *, how: How = "zero", decoding_only: bool = False
 ) -> Iterator[None]:
-    """Mask heads of a model inside the block: bool `[layers, query heads]`, True stays. Nothing is left behind after.
+    """Mask heads of a model inside the block: bool `[layers, query heads]`, True keeps. Removes its hooks at the end.
 
-    `decoding_only` masks calls of one new token and leaves the reading of the prompt as it is, as the authors do.
-    Gradients flow through what stays. With grouped queries the heads are the query heads; keys and values, which they
-    share, are not touched. Raises ValueError for a model that is not built as expected and a mask of another shape.
+    `decoding_only` masks calls with one new token only, and leaves the prefill unmasked, as the authors do. Gradients
+    flow through kept heads. With grouped queries the heads are the query heads; their shared keys and values do not
+    change. Raises ValueError for a model of another structure and a mask of another shape.
     """
     layers, heads = attention_layers(model), heads_per_layer(model)
     check_kept(keep, len(layers), heads)
@@ -135,10 +135,10 @@ def masked_heads(
 
 
 def remove_heads(model: nn.Module, keep: KeptHeads, *, how: How = "zero") -> None:
-    """Set weights of a model to zero, in place, so that it computes what it does inside `masked_heads`.
+    """Set weights of a model to zero, in place, with the same effect as `masked_heads`.
 
-    Zero in the output projection what reads a head that goes (`zero`), or in the query projection what makes its query
-    (`uniform`); shapes stay. Raises ValueError as `masked_heads` does.
+    For each masked head it zeroes the inputs of the output projection (`zero`), or the rows of the query projection
+    (`uniform`); shapes do not change. Raises ValueError as `masked_heads` does.
     """
     layers, heads = attention_layers(model), heads_per_layer(model)
     check_kept(keep, len(layers), heads)
@@ -150,33 +150,33 @@ def remove_heads(model: nn.Module, keep: KeptHeads, *, how: How = "zero") -> Non
         width = width_in(layer.output) if reads else query_width(layer)
         gone = torch.from_numpy(~kept).repeat_interleave(width // heads).nonzero().ravel().to(projection.weight.device)
         with torch.no_grad():
-            # A Linear's weight is [outputs, inputs], a Conv1D's the other way round.
+            # A Linear's weight is [outputs, inputs], a Conv1D's [inputs, outputs].
             projection.weight.index_fill_(int(reads == isinstance(projection, nn.Linear)), gone, 0)
             if not reads and projection.bias is not None:
                 projection.bias.index_fill_(0, gone, 0)
 
 
 def query_projection(layer: AttentionLayer) -> nn.Module:
-    """The projection that gives a layer's queries; raises ValueError where they are interleaved with others."""
+    """The projection that computes a layer's queries; raises ValueError if they are interleaved with others."""
     if layer.query is None:
         raise ValueError(f"{layer.name} gives no queries of their own (q_proj, c_attn): use how='zero'")
     return layer.query
 
 
 def query_width(layer: AttentionLayer) -> int:
-    """Numbers that are queries of a layer, all heads together."""
+    """Width of a layer's queries over all heads."""
     return int(getattr(layer.query, "out_features", None) or width_in(layer.output))
 
 
 class Zeroing:
-    """Hooks that put zeros in the place of some heads, in the first `width` numbers of `[b, tokens, numbers]`."""
+    """Hooks that zero some heads in the first `width` numbers of `[b, tokens, numbers]`."""
 
     def __init__(self, gone: Bool[torch.Tensor, " heads"], width: int, decoding_only: bool) -> None:
         self.gone = gone.repeat_interleave(width // len(gone))
         self.decoding_only = decoding_only
 
     def zeroed(self, numbers: torch.Tensor) -> torch.Tensor:
-        """The same with zeros; itself where the call reads a prompt that is to be left alone."""
+        """The numbers with zeros for masked heads; unchanged for a prefill with `decoding_only`."""
         if self.decoding_only and numbers.shape[1] != 1:
             return numbers
         if self.gone.device != numbers.device:
@@ -194,7 +194,7 @@ class Zeroing:
 
 
 def kept_heads(model: nn.Module, keep: KeptHeads, settings: Mapping[str, Any] | None = None) -> Kept:
-    """What of a model stays, to be written into a manifest: a bool `[heads]` for the attention of each layer."""
+    """The kept heads of a model for a manifest: a bool `[heads]` for the attention of each layer."""
     layers = attention_layers(model)
     check_kept(keep, len(layers), heads_per_layer(model))
     groups = {layer.name: kept for layer, kept in zip(layers, keep, strict=True)}
@@ -202,7 +202,7 @@ def kept_heads(model: nn.Module, keep: KeptHeads, settings: Mapping[str, Any] | 
 
 
 def heads_of(model: nn.Module, kept: Kept) -> KeptHeads:
-    """The mask that a manifest keeps, for `masked_heads`; raises ValueError for another model and other units."""
+    """The mask in a manifest's kept units, for `masked_heads`; raises ValueError for another model and other units."""
     names = [layer.name for layer in attention_layers(model)]
     if kept.unit != "head" or sorted(kept.groups) != sorted(names):
         raise ValueError(f"the kept units are {kept.unit}s of {list(kept.groups)[:3]} …, not heads of {names[0]} …")

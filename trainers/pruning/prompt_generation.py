@@ -1,4 +1,4 @@
-"""What a causal model writes behind pruned prompts, judged beside the answers of examples."""
+"""Evaluation of a causal model's text after pruned prompts, against the answers of examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NUMBER = re.compile(r"-?\d+\.?\d*")
 
 
 def last_number(text: str) -> float | None:
-    """The last number in a text, commas left out; none where there is none."""
+    """The last number in a text, without commas; None if there is none."""
     found = NUMBER.findall(text.replace(",", ""))
     return float(found[-1]) if found else None
 
@@ -32,15 +32,15 @@ JUDGES: Mapping[Judging, Callable[[str, str], float]] = {
     "number": lambda written, answer: float(last_number(written) == last_number(answer) is not None),
     "words": words_recalled,
 }
-"""How good what was written is beside the answer, in 0 … 1."""
+"""Functions of (written text, answer) to a score in 0 … 1."""
 
 
 class Generation:
-    """Mean score of what a model writes behind pruned prompts, greedily, and how many forward passes that took.
+    """Mean score of a model's greedy text after pruned prompts, and the number of forward passes.
 
-    `answers` are those of the examples, whose labels are places among them. It writes at most `new_tokens`, until the
-    model's end or `stop`, which does not count. A pass is a prompt with an example in it, however long the answer.
-    Raises ValueError for an answer that the judge can make nothing of: one without a number or without words.
+    `answers` are the answers of examples; labels are places among them. The model writes at most `new_tokens`, until
+    its end token or `stop`, which is not part of the text. A pass is one prompt with an example, for an answer of any
+    length. Raises ValueError for an answer that the judge cannot use: one without a number or without words.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Generation:
         return np.asarray(np.array(scores).reshape(len(masks), len(examples)).mean(axis=1), dtype=np.float64)
 
     def margin(self, masks: Masks, examples: Examples) -> Float64[np.ndarray, " n"]:
-        """As `accuracy`: what is written has no runner-up."""
+        """As `accuracy`: generated text has no runner-up."""
         return self.accuracy(masks, examples)
 
     def written(self, texts: Sequence[str]) -> list[str]:
-        """Greedy answers behind texts, up to `stop`; raises NotFinite for logits that are NaN or infinite."""
+        """Greedy answers after texts, up to `stop`; raises NotFinite for NaN or infinite logits."""
         coded = [
             ids[: len(ids) - self.behind] for ids in self.causal.tokenizer(list(texts), padding=False)["input_ids"]
         ]
@@ -99,7 +99,7 @@ class Generation:
         return found
 
     def continued(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Answers behind some rows of tokens, which are padded on the left as transformers wants it."""
+        """Answers after some rows of tokens, padded on the left as transformers requires."""
         model, longest = self.causal.model, max(map(len, rows))
         ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=model.device)
         real = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
@@ -107,7 +107,7 @@ class Generation:
         ends = end_tokens(model)
 
         def text_of(tokens: Any) -> str:
-            """Up to the model's end; what follows it fills the row."""
+            """The text up to the model's end token; padding follows it."""
             ids = tokens[longest:].tolist()
             last = next((at for at, token in enumerate(ids) if token in ends), len(ids))
             return str(self.causal.tokenizer.decode(ids[:last], skip_special_tokens=True))

@@ -1,7 +1,7 @@
-"""A prompt as the tokens that a search prunes, and what a causal model makes of pruned prompts.
+"""A prompt as tokens for a search, and the evaluation of pruned prompts by a causal model.
 
-A pruned prompt is text: the tokens kept are decoded, the example is put in, and the whole is tokenised anew, as any
-user of the prompt would. Tokens merge in other ways then, so lengths and equality are those of the new text.
+A pruned prompt is text: the evaluation decodes the kept tokens, inserts the example and tokenises the whole anew, as
+any user of the prompt would. Tokens may merge differently then, so lengths and equality are those of the new text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Piece:
-    """Text between placeholders: its tokens, and the blanks around them, which are no tokens and stay."""
+    """Text between placeholders: its tokens, and the blanks around them, which are no tokens and always stay."""
 
     ids: tuple[int, ...]
     before: str
@@ -35,7 +35,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A template cut at its placeholders; the tokens of all pieces, one after the other, are the units."""
+    """A template cut at its placeholders; the concatenated tokens of all pieces are the units."""
 
     pieces: tuple[Piece, ...]
     fields: tuple[str, ...]
@@ -49,7 +49,7 @@ class PromptTokens:
         return tuple(token for piece in self.pieces for token in piece.ids)
 
     def text(self, mask: Mask) -> str:
-        """The template with only the tokens that stay, its placeholders in their places."""
+        """The template with the kept tokens and all placeholders; raises ValueError for a mask of another length."""
         if len(mask) != len(self.ids):
             raise ValueError(f"the mask has {len(mask)} tokens, the prompt {len(self.ids)}")
         parts, start = [], 0
@@ -63,7 +63,7 @@ class PromptTokens:
         return "".join(parts)
 
     def length(self, mask: Mask) -> int:
-        """Tokens of the pruned template, tokenised anew, without its placeholders."""
+        """Number of tokens of the pruned template, tokenised anew, without its placeholders."""
         bare = PLACEHOLDER.sub("", self.text(mask))
         return len(self.tokenizer(bare, add_special_tokens=False)["input_ids"])
 
@@ -71,8 +71,9 @@ class PromptTokens:
 def prompt_tokens(tokenizer: Any, template: str, protect: Sequence[str] = ()) -> PromptTokens:
     """Cut a template such as `Review: … Sentiment: great Review: {text} Sentiment:` into its tokens.
 
-    Tokens that touch a text of `protect` stay in every proposal, as placeholders do. Raises ValueError for a template
-    without placeholders or with one twice, a text to protect that is not there, and a tokenizer without offsets.
+    Tokens that overlap a text of `protect` stay in every proposal, as placeholders do. Raises ValueError for a template
+    without placeholders, with a repeated one or without tokens, for a protected text that it lacks, and for a tokenizer
+    without offsets.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(f"{type(tokenizer).__name__} gives no character offsets: load a fast tokenizer")
@@ -107,17 +108,17 @@ class Examples:
 
 
 def filled(text: str, fields: Mapping[str, str]) -> str:
-    """A template with the texts of an example in the places of its placeholders."""
+    """A template with the texts of an example in place of its placeholders."""
     return PLACEHOLDER.sub(lambda found: fields[found[1]], text)
 
 
 class Evaluator:
-    """Accuracy and margin of pruned prompts over examples, and how many forward passes that took.
+    """Accuracy and margin of pruned prompts over examples, and the number of forward passes.
 
-    `verbalisers` are the words that stand for the labels, each of one token or several. A label is as likely as its
-    tokens together behind the prompt, or with `per_token` as they are on average; of the others nothing counts. Tokens
-    that the tokenizer adds behind each text, such as `</s>`, are left out: the logits would be those behind the end of
-    a text. A pass is a prompt with an example in it, however many labels are put behind it.
+    `verbalisers` are the words for the labels, each of one or several tokens. A label's score is the log-probability of
+    its tokens after the prompt, their sum or with `per_token` their mean; other tokens do not count. The evaluator
+    drops tokens that the tokenizer adds after each text, such as `</s>`: the logits would be those after the end of a
+    text. A pass is one prompt with an example, for any number of labels after it.
     """
 
     def __init__(
@@ -133,24 +134,25 @@ class Evaluator:
         self.words = verbaliser_ids(causal.tokenizer, verbalisers, per_token=per_token)
         before = {tuple(ids[:-1]) for ids in self.words}
         self.before = sorted(one for one in before if not any(begins(one, other) for other in before - {one}))
-        """What is put behind a text so that the model tells of all labels: all but the last tokens of some."""
+        """Continuations of a text that suffice for the logits of all labels: beginnings of labels without their last
+        token."""
         self.behind = specials_behind(causal.tokenizer, verbalisers[0])
         self.passes = 0
         self.tokens = 0
 
     def probabilities(self, masks: Masks, examples: Examples) -> Float64[np.ndarray, "n examples labels"]:
-        """Probability of each label for every prompt and example, among the verbalisers."""
+        """Probability of each label among the verbalisers, for every prompt and example."""
         texts = [filled(self.prompt.text(mask), one) for mask in masks for one in examples.fields]
         logits = self.label_logits(texts).reshape(len(masks), len(examples), len(self.words))
         return np.asarray(torch.softmax(torch.from_numpy(logits), dim=-1).numpy())
 
     def accuracy(self, masks: Masks, examples: Examples) -> Float64[np.ndarray, " n"]:
-        """Share of examples whose label is the likeliest; of equals the first label counts."""
+        """Share of examples with their label the likeliest; the first label wins ties."""
         chosen = self.probabilities(masks, examples).argmax(axis=-1)
         return np.asarray((chosen == examples.labels).mean(axis=1, dtype=np.float64))
 
     def margin(self, masks: Masks, examples: Examples) -> Float64[np.ndarray, " n"]:
-        """The paper's reward: the mean of 200 g where g > 0 and of 180 g where not, g = p(label) - the next best p."""
+        """The paper's reward: the mean of 200 g where g > 0, else of 180 g, with g = p(label) - the best other p."""
         found = self.probabilities(masks, examples)
         at = np.broadcast_to(examples.labels[None, :, None], (*found.shape[:2], 1))
         right = np.take_along_axis(found, at, axis=2)[..., 0]
@@ -160,10 +162,10 @@ class Evaluator:
         return np.asarray(np.where(gap > 0, 200 * gap, 180 * gap).mean(axis=1, dtype=np.float64))
 
     def label_logits(self, texts: Sequence[str]) -> Float64[np.ndarray, "texts labels"]:
-        """What a softmax over labels takes, float64 `[texts, labels]`: logits right behind each text where all labels
-        are one token, and otherwise log-probabilities, the sum over a label's tokens or with `per_token` their mean.
+        """Inputs of a softmax over labels, float64 `[texts, labels]`: logits after each text if all labels are one
+        token, else log-probabilities, the sum over a label's tokens or with `per_token` their mean.
 
-        Raises NotFinite where they are NaN or infinite, which would pick a label all the same.
+        Raises NotFinite if they are NaN or infinite, because `argmax` would choose a label anyway.
         """
         coded = self.coded(texts)
         rows = [[*ids, *before] for ids in coded for before in self.before]
@@ -182,7 +184,7 @@ class Evaluator:
         return np.asarray(finite_outputs(found, "the logits behind the prompts", model=self.causal.model))
 
     def coded(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, without what the tokenizer adds behind; raises ValueError for too few and too many."""
+        """Token ids of texts, without special tokens at the end; raises ValueError for no tokens and too many."""
         coded = self.causal.tokenizer(list(texts), padding=False)["input_ids"]
         coded = [ids[: len(ids) - self.behind] for ids in coded]
         lengths = np.array([len(ids) for ids in coded])
@@ -197,7 +199,7 @@ class Evaluator:
         return coded
 
     def last_logits(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Logits of labels of one token at the last token of each row, `[rows, labels]`; rows come shortest first."""
+        """Logits of one-token labels at the last token of each row, `[rows, labels]`; the shortest row is first."""
         out = self.tail_logits(rows, 1)
         last = torch.tensor([len(row) - 1 - len(rows[-1]) + out.shape[1] for row in rows], device=out.device)
         words = torch.tensor([ids[0] for ids in self.words], device=out.device)
@@ -206,9 +208,9 @@ class Evaluator:
     def put_likelihoods(
         self, found: np.ndarray, coded: Sequence[Sequence[int]], rows: Sequence[tuple[int, Sequence[int]]]
     ) -> None:
-        """Write the log-probability of each label behind each text.
+        """Write the log-probability of each label after each text.
 
-        `rows` are texts with beginnings of labels behind them, by place, shortest first.
+        `rows` are texts followed by beginnings of labels, with their places, the shortest first.
         """
         longest = max(map(len, self.before))
         out = self.tail_logits([row for _, row in rows], 1 + longest)
@@ -222,10 +224,10 @@ class Evaluator:
                     found[text, label] = float(each.mean() if self.per_token else each.sum())
 
     def tail_logits(self, rows: Sequence[Sequence[int]], last: int) -> torch.Tensor:
-        """Logits of the last so many tokens of each row at least, `[rows, positions, tokens]`; the shortest row first.
+        """Logits of at least the last `last` tokens of each row, `[rows, positions, tokens]`; the shortest row first.
 
-        Padding goes to the right whatever the tokenizer does: what comes later changes nothing in a causal model, and
-        positions are those of the text alone.
+        Padding is on the right for any tokenizer: later tokens have no effect in a causal model, and positions are
+        those of the text alone.
         """
         model = self.causal.model
         longest, spread = len(rows[-1]), len(rows[-1]) - len(rows[0])
@@ -242,14 +244,14 @@ class Evaluator:
 
 
 def begins(some: tuple[int, ...], others: tuple[int, ...]) -> bool:
-    """Whether tokens are the first of others."""
+    """Whether the tokens are a prefix of others."""
     return others[: len(some)] == some
 
 
 def verbaliser_ids(tokenizer: Any, verbalisers: Sequence[str], *, per_token: bool = False) -> list[list[int]]:
-    """The tokens of each word; raises ValueError for one without tokens or of unknown ones, and for two alike.
+    """The tokens of each word; raises ValueError for a word without tokens or with unknown ones, and for equal words.
 
-    A word whose tokens begin another's is at least as likely as that, always: it is refused unless `per_token`.
+    A word whose tokens are a prefix of another's is always at least as likely: ValueError, unless `per_token`.
     """
     found = [list(map(int, tokenizer(word, add_special_tokens=False)["input_ids"])) for word in verbalisers]
     for word, ids in zip(verbalisers, found, strict=True):

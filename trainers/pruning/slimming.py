@@ -1,4 +1,4 @@
-"""Training that pulls the scales of batch norm towards zero, so that channels can be told apart by them."""
+"""Training with a penalty that pulls batch norm's scales towards zero, so that scales rank channels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from secateur.trainers.contract import Objective
 
 
 def scale_penalty(model: nn.Module, strength: float) -> Objective:
-    """The cross-entropy plus `strength` times the sum of |scale| over all batch norms, for a `train` that starts with
-    this model.
+    """The task's loss plus `strength` times the sum of |scale| over all batch norms, for a `train` with this `start`.
 
-    Its gradient adds `strength` · sign(scale) to that of each scale (Liu et al. 2017, Learning Efficient Convolutional
+    It adds `strength` · sign(scale) to the gradient of each scale (Liu et al. 2017, Learning Efficient Convolutional
     Networks through Network Slimming, arXiv 1708.06519, equation 1). Raises ValueError for a model without batch norm,
-    and where that has no scales.
+    and for batch norm without scales.
 
-    The model gets forward hooks by which the objective finds the scales of the copy that is trained.
+    Forward hooks in the model give the objective the scales of the copy in training.
     """
     scales: dict[str, torch.Tensor] = {}
     norms = {name: each for name, each in model.named_modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)}
@@ -34,7 +33,7 @@ def scale_penalty(model: nn.Module, strength: float) -> Objective:
 
 
 def noted(scales: dict[str, torch.Tensor], name: str) -> Callable[[nn.Module, Any, Any], None]:
-    """A forward hook that notes the scale of its module; a function, for a copy of the model shares it."""
+    """A forward hook that records the scale of its module; a function, because copies of the model share it."""
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
         scales[name] = module.weight  # type: ignore[assignment]

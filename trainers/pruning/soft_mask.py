@@ -1,4 +1,4 @@
-"""The mask of one weight as a network of its own, whose class needs torch when it is declared."""
+"""The mask of one weight as a module, in its own file because the class needs torch when it is declared."""
 
 import math
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from torch import nn
 
 
 class SoftMask(nn.Module):
-    """The mask of one weight `[out, in, …]` as a parametrisation: m(w) w, of the weight's shape and type.
+    """The mask of one weight `[out, in, …]` as a parametrisation: m(w) w, of the weight's shape and dtype.
 
-    Units are compared within groups: the weights of a layer, M of its inputs in a row, or its filters by their L2 norm.
-    The threshold t is found anew in each forward pass. A gradient goes through it only with `through`: to the two units
-    that it lies between, half of it each. None goes through τ, which is `temperature` itself where it is `absolute`,
-    else so many times the layer's t² (its mean over groups). A temperature of 0, or `hard`, makes the mask 0 or 1: a
-    gradient then reaches only what stays. Where t² is 0, because what is to go is 0 already, the mask is what it tends
-    to: sigmoid(-1 / temperature) of zeros, 1 of the others. While nothing is to go the weight is used as is.
+    The threshold compares units within groups: the weights of a layer, M consecutive inputs, or filters by their L2
+    norm. Each forward pass computes the threshold t anew. Only with `through` gradients go through it, half to each of
+    the two units on either side. No gradient goes through τ: it is `temperature` if `absolute`, else `temperature`
+    times the layer's t² (its mean over groups). With a temperature of 0, or with `hard`, the mask is 0 or 1, and
+    gradients reach only kept units. If t² is 0, because the pruned units are 0 already, the mask is its limit:
+    sigmoid(-1 / temperature) for zeros, 1 for the others. Without pruned units the weight does not change.
 
-    What changes in a run are buffers, int64, so that states of the model hold them: `pruned` and `final` units of each
-    group that go now and at the end (-1 before that is decided), and whether it is `hard` now.
+    The changing state is in int64 buffers, so that the model's state holds it: `pruned` and `final` are the numbers of
+    pruned units per group now and at the end (-1 while undecided), `hard` is whether the mask is hard now.
     """
 
     pruned: torch.Tensor
@@ -41,7 +41,7 @@ class SoftMask(nn.Module):
         return weight * self.mask(weight, pruned) if pruned else weight
 
     def mask(self, weight: torch.Tensor, pruned: int) -> torch.Tensor:
-        """m(w), of a shape that broadcasts over the weight, where so many units of each group are to go."""
+        """m(w) with so many pruned units per group, of a shape that broadcasts over the weight."""
         squares = self.grouped(weight.square())
         border = threshold(squares.detach().sqrt(), pruned).square()
         hard = (squares.detach() > border).to(weight.dtype)
@@ -58,7 +58,7 @@ class SoftMask(nn.Module):
         return self.spread(torch.where(there, soft, limit), weight.shape)
 
     def grouped(self, squares: torch.Tensor) -> torch.Tensor:
-        """Squares of weights as those of units, `[groups, size]`."""
+        """Squares of units from squares of weights, `[groups, size]`."""
         if self.form == "channel":
             return squares.flatten(1).sum(1)[None]
         if self.form == "n_of_m":
@@ -66,14 +66,14 @@ class SoftMask(nn.Module):
         return squares.reshape(1, -1)
 
     def sizes(self, weight: torch.Tensor) -> torch.Tensor:
-        """Magnitudes of units, `[groups, size]`, whose gradient is 0 at 0, where that of a square root is infinite."""
+        """Magnitudes of units, `[groups, size]`, with a gradient of 0 at 0, where a square root has an infinite one."""
         if self.form == "channel":
             norms: torch.Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
             return norms[None]
         return self.grouped(weight.abs())
 
     def spread(self, units: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """A value per unit `[groups, size]` at each weight; of filters `[out, 1, …]`."""
+        """Values of units `[groups, size]` at each weight; for filters `[out, 1, …]`."""
         if self.form == "channel":
             return units.reshape(-1, *[1] * (len(shape) - 1))
         if self.form == "n_of_m":
@@ -82,9 +82,9 @@ class SoftMask(nn.Module):
 
 
 def threshold(values: torch.Tensor, pruned: int) -> torch.Tensor:
-    """Halfway between the largest value that goes and the smallest that stays of each row `[groups, size]`.
+    """The middle between the largest pruned and the smallest kept value of each row `[groups, size]`.
 
-    `[groups, 1]`. Raises ValueError where not at least one goes and one stays.
+    `[groups, 1]`. Raises ValueError unless it prunes and keeps at least one.
     """
     if not 0 < pruned < values.shape[1]:
         raise ValueError(f"no threshold lies between {pruned} of {values.shape[1]} units and the others")

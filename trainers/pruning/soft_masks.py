@@ -1,9 +1,9 @@
-"""Soft masks that follow from the weights themselves, for pruning while training: PDP.
+"""Soft masks computed from the weights, for pruning during training: PDP.
 
 Cho, Adya & Naik, "PDP: Parameter-free Differentiable Pruning is All You Need", NeurIPS 2023, arXiv 2305.11203, section
-3: m(w) = sigmoid((w² - t²) / τ), where t lies halfway between the smallest |w| that stays and the largest that goes.
-The forward pass uses m(w) w, so that weights near the border still move and those that were to go can come back.
-Nothing about the mask is learned. Weight decay acts on w, not on m(w) w.
+3: m(w) = sigmoid((w² - t²) / τ), where t is the middle between the smallest kept and the largest pruned |w|. The
+forward pass uses m(w) w, so weights near the threshold still move, and pruned ones can come back. The mask has no
+learned parameters. Weight decay acts on w, not on m(w) w.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
     soft_mask = LazyModule("secateur.trainers.pruning.soft_mask")
 
 Form = Literal["unstructured", "n_of_m", "channel"]
-"""What goes together: single weights of a layer; N of each M consecutive inputs; whole rows (filters)."""
+"""Units of pruning: single weights of a layer; N of each M consecutive inputs; whole rows (filters)."""
 UNDECIDED = -1
 
 
@@ -44,10 +44,10 @@ def with_soft_masks(
     absolute: bool = False,
     through: bool = False,
 ) -> nn.Module:
-    """A copy with a `SoftMask` on each weight that can be pruned, to be given to `train` as `start`.
+    """A copy with a `SoftMask` on each prunable weight; the argument `start` of `train`.
 
-    With `through` gradients also go through the threshold. By filters the last layer is left alone: its rows are the
-    outputs. Raises ValueError for a temperature below 0, and for a model that the form does not fit.
+    With `through` gradients also go through the threshold. Form `channel` has no mask on the last layer, whose rows are
+    the outputs. Raises ValueError for a temperature below 0, and for a model that the form does not fit.
     """
     if temperature < 0:
         raise ValueError(f"a temperature is at least 0, not {temperature}")
@@ -69,9 +69,9 @@ def with_soft_masks(
 
 
 def soft_masks(model: nn.Module) -> dict[str, tuple[soft_mask.SoftMask, torch.Tensor]]:
-    """Each soft mask of a model with the weight behind it, by the name that the weight has without it.
+    """Each soft mask of a model with its unmasked weight, by the weight's name in the plain model.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there is none.
     """
     found: dict[str, tuple[soft_mask.SoftMask, torch.Tensor]] = {}
     for prefix, module in model.named_modules():
@@ -85,14 +85,14 @@ def soft_masks(model: nn.Module) -> dict[str, tuple[soft_mask.SoftMask, torch.Te
 
 @dataclass(frozen=True)
 class PruningSchedule:
-    """How much of each layer goes at which point of a run, to be passed to `train` as `after_step`.
+    """The pruned share of each layer over a run; the argument `after_step` of `train`.
 
-    Training is dense for the share `dense` of the run. Then all units are ranked together, which settles how many of
-    each layer stay at the end, exactly `keep` (a share or a count) in all and one of each layer at least. Over the
-    share `ramp` the units that go rise to that: as 1 - (1 - x)^`power`, linearly by default as in PDP, by 3 as in
-    gradual magnitude pruning (Zhu & Gupta 2017, arXiv 1710.01878). Of groups of M all keep the same, and the ranking
-    has nothing to settle. For the share `fine_tune` at the end masks are hard. Raises ValueError for shares outside
-    [0, 1], or that together are more than the run.
+    Training is dense for the share `dense` of the run. Then a ranking of all units together settles how many of each
+    layer stay at the end: exactly `keep` (a share or a count) in total, and at least one per layer. Over the share
+    `ramp` the number of pruned units rises to that as 1 - (1 - x)^`power`: linear by default as in PDP, 3 as in gradual
+    magnitude pruning (Zhu & Gupta 2017, arXiv 1710.01878). Groups of M all keep the same number, without a ranking. For
+    the share `fine_tune` at the end masks are hard. Raises ValueError for shares outside [0, 1] or with a sum above 1,
+    and for a `power` not above 0.
     """
 
     keep: int | float
@@ -111,11 +111,11 @@ class PruningSchedule:
 
     @property
     def made_of(self) -> dict[str, Any]:
-        """What tells it from others, for snapshots."""
+        """The settings, which identify it in snapshots."""
         return asdict(self)
 
     def __call__(self, model: nn.Module, steps_done: int, steps: int) -> None:
-        """Set what goes after so many steps; settle what goes in the end where that is due and not done."""
+        """Set the number of pruned units after so many steps; first call `settle` if it is due."""
         behind = steps_done - self.dense * steps
         if behind < 0:
             return
@@ -129,7 +129,7 @@ class PruningSchedule:
 
 
 def settle(model: nn.Module, keep: int | float, *, seed: int) -> None:
-    """Decide how many units of each layer go in the end, from its weights as they are. In place.
+    """Decide from the current weights how many units of each layer are pruned at the end. In place.
 
     Raises ValueError for a budget that the layers, or groups of M, cannot keep exactly.
     """
@@ -145,7 +145,7 @@ def settle(model: nn.Module, keep: int | float, *, seed: int) -> None:
 
 
 def n_of(keep: int | float, m: int) -> int:
-    """The N of N:M that is this share; raises ValueError where it is not a whole number from 1."""
+    """The N of N:M for this share; raises ValueError if it is no whole number from 1."""
     count = round(keep * m)
     if isinstance(keep, int) or not 1 <= count <= m or abs(count - keep * m) > 1e-6:
         raise ValueError(f"keep {keep} of groups of {m} is not a whole number of weights: use one of 1/{m}, 2/{m}, … 1")
@@ -158,9 +158,9 @@ def magnitudes(mask: soft_mask.SoftMask, weight: torch.Tensor) -> np.ndarray:
 
 
 def hard_masks(model: nn.Module, *, seed: int, draw: bool = False) -> Masks:
-    """Masks of what stays in the end by the weights' names, exactly: the largest, or as many of each drawn blindly.
+    """Final masks by the weights' names, with exact counts: the largest units, or with `draw` as many at random.
 
-    Raises ValueError before `settle` or the schedule has decided how many that are.
+    Raises ValueError before `settle` or the schedule has decided these counts.
     """
     masks: Masks = {}
     for place, (name, (mask, weight)) in enumerate(soft_masks(model).items()):
@@ -175,12 +175,12 @@ def hard_masks(model: nn.Module, *, seed: int, draw: bool = False) -> Masks:
 
 
 def without_soft_masks(model: nn.Module) -> nn.Module:
-    """A copy with the weights behind the masks in their places: a plain model again, and a dense one."""
+    """A plain, dense copy with the unmasked weights."""
     plain = copy.deepcopy(model)
     for name in soft_masks(plain):
         prefix, _, own = name.rpartition(".")
         module = plain.get_submodule(prefix)
-        # Copies share the class that carries the mask's property, and torch takes the property off that class.
+        # Copies share the class with the mask's property, and torch would remove the property from that class.
         kind = type(module)
         module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
         nn.utils.parametrize.remove_parametrizations(module, own, leave_parametrized=False)
@@ -188,10 +188,10 @@ def without_soft_masks(model: nn.Module) -> nn.Module:
 
 
 def harden(model: nn.Module, data: Data, *, seed: int) -> tuple[nn.Module, Kept]:
-    """A plain copy whose pruned weights are exact zeros, and what it keeps: exactly the schedule's budget.
+    """A plain copy with exact zeros for pruned weights, and its kept units: exactly the schedule's budget.
 
-    Batch norm measured what the soft network does, and is measured again over the training `data`. Raises ValueError
-    as `hard_masks` does.
+    Measures batch norm again over the training `data`, because its statistics are those of the soft network. Raises
+    ValueError as `hard_masks` does.
     """
     masks = hard_masks(model, seed=seed)
     plain = without_soft_masks(model)

@@ -1,8 +1,7 @@
-"""Questions with few answers: which of them a language model takes for the likeliest.
+"""Questions with few answers: the choice of the likeliest one by a language model.
 
-Where the completions of a domain are a few texts that come again and again, as names of classes do, each row is asked
-with every one of them: the answer is the one whose tokens, the one that ends it among them, have the highest likelihood
-together given the prompt.
+If the completions of a domain are a few repeated texts, such as class names, the model scores each row with every one
+of them. Its answer has the highest likelihood given the prompt, over all tokens with the end token.
 """
 
 from __future__ import annotations
@@ -16,27 +15,27 @@ from jaxtyping import Float, Int32, Int64
 from secateur.trainers.tasks.token_roles import PADDING, ROLE, SCORED, cut_rows
 
 MOST, EACH, LONGEST = 10, 5, 64
-"""Answers of a domain at most, rows for each of them at least, and tokens of an answer at most."""
+"""Largest number of answers per domain, least number of rows per answer, and largest number of tokens per answer."""
 AT_ONCE = 1024
-"""Rows that are asked at once, a row for each of its answers."""
+"""Rows per call, a row for each answer of each sample."""
 WHY_NOT = (
     f"no domain has from 2 to {MOST} different completions of at most {LONGEST} tokens each, with {EACH} rows for each"
 )
 Ask = Callable[[Int32[np.ndarray, "b 2 length"]], Float[np.ndarray, "b 3"]]
-"""From samples to what a network puts out for them, see `tasks/sft.py`."""
+"""From samples to a network's outputs, see `tasks/sft.py`."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A domain of few answers: `rows` int64 `[m]`, `answers` int32 `[k, longest]`, padded by -1, and which one is each
-    row's own, int64 `[m]`."""
+    """A domain with few answers: `rows` int64 `[m]`, `answers` int32 `[k, longest]`, padded by -1, and the place of
+    each row's own answer, int64 `[m]`."""
 
     rows: Int64[np.ndarray, " m"]
     answers: Int32[np.ndarray, "k longest"]
     own: Int64[np.ndarray, " m"]
 
     def right(self, inputs: Int32[np.ndarray, "n 2 length"], ask: Ask) -> Int64[np.ndarray, " m"]:
-        """Whether each row's own answer is the likeliest, 0 or 1; of equal ones the first counts."""
+        """1 where a row's own answer is the likeliest, else 0; the first answer wins ties."""
         found, size = [np.zeros(0, np.int64)], max(1, AT_ONCE // len(self.answers))
         for first in range(0, len(self.rows), size):
             sums = ask(asked(inputs[self.rows[first : first + size]], self.answers))[:, 0]
@@ -48,7 +47,7 @@ class Choices:
 def choices_in(
     inputs: Int32[np.ndarray, "n 2 length"], domains: Int64[np.ndarray, " n"], block: int = 65_536
 ) -> list[Choices]:
-    """The domains of few answers; rows that are cut, have several answers or leave no room for another are left out."""
+    """The domains with few answers, without rows that are cut, have several answers or no room for another answer."""
     found, whole = [], np.full((len(inputs), LONGEST), -1, np.int32)
     fits, begins = np.zeros(len(inputs), bool), np.zeros(len(inputs), np.int64)
     for start in range(0, len(inputs), block):
@@ -77,7 +76,7 @@ def choices_in(
 def asked(
     samples: Int32[np.ndarray, "b 2 length"], answers: Int32[np.ndarray, "k longest"]
 ) -> Int32[np.ndarray, "bk 2 length"]:
-    """Each sample with each of the answers in the place of its own, one behind the other."""
+    """Each sample with each of the answers in place of its own, sample by sample."""
     begins = ((samples[:, 1] & ROLE) == SCORED).argmax(1)
     found = np.repeat(samples, len(answers), axis=0)
     places = np.repeat(begins, len(answers))[:, None] + np.arange(answers.shape[1])

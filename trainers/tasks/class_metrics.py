@@ -1,4 +1,4 @@
-"""What outputs are worth where targets are classes, by scikit-learn, and what a model without inputs would be worth."""
+"""Metrics of outputs for class targets, by scikit-learn, and those of a model without inputs."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from secateur.trainers.tasks.contract import Metric
 Labels = Int64[np.ndarray, " n"]
 PERCENT = ("accuracy", "balanced_accuracy", "worst_class_accuracy", "macro_f1")
 OF_TWO = ("auroc", "average_precision")
-"""Metrics of two classes alone."""
+"""Metrics for exactly two classes."""
 
 
 def metrics_of(classes: int) -> tuple[Metric, ...]:
-    """Every metric of so many classes, accuracy first."""
+    """Every metric for so many classes, accuracy first."""
     return (
         *(Metric(name, percent=True) for name in (*PERCENT, *(OF_TWO if classes == 2 else ()))),
         Metric("calibration_error", higher_is_better=False, percent=True),
@@ -23,9 +23,9 @@ def metrics_of(classes: int) -> tuple[Metric, ...]:
 
 
 def rarest(counts: Sequence[int]) -> int | None:
-    """The class with the fewest samples where these are less than half of its even share; None where none is that rare.
+    """The class with the fewest samples, if these are less than half of an even share; else None.
 
-    An even share is that of one in as many classes as have samples; a class without any is not counted.
+    An even share divides the samples equally among the classes that have any.
     """
     occurring = [count for count in counts if count]
     if len(occurring) < 2 or 2 * len(occurring) * min(occurring) >= sum(occurring):
@@ -34,9 +34,9 @@ def rarest(counts: Sequence[int]) -> int | None:
 
 
 def decides(counts: Sequence[int]) -> str:
-    """The metric that decides for training samples of so many per class: accuracy unless a class is rare.
+    """The deciding metric for these numbers of training samples per class: accuracy unless a class is rare.
 
-    Then average precision of the rarer one of two classes, and balanced accuracy of more.
+    Then it is average precision of the rarer of two classes, or balanced accuracy for more.
     """
     if rarest(counts) is None:
         return "accuracy"
@@ -44,17 +44,17 @@ def decides(counts: Sequence[int]) -> str:
 
 
 def positive(counts: Sequence[int]) -> int:
-    """Which of two classes average precision is of: the rarer one in training, the second of equal ones."""
+    """The positive one of two classes for average precision: the rarer one in training, the second in a tie."""
     return 0 if counts and counts[0] < counts[1] else 1
 
 
 def measured(
     logits: Float[np.ndarray, "n classes"], guess: Labels, targets: Labels, positive_class: int
 ) -> dict[str, float]:
-    """Metrics of guesses, and of two classes of their logits; those that the targets define.
+    """Metrics of guesses, and for two classes of logits, as far as the targets define them.
 
-    Balanced accuracy and the worst class are of the classes that occur, macro F1 of those that occur or are guessed.
-    Both metrics of two classes rank samples by the difference of their logits, which ties less than a probability does.
+    Balanced accuracy and the worst class cover the classes that occur, macro F1 those that occur or are guessed. The
+    metrics of two classes rank samples by the difference of logits, which has fewer ties than a probability.
     """
     from sklearn import metrics
 
@@ -76,7 +76,7 @@ def measured(
 
 
 def of_two(targets: Labels, classes: int, positive_class: int) -> tuple[str, ...]:
-    """Those of the metrics of two classes that these targets define: none of more classes."""
+    """The metrics of `OF_TWO` that these targets define: none for more classes."""
     if classes != 2:
         return ()
     counts = np.bincount(targets, minlength=2)
@@ -85,9 +85,9 @@ def of_two(targets: Labels, classes: int, positive_class: int) -> tuple[str, ...
 
 
 def floors(targets: Labels, counts: Sequence[int]) -> dict[str, float]:
-    """Metrics of the answer that is always the commonest class of training, with the same probabilities for each row.
+    """Metrics of a model that always predicts the commonest training class, with equal probabilities for each row.
 
-    The probabilities themselves, which loss and calibration judge, are left out.
+    They exclude loss and calibration, which depend on the probabilities themselves.
     """
     here = np.bincount(targets, minlength=len(counts))
     common, occurring, share = int(np.argmax(counts)), np.flatnonzero(here), here / max(1, here.sum())
@@ -96,7 +96,7 @@ def floors(targets: Labels, counts: Sequence[int]) -> dict[str, float]:
         "accuracy": float(share[common]),
         "balanced_accuracy": first / max(1, len(occurring)),
         "worst_class_accuracy": float(first and len(occurring) == 1),
-        # The F1 of the one class that is answered, 2 * share / (share + 1), over those that occur or are answered.
+        # The F1 of the predicted class, 2 * share / (share + 1), over the classes that occur or are predicted.
         "macro_f1": float(2 * share[common] / (1 + share[common])) / max(1, len({common, *occurring.tolist()})),
     }
     of_ranks = {"auroc": 0.5, "average_precision": float(share[positive(counts)]) if len(counts) == 2 else 0.0}
@@ -104,7 +104,7 @@ def floors(targets: Labels, counts: Sequence[int]) -> dict[str, float]:
 
 
 def recalls(right: Bool[np.ndarray, " n"], targets: Labels, classes: int) -> list[float | None]:
-    """Share of the rows of each class that are right, None of a class that no row has."""
+    """Share of correct rows of each class, None for a class without rows."""
     totals, hits = np.bincount(targets, minlength=classes), np.bincount(targets[right], minlength=classes)
     return [hit / total if total else None for hit, total in zip(hits.tolist(), totals.tolist(), strict=True)]
 
@@ -112,7 +112,7 @@ def recalls(right: Bool[np.ndarray, " n"], targets: Labels, classes: int) -> lis
 def calibration_error(confidence: Float64[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> float:
     """ECE over 15 bins of equal width (Guo et al. 2017, "On calibration of modern neural networks", section 3).
 
-    scikit-learn has none; torchmetrics has one, in float32, and would be a dependency for these lines alone.
+    scikit-learn lacks it; torchmetrics has it in float32, and would be a dependency for these lines alone.
     """
     index = np.minimum((confidence * 15).astype(int), 14)
     gaps = np.bincount(index, weights=correct - confidence, minlength=15)

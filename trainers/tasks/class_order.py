@@ -1,7 +1,6 @@
-"""Which output of a model stands for which class of the data: classes are matched by name, not by place.
+"""Matching of a model's outputs with the classes of the data: by name, not by place.
 
-A model that was trained where the classes had another order is as good as one of this order, and wrong in most places
-when its outputs are read by number.
+A model trained with another order of the classes is as good as any, but mostly wrong if its outputs are read by place.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from secateur.trainers.tasks.multi_label import MultiLabel
 
 Places = Int64[np.ndarray, " width"]
 SHOWN = 20
-"""Most names of a list that a message shows."""
+"""Largest number of names in a message."""
 
 
 def places_of(theirs: Task, own: Task, whose: str) -> Places | None:
-    """Place of each class (or label) of the data among a model's outputs; None where it is the same for all.
+    """Place of each class (or label) of the data among a model's outputs; None if all places agree.
 
-    Where either side has no names, or only numbers from 0 on, other names are matched by place. Raises ValueError,
-    which shows both lists, for other classes, and for tasks whose outputs are on other scales.
+    If either side has no names, or only numbers from 0 on, other names are matched by place. Raises ValueError with
+    both lists for other classes, and for tasks with outputs on other scales.
     """
     mine, others = names_of(own), names_of(theirs)
     if theirs.target != own.target or (own.target == "numbers" and plain(theirs.state()) != plain(own.state())):
@@ -34,7 +33,7 @@ def places_of(theirs: Task, own: Task, whose: str) -> Places | None:
             f"{whose} learned {theirs.state()}, the data are {own.state()}: outputs of another task or "
             "on another scale cannot be compared; train it with the task of these data"
         )
-    if own.target == "numbers" or not own.learns_target:  # what is put out is no class
+    if own.target == "numbers" or not own.learns_target:  # outputs are no classes
         return None
     alike = sorted(mine) == sorted(others) and len(set(mine)) == len(mine)
     if theirs.width != own.width or not (alike or are_numbers(mine) or are_numbers(others)):
@@ -48,23 +47,22 @@ def places_of(theirs: Task, own: Task, whose: str) -> Places | None:
 
 
 def plain(state: Mapping[str, Any]) -> Any:
-    """The state of a task as it comes back out of JSON."""
+    """The state of a task after a round trip through JSON."""
     return json.loads(json.dumps(state))
 
 
 def names_of(task: Task) -> list[str]:
-    """Names of a task's outputs, of which there may be none."""
+    """Names of a task's outputs, empty if it has none."""
     return [str(name) for name in getattr(task, "names", ())]
 
 
 def are_numbers(names: Sequence[str]) -> bool:
-    """Whether names say no more than places do: there are none, or they are 0, 1, 2, …"""
+    """Whether names add nothing to places: there are none, or they are 0, 1, 2, …"""
     return list(names) == [str(number) for number in range(len(names))]
 
 
 def places_are_guessed(theirs: Task | None, own: Task) -> bool:
-    """Whether classes of the data have names, and the model's have none that could be matched with them, or the other
-    way round."""
+    """Whether only one of data and model has names of classes, so that a match by place is a guess."""
     mine, others = names_of(own), names_of(theirs) if theirs else []
     return (
         own.target != "numbers" and sorted(mine) != sorted(others) and not (are_numbers(mine) and are_numbers(others))
@@ -72,15 +70,15 @@ def places_are_guessed(theirs: Task | None, own: Task) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message."""
+    """Names as text for a message."""
     more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more if names else "without names"
 
 
 def task_of_model(model: Any, own: Task) -> Task | None:
-    """The task that a model remembers, or the classes that `config.id2label` of a model of transformers names.
+    """The task of a model, or one with the classes in `config.id2label` of a model of transformers.
 
-    None where there is neither; the LABEL_0, LABEL_1, … that transformers writes by itself are no names.
+    None if there is neither; LABEL_0, LABEL_1, …, which transformers writes by default, are no names.
     """
     task = getattr(model, "task", None)
     if isinstance(task, Task):
@@ -95,10 +93,11 @@ def task_of_model(model: Any, own: Task) -> Task | None:
 
 
 def refuse_other_order(outputs: Float[np.ndarray, "n width"], targets: Shaped[np.ndarray, "n ..."], own: Task) -> None:
-    """Raise ValueError where outputs without names fit the targets in another order of the classes, clearly better.
+    """Raise ValueError if outputs without names fit the targets clearly better in another order of the classes.
 
-    Clearly: of all that is there (a sample's class, each label of a sample), another order finds a tenth more than what
-    the best of all orders finds by chance: of each class the highest of as many Poisson counts as there are classes.
+    Clearly: the recall over all samples' classes (or labels) in the best order exceeds that in the given order by a
+    tenth plus the expected gain of the best order by chance. That gain is, per class, the largest of as many Poisson
+    counts as there are classes.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -24,18 +24,18 @@ class Classification(ClassSignals, Task):
 
     classes: int
     names: Sequence[str] = ()
-    """Of the classes; their numbers where none are given."""
+    """Names of the classes; by default their numbers."""
     counts: Sequence[int] = ()
-    """Training rows of each class; empty before `fitted`."""
+    """Number of training rows of each class; empty before `fitted`."""
 
     def __post_init__(self) -> None:
-        for name in ("names", "counts"):  # which may come as lists, out of JSON
+        for name in ("names", "counts"):  # JSON gives lists.
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy decides; where a class is rare in training, average precision of the rarer of two classes, or
-        balanced accuracy of more (`class_metrics.decides`)."""
+        """Accuracy decides; if a class is rare in training, average precision of the rarer of two classes, or balanced
+        accuracy for more (`class_metrics.decides`)."""
         return deciding_first(class_metrics.metrics_of(self.classes), class_metrics.decides(self.counts))
 
     @property
@@ -44,7 +44,7 @@ class Classification(ClassSignals, Task):
         return self.classes
 
     def fitted(self, targets: Int64[np.ndarray, " n"]) -> Classification:
-        """With the number of these rows that are of each class, which says whether one is rare."""
+        """The task with the number of rows of each class, which decides whether one is rare."""
         if self.counts:
             return self
         there = targets[(targets >= 0) & (targets < self.classes)]
@@ -55,7 +55,7 @@ class Classification(ClassSignals, Task):
         return {"name": self.name, "classes": self.classes, "names": list(self.names), "counts": list(self.counts)}
 
     def check(self, targets: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " m"] | None = None) -> None:
-        """Raise ValueError that names rows whose label is no class."""
+        """Raise ValueError that names rows with a label that is no class."""
         rows = np.arange(len(targets)) if rows is None else rows
         wrong = rows[(targets[rows] < 0) | (targets[rows] >= self.classes)]
         if len(wrong):
@@ -70,8 +70,8 @@ class Classification(ClassSignals, Task):
         return temperature**2 * divergence(teacher, student, temperature)
 
     def evaluate(self, outputs: Float32[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """Accuracy, balanced accuracy, worst class's accuracy, macro F1, ECE, mean cross-entropy; of two classes AUROC
-        and average precision of the rarer one in training, where these rows define them.
+        """Accuracy, balanced accuracy, worst class's accuracy, macro F1, ECE, mean cross-entropy; for two classes AUROC
+        and average precision of the rarer one in training, if these rows define them.
         """
         refuse_not_finite(outputs)
         values, labels = torch.tensor(outputs).double(), torch.tensor(targets)
@@ -83,11 +83,11 @@ class Classification(ClassSignals, Task):
 
     @property
     def positive(self) -> int:
-        """Which of two classes average precision is of."""
+        """The positive one of two classes for average precision."""
         return class_metrics.positive(self.counts)
 
     def undefined(self, targets: Int64[np.ndarray, " n"]) -> dict[str, str]:
-        """AUROC and average precision of more classes than two, or of rows that lack a class."""
+        """AUROC and average precision for more than two classes, and for rows that lack a class."""
         if self.classes != 2:
             return dict.fromkeys(class_metrics.OF_TWO, f"it is of two classes, the data have {self.classes}")
         names, there = self.stratum_names(), class_metrics.of_two(targets, 2, self.positive)
@@ -95,13 +95,13 @@ class Classification(ClassSignals, Task):
         return {name: f"no row is of class {lacking!r}" for name in class_metrics.OF_TWO if name not in there}
 
     def floors(self, targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """Metrics of the answer that is always the commonest class of training; see `Task.floors`."""
+        """Metrics of a model that always predicts the commonest training class; see `Task.floors`."""
         return class_metrics.floors(targets, self.counts) if self.counts else {}
 
     def recalls(
         self, outputs: Float32[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]
     ) -> list[float | None]:
-        """Share of the rows of each class that get its highest logit."""
+        """Share of the rows of each class with their highest logit at it."""
         return class_metrics.recalls(outputs.argmax(axis=1) == targets, targets, self.classes)
 
     def strata(self, targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -109,7 +109,7 @@ class Classification(ClassSignals, Task):
         return targets
 
     def stratum_names(self) -> list[str]:
-        """Of the classes."""
+        """Names of the classes."""
         return list(self.names) or [str(number) for number in range(self.classes)]
 
     def guesses(self, outputs: Float[np.ndarray, "n classes"]) -> Int64[np.ndarray, " n"]:
@@ -122,7 +122,7 @@ class Classification(ClassSignals, Task):
 
 
 def as_task(task: Task | int) -> Task:
-    """A task; a number stands for classification into so many classes."""
+    """A task; a number means classification into so many classes."""
     return Classification(task) if isinstance(task, int) else task
 
 
@@ -131,7 +131,7 @@ def divergence(
 ) -> Float[torch.Tensor, " b"]:
     """KL(softmax(teacher/T) ‖ softmax(student/T)) in nats at temperature T, one per sample, without the factor T².
 
-    Half precision is widened to float32 first. Raises ValueError where the numbers of classes differ.
+    Half precision is widened to float32 first. Raises ValueError for different numbers of classes.
     """
     refuse_other_width(teacher, student)
     said, learned = (widened(logits).div(temperature).log_softmax(dim=1) for logits in (teacher, student))
@@ -139,7 +139,7 @@ def divergence(
 
 
 def refuse_other_width(teacher: torch.Tensor, student: torch.Tensor) -> None:
-    """Raise ValueError where a teacher puts out other numbers than its student."""
+    """Raise ValueError if the outputs of teacher and student differ in shape."""
     if teacher.shape != student.shape:
         raise ValueError(
             f"the teacher's logits are {tuple(teacher.shape)}, the student's {tuple(student.shape)}: a teacher must "
@@ -148,5 +148,5 @@ def refuse_other_width(teacher: torch.Tensor, student: torch.Tensor) -> None:
 
 
 def widened(values: torch.Tensor) -> torch.Tensor:
-    """Float32 for anything narrower."""
+    """The values in float32, float64 unchanged."""
     return values if values.dtype == torch.float64 else values.float()

@@ -1,7 +1,7 @@
 """A task is the learning problem: its targets, the outputs of a network for them, its losses and its metrics.
 
-Modalities say how inputs become arrays and know nothing of targets; a task knows targets and nothing of inputs. One
-file is one task: a class of `Task` whose `name` is that of the file.
+Modalities encode inputs as arrays and know nothing of targets; a task knows targets and nothing of inputs. One file is
+one task: a subclass of `Task` with the `name` of the file.
 """
 
 from __future__ import annotations
@@ -23,91 +23,91 @@ __all__ = ["Metric", "Signal", "Task", "deciding_first", "refuse_not_finite"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that a trained model is judged by: its key in an outcome, how it is shown, and which way is better."""
+    """A metric of trained models: its key in an outcome, its format, and its better direction."""
 
     name: str
     """Its key in an outcome."""
     higher_is_better: bool = True
-    """Whether more of it is better."""
+    """Whether higher values are better."""
     percent: bool = False
     """Whether it is a share in [0, 1], shown in percent with one decimal."""
     unit: str = ""
-    """Of a number that is no share: nats, or the unit of the user's target."""
+    """Unit of a number that is no share: nats, or the unit of the user's target."""
     floor: float | None = None
-    """Reached by a model that learned nothing of the inputs. Of a study's metrics, the deciding one in front, the first
-    floor there is counts: an arm that does no better is never called better."""
+    """Value of a model that learned nothing from the inputs. The first floor among a study's metrics counts, with the
+    deciding one in front: an arm that does not exceed it is never called better."""
 
     @property
     def title(self) -> str:
-        """The head of its column."""
+        """The title of its column."""
         unit = "%" if self.percent else self.unit
         return f"{self.name.replace('_', ' ')} {unit}".rstrip()
 
 
 def deciding_first(metrics: Sequence[Metric], name: str | None) -> tuple[Metric, ...]:
-    """The metrics with the one of that name in front, in their own order where there is no such name."""
+    """The metrics with the one of that name in front; in their own order for an unknown name."""
     return tuple(sorted(metrics, key=lambda metric: metric.name != name))
 
 
 class Task(Signals, ABC):
-    """One kind of learning problem, with what the targets of the training rows taught.
+    """One kind of learning problem, fitted to the targets of the training rows.
 
-    Targets are arrays of one row per sample: int64 `[n]` of classification, float64 `[n, k]` of regression, bool
-    `[n, labels]` of several labels at once. Signals (see `secateur.scorers.signals`) read what `tensor` makes of them.
-    `trainers/tasks/registry.py` finds tasks and reads back their `state`.
+    Targets are arrays with a row per sample: int64 `[n]` for classification, float64 `[n, k]` for regression, bool
+    `[n, labels]` for several labels at once. Signals (see `secateur.scorers.signals`) read the result of `tensor`.
+    `trainers/tasks/registry.py` finds tasks and restores them from their `state`.
     """
 
     name: str
-    """That of its file; of a user's own, its module:factory."""
+    """The name of its file; for a user's own task its module:factory."""
     target: ClassVar[Literal["class", "numbers", "labels"]]
-    """Its kind of targets, and so which of the three arrays above."""
+    """Its kind of targets, one of the three arrays above."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Names of the arguments that a study may set; the others follow from the data."""
     tempered: ClassVar[bool] = True
     """Whether a temperature changes the `distance` of a student to its teacher."""
     learns_target: ClassVar[bool] = True
-    """Whether the network learns the targets; otherwise they name groups of samples, and may be left out."""
+    """Whether the network learns the targets; otherwise they are groups of samples, and optional."""
     taught_by_token: ClassVar[bool] = False
-    """Whether a teacher says something of each token of a sample, and not of its outputs by `distance`."""
+    """Whether distillation compares tokens of a sample instead of its outputs by `distance`."""
     modality: ClassVar[Literal["sequence"] | None] = None
-    """How inputs are encoded, whatever their columns hold; None where these say it."""
+    """The modality of inputs; None if their columns decide it."""
 
     @property
     def exclusive(self) -> bool:
-        """Whether outputs are logits of classes that exclude each other: a constant added to all changes nothing."""
+        """Whether outputs are logits of classes that exclude each other, invariant under a constant added to all."""
         return "probabilities" in self.provides
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """Metrics of `evaluate`; the first one decides comparisons where a study names no other.
+        """Metrics of `evaluate`; the first one decides comparisons if a study names no other.
 
-        Which is the first may follow the targets that the task was fitted to.
+        The choice of the first may depend on the training targets.
         """
 
     @property
     @abstractmethod
     def width(self) -> int:
-        """Numbers that a network puts out per sample."""
+        """Number of a network's outputs per sample."""
 
     @abstractmethod
     def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> Task:
         """The task fitted to the targets of the training rows, such as their mean and scale.
 
-        A task that was fitted, or that learns nothing, is returned as it is. Raises ValueError as `check`.
+        A fitted task, or one without fitted values, returns itself. Raises ValueError as `check`.
         """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that `task_from` needs to make it again, JSON-able: `name`, settings, and fitted values."""
+        """All values that `task_from` needs to restore the task, JSON-able: `name`, settings, and fitted values."""
 
     @abstractmethod
     def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
-        """Raise ValueError that names the rows, of these or of all, whose target this task cannot learn, and why."""
+        """Raise ValueError with the reason and the rows, of these or of all, whose targets this task cannot learn."""
 
     @abstractmethod
     def tensor(self, targets: Shaped[np.ndarray, "n ..."]) -> Shaped[torch.Tensor, "n ..."]:
-        """Targets as the losses and signals of this task read them, on the CPU; regression's are standardised here."""
+        """Targets for the losses and signals of this task, on the CPU; regression standardises them here."""
 
     @abstractmethod
     def losses(
@@ -123,7 +123,7 @@ class Task(Signals, ABC):
         *,
         temperature: float,
     ) -> Float[torch.Tensor, " b"]:
-        """How far a student's outputs are from a teacher's, one per sample with gradient: the loss of distillation."""
+        """Distance of a student's outputs to a teacher's, one per sample with gradient: the loss of distillation."""
 
     @abstractmethod
     def evaluate(
@@ -131,36 +131,36 @@ class Task(Signals, ABC):
     ) -> Mapping[str, float]:
         """Metrics by name, in the user's units, float64; without those that these rows leave undefined.
 
-        Raises ValueError for no rows, and for outputs that are NaN or infinite, whose rows it names.
+        Raises ValueError for no rows, and, with row numbers, for NaN or infinite outputs.
         """
 
     def undefined(self, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, str]:
-        """Why metrics cannot be measured on rows of these targets, whatever a model says, by the metric's name."""
+        """Reasons, by metric name, why metrics are undefined for these targets with any model."""
         return {}
 
     def undefined_of(self, inputs: Any, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, str]:
-        """Why metrics cannot be measured on rows of these inputs, by name: what `undefined` cannot know."""
+        """Reasons, by metric name, why metrics are undefined for these inputs; `undefined` does not know inputs."""
         return {}
 
     def evaluate_by(
         self, ask: Callable[[Any], Float[np.ndarray, "b width"]], inputs: Any, targets: Shaped[np.ndarray, "n ..."]
     ) -> Mapping[str, float]:
-        """Metrics beside those of `evaluate` that need other inputs than the rows' own: `ask` is a model's answer."""
+        """Metrics that need other inputs than the rows' own, beside those of `evaluate`; `ask` calls the model."""
         return {}
 
     def floors(self, targets: Shaped[np.ndarray, "n ..."]) -> dict[str, float]:
-        """Metrics of a model that knows the training targets, and nothing of the inputs, on rows of these targets.
+        """Metrics of a model that knows the training targets and no inputs, on rows with these targets.
 
-        By the name of a metric, as far as the task can say; where it cannot, `Metric.floor` counts.
+        By metric name, as far as the task defines them; `Metric.floor` counts for the others.
         """
         return {}
 
     def recalls(
         self, outputs: Float[np.ndarray, "n width"], targets: Shaped[np.ndarray, "n ..."]
     ) -> list[float | None]:
-        """Of each class or label the share of its rows that outputs find; None of one that no row has.
+        """Recall of each class or label, None for one without rows.
 
-        Nothing where targets are neither classes nor labels.
+        Empty if targets are neither classes nor labels.
         """
         return []
 
@@ -170,26 +170,26 @@ class Task(Signals, ABC):
 
     @abstractmethod
     def stratum_names(self) -> list[str]:
-        """The name of each stratum as a reader sees it, in order."""
+        """The name of each stratum for readers, in order."""
 
     @abstractmethod
     def shown(self, target: Any) -> str:
-        """One target as a reader sees it."""
+        """One target as text for readers."""
 
     def guesses(self, outputs: Float[np.ndarray, "n width"]) -> Shaped[np.ndarray, "n ..."] | None:
-        """Targets that such outputs stand for, as `shown` takes them; None where a task cannot say."""
+        """Targets predicted by such outputs, as arguments of `shown`; None if a task does not define them."""
         return None
 
     def memberships(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"] | Bool[np.ndarray, "n k"]:
-        """Strata, or bool `[n, k]` where a sample may be in several: stratified draws keep their shares."""
+        """Strata, or bool `[n, k]` if a sample may be in several; stratified draws preserve their shares."""
         return self.strata(targets)
 
     def split(
         self, targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
     ) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
-        """Rows to choose from and rows held out, ascending, a stratified split; strata of one row stay with the former.
+        """The pool and the held-out rows, ascending, of a stratified split; strata of one row stay in the pool.
 
-        Raises ValueError where the fraction leaves either side fewer samples than there are strata.
+        Raises ValueError if the fraction leaves either side fewer samples than there are strata.
         """
         from sklearn.model_selection import train_test_split
 
@@ -210,7 +210,7 @@ class Task(Signals, ABC):
 
 
 def refuse_not_finite(outputs: Float[np.ndarray, "n width"]) -> None:
-    """Raise ValueError for no rows, and for NaN or infinite outputs, whose rows it names."""
+    """Raise ValueError for no rows, and, with row numbers, for NaN or infinite outputs."""
     if not len(outputs):
         raise ValueError("the split to evaluate on is empty")
     finite_outputs(outputs)

@@ -1,4 +1,4 @@
-"""Which scores a task can give, and why not the others."""
+"""Checks whether a task provides the signals of a scorer, with the reason if it does not."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,14 @@ from secateur.scorers.signals import Signal
 from secateur.trainers.tasks.contract import Task
 
 EMBEDDED = frozenset({"embeddings", "neighbour_indices", "neighbour_distances", "label_free_neighbours"})
-"""What scorers and selectors read that is made of the features of a proxy, unless an encoder makes it; of a task of the
-user's own, whose inputs nobody else reads, all of it is."""
+"""Inputs of scorers and selectors that come from a proxy's features, unless an encoder computes them; for a user's own
+task, whose inputs no encoder reads, they always do."""
 
 
 def missing_signals(scorer: AnyScorer, task: Task) -> list[str]:
-    """What a task lacks for a scorer, one sentence per signal with the reason and other scores; empty where it fits.
+    """Signals of a scorer that a task lacks, one sentence each with the reason and other scores; empty if it fits.
 
-    `scorer` is an observer class, a scorer of checkpoints, or one of signals, which may read other scores.
+    `scorer` is an observer class, a scorer of checkpoints, or a scorer of signals, which may read other scores.
     """
     if compares_targets(scorer, task):
         return [
@@ -43,19 +43,19 @@ def missing_signals(scorer: AnyScorer, task: Task) -> list[str]:
 
 
 def compares_targets(scorer: AnyScorer, task: Task) -> bool:
-    """Whether a scorer compares targets of neighbours where targets are not learned."""
+    """Whether a scorer compares targets of neighbours in a task that does not learn targets."""
     return not task.learns_target and isinstance(scorer, Scorer) and "label_free_neighbours" in scorer.signals
 
 
 def all_there(scorer: AnyScorer, task: Task) -> bool:
-    """Whether a task gives all that a scorer reads."""
+    """Whether a task provides all signals of a scorer."""
     if compares_targets(scorer, task):
         return False
     return all(task.provides & ({each} if isinstance(each, str) else set(each)) for each in reads_of(scorer))
 
 
 def reads_of(scorer: AnyScorer) -> Iterator[Signal | tuple[Signal, ...]]:
-    """Signals of a task that a scorer reads, itself or through the scores that it is made of."""
+    """Signals of a task that a scorer reads, itself or through other scores."""
     for name in scorer.signals if isinstance(scorer, Scorer) else ():
         if name in scorers():
             yield from reads_of(scorers()[name])

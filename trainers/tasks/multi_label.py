@@ -1,4 +1,4 @@
-"""Several labels at once: each sample has any number of labels, each of which is there or is not."""
+"""Several labels at once: each sample has any number of labels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LACKS: dict[Signal, str] = {**NO_TOKENS, "probabilities": "its labels do not exc
 
 @dataclass(frozen=True)
 class MultiLabel(Task):
-    """Targets bool `[n, labels]`; outputs are one logit per label, of which labels above 0 are predicted.
+    """Targets bool `[n, labels]`; outputs are one logit per label, above 0 for a predicted label.
 
     The loss of a sample is the mean over labels of the binary cross-entropy in nats, which hides one wrong label among
-    many: `aum`, `accumulated_margin` and `self_confidence` look at the worst. How scores carry over is our derivation
-    (docs/score-definitions.md).
+    many: `aum`, `accumulated_margin` and `self_confidence` read the worst label. The transfer of scores to several
+    labels is our derivation (docs/score-definitions.md).
     """
 
     name = "multi_label"
@@ -33,12 +33,12 @@ class MultiLabel(Task):
 
     labels: int
     names: Sequence[str] = ()
-    """Of the labels; their numbers where none are given."""
+    """Names of the labels; by default their numbers."""
     counts: Sequence[int] = ()
-    """Training rows that have each label; empty before `fitted`."""
+    """Number of training rows with each label; empty before `fitted`."""
 
     def __post_init__(self) -> None:
-        for name in ("names", "counts"):  # which may come as lists, out of JSON
+        for name in ("names", "counts"):  # JSON gives lists.
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -57,7 +57,7 @@ class MultiLabel(Task):
         return self.labels
 
     def fitted(self, targets: Targets) -> MultiLabel:
-        """With the number of these rows that have each label, which says which label of a row is its rarest."""
+        """The task with the number of rows of each label, which decides the rarest label of a row."""
         if self.counts:
             return self
         self.check(targets)
@@ -68,7 +68,7 @@ class MultiLabel(Task):
         return {"name": self.name, "labels": self.labels, "names": list(self.names), "counts": list(self.counts)}
 
     def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
-        """Raise ValueError for targets of another shape or type."""
+        """Raise ValueError for targets of another shape or dtype."""
         if targets.dtype != np.bool_ or targets.ndim != 2 or targets.shape[1] != self.labels:
             raise ValueError(
                 f"targets of {self.labels} labels are bool [n, {self.labels}], these are {targets.dtype} "
@@ -84,12 +84,12 @@ class MultiLabel(Task):
         return self.smoothed_losses(outputs, targets, 0.0)
 
     def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-        """Of targets `(1 - smoothing) · target + smoothing / 2`."""
+        """Mean binary cross-entropy for targets `(1 - smoothing) · target + smoothing / 2`."""
         wanted = targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
         return functional.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=1)
 
     def target_probabilities(self, batch: Batch) -> torch.Tensor:
-        """Probability that each label is as it is, `[b, labels]`."""
+        """Probability of each label's true value, `[b, labels]`."""
         return signed(batch).sigmoid()
 
     def predictions(self, batch: Batch) -> torch.Tensor:
@@ -101,11 +101,11 @@ class MultiLabel(Task):
         return ((batch.outputs > 0) == batch.targets).all(dim=1)
 
     def margin(self, batch: Batch) -> torch.Tensor:
-        """Smallest over labels of the logit, its sign turned where the label is not there: that of the worst label."""
+        """Smallest logit over labels, with the sign flipped for absent labels: the margin of the worst label."""
         return signed(batch).amin(dim=1)
 
     def probability_margin(self, batch: Batch) -> torch.Tensor:
-        """Smallest over labels of the probability that the label is as it is, less that it is not."""
+        """Smallest difference over labels of the probabilities of the true and the other value."""
         return 2 * batch.target_probabilities.amin(dim=1) - 1
 
     def error(self, batch: Batch) -> torch.Tensor:
@@ -113,7 +113,7 @@ class MultiLabel(Task):
         return batch.predictions - batch.targets.to(batch.outputs.dtype)
 
     def target_output(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Sum of the logits of the labels that are there (our choice); 0 of a sample without any."""
+        """Sum of the logits of the present labels (our choice); 0 for a sample without any."""
         return (outputs * targets.to(outputs.dtype)).sum(dim=1)
 
     def distance(self, teacher: torch.Tensor, student: torch.Tensor, *, temperature: float) -> torch.Tensor:
@@ -131,7 +131,7 @@ class MultiLabel(Task):
     def evaluate(self, outputs: Float[np.ndarray, "n labels"], targets: Targets) -> dict[str, float]:
         """Mean average precision and macro F1 over the labels that occur, micro F1 over all, mean cross-entropy.
 
-        Raises ValueError where no row has a label.
+        Raises ValueError if no row has a label.
         """
         from sklearn import metrics
 
@@ -151,19 +151,19 @@ class MultiLabel(Task):
         }
 
     def undefined(self, targets: Targets) -> dict[str, str]:
-        """Mean average precision and macro F1 of rows without any label."""
+        """Mean average precision and macro F1 for rows without any label."""
         why = "no row has a label"
         return {} if targets.any() else {"mean_average_precision": why, "macro_f1": why}
 
     def recalls(self, outputs: Float[np.ndarray, "n labels"], targets: Targets) -> list[float | None]:
-        """Share of the rows with each label of which it is predicted."""
+        """Recall of each label, None for one without rows."""
         totals, hits = targets.sum(axis=0).tolist(), (targets & (outputs > 0)).sum(axis=0).tolist()
         return [hit / total if total else None for hit, total in zip(hits, totals, strict=True)]
 
     def strata(self, targets: Targets) -> Int64[np.ndarray, " n"]:
-        """The rarest label that a row has, of the training rows; `labels` for a row without any.
+        """The label of a row that is rarest in training; `labels` for a row without any.
 
-        Class policies share a budget out by this: a row counts for its rarest label.
+        Class policies divide a budget by this: a row counts for its rarest label. Raises ValueError before `fitted`.
         """
         if not self.counts:
             raise ValueError("the task does not know yet which labels are rare: call fitted(targets) first")
@@ -172,19 +172,19 @@ class MultiLabel(Task):
         return np.where(targets.any(axis=1), rarest, self.labels).astype(np.int64)
 
     def stratum_names(self) -> list[str]:
-        """The labels, and no label."""
+        """Names of the labels, and "no label"."""
         return [*(list(self.names) or [str(number) for number in range(self.labels)]), "no label"]
 
     def memberships(self, targets: Targets) -> Targets:
-        """The labels: stratified draws keep the share of each."""
+        """The labels; stratified draws preserve the share of each."""
         return targets
 
     def split(
         self, targets: Targets, fraction: float, seed: int
     ) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
-        """Rows to choose from and rows held out, the latter as many as the fraction says, by iterative stratification.
+        """The pool and the held-out rows, a share `fraction` rounded up, by iterative stratification.
 
-        Raises ValueError where one side would be empty.
+        Raises ValueError if one side would be empty.
         """
         held = int(np.ceil(fraction * len(targets)))
         if not 0 < held < len(targets):
@@ -193,15 +193,15 @@ class MultiLabel(Task):
         return np.flatnonzero(~mask), np.flatnonzero(mask)
 
     def guesses(self, outputs: Float[np.ndarray, "n labels"]) -> Bool[np.ndarray, "n labels"]:
-        """The labels that are likelier there than not."""
+        """The labels with probabilities above one half."""
         return outputs > 0
 
     def shown(self, target: Any) -> str:
-        """The names of the labels that are there."""
+        """The names of the present labels."""
         names = self.stratum_names()
         return ", ".join(names[number] for number in np.flatnonzero(target)) or names[-1]
 
 
 def signed(batch: Batch) -> torch.Tensor:
-    """Logits, with their sign turned where the label is not there."""
+    """Logits, with the sign flipped for absent labels."""
     return torch.where(batch.targets, batch.outputs, -batch.outputs)

@@ -1,5 +1,5 @@
-"""A task of the user's own, over samples that the user's own data set yields: a detector, a segmenter, whatever has a
-loss per sample. `task: module:factory` in a study names a function without arguments that returns an `OwnTask`."""
+"""A user's own task over the samples of a user's own data set: a detector, a segmenter, or any model with a loss per
+sample. `task: module:factory` in a study names a function without arguments that returns an `OwnTask`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Split = Literal["train", "test"]
 
 
 class OwnTask(Task):
-    """What a user writes: `metrics`, `samples`, `model`, `losses` and `measure`, and no more.
+    """Base class of users' tasks; a user defines only `metrics`, `samples`, `model`, `losses` and `measure`.
 
-    A batch is whatever `collate` makes of samples: tensors, dicts, lists of them. The network is called with the batch
-    and may put out anything; `losses` and `measure` get both. Besides losses a task gives the signals (see
-    `secateur.scorers.signals`) whose methods it defines, such as `correct(self, batch)`, bool `[b]`, of
-    `batch.outputs` and the collated `batch.targets`; a score that reads another is rejected.
+    A batch is the result of `collate`: tensors, or dicts or lists of them. The network's argument is the batch, and its
+    outputs may have any type; `losses` and `measure` get both. Besides losses a task provides the signals (see
+    `secateur.scorers.signals`) whose methods it defines, such as `correct(self, batch)`, bool `[b]`, from
+    `batch.outputs` and the collated `batch.targets`. Scores that read other signals are rejected.
     """
 
     name = "own"
@@ -44,38 +44,38 @@ class OwnTask(Task):
 
     @abstractmethod
     def samples(self, split: Split) -> Any:
-        """The samples of a split: anything with `len()` and `[number]`, always in the same order."""
+        """The samples of a split: an object with `len()` and `[number]`, always in the same order."""
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """A fresh network, which is called with a collated batch; the seed of its weights is set before."""
+        """A fresh network that takes a collated batch; the caller sets the seed of its weights."""
 
     @abstractmethod
     def losses(self, outputs: Any, targets: Any) -> torch.Tensor:
-        """One loss per sample, float `[b]` with gradient, of what the network put out and of the collated batch."""
+        """One loss per sample, float `[b]` with gradient, from the network's outputs and the collated batch."""
 
     @abstractmethod
     def measure(self, model: nn.Module, batches: Iterable[Any]) -> Mapping[str, float]:
-        """Every metric by name; the model is in evaluation mode, batches are collated and on its device."""
+        """Every metric by name; the model is in evaluation mode, and collated batches are on its device."""
 
     def collate(self, samples: list[Any]) -> Any:
         """A batch of samples; torch's default."""
         return torch.utils.data.default_collate(samples)
 
     def ids(self, split: Split) -> Sequence[str] | None:
-        """A name for each sample, by which pages and exports call it; None for row numbers."""
+        """A name for each sample in pages and exports; None for row numbers."""
         return None
 
     def groups(self, split: Split) -> Sequence[str] | None:
-        """The name of each sample's group, of which stratified draws and class policies keep shares; None for one."""
+        """The name of each sample's group, for stratified draws and class policies; None for one group."""
         return None
 
     def shown(self, target: Any) -> str:
-        """The target within a sample, which is what this method gets, as pages show it; nothing where it is empty."""
+        """The target of a sample as text for pages; the argument is the whole sample. Empty text shows nothing."""
         return ""
 
     def strata_of(self, split: Split, count: int) -> Int64[np.ndarray, " n"]:
-        """The place of each sample's group among `stratum_names`; raises ValueError where groups are not `count`."""
+        """The place of each sample's group in `stratum_names`; raises ValueError unless there are `count` groups."""
         groups = self._groups(split)
         if groups and len(groups) != count:
             raise ValueError(f"task {self.name!r} yields {count} {split} samples and {len(groups)} groups")
@@ -86,7 +86,7 @@ class OwnTask(Task):
         return [str(name) for name in self.groups(split) or ()]
 
     def probed(self) -> OwnTask:
-        """Itself, after a forward pass of two samples has shown which of `OF_NETWORK` its network gives."""
+        """Itself, after a forward pass of two samples that finds the missing signals of `OF_NETWORK`."""
         with torch.random.fork_rng():
             model, samples = self.model().eval(), self.samples("train")
             batch = self.collate([samples[row] for row in range(min(2, len(samples)))])
@@ -94,13 +94,13 @@ class OwnTask(Task):
                 self.lacks = {**self.lacks, "inputs": "its network takes whole batches, not one tensor"}
             try:
                 forward_with_features(model, batch)
-            except Exception as error:  # a network of the user's may raise anything
+            except Exception as error:  # A user's network may raise anything.
                 self.lacks = {**self.lacks, "features": str(error), "embedding": str(error)}
         return self
 
     @property
     def width(self) -> int:
-        """Not asked for: the network is the task's own."""
+        """Raise NotImplementedError: the task makes its network itself."""
         raise self.not_known("the width of its network")
 
     def fitted(self, targets: Shaped[np.ndarray, "n ..."]) -> OwnTask:
@@ -108,36 +108,36 @@ class OwnTask(Task):
         return self
 
     def state(self) -> dict[str, Any]:
-        """The factory that makes it again."""
+        """The factory's name, which restores the task."""
         return {"name": self.name}
 
     def check(self, targets: Shaped[np.ndarray, "n ..."], rows: Int64[np.ndarray, " m"] | None = None) -> None:
-        """Nothing to check: targets are in the batches."""
+        """No check: targets are in the batches."""
 
     def tensor(self, targets: Shaped[np.ndarray, "n ..."]) -> torch.Tensor:
-        """Nothing, `[n, 0]`: targets are in the batches."""
+        """An empty tensor `[n, 0]`: targets are in the batches."""
         return torch.empty(len(targets), 0)
 
     def distance(self, teacher: Any, student: Any, *, temperature: float) -> torch.Tensor:
-        """To be defined by a task that students of a teacher learn."""
+        """Raise NotImplementedError; define it for distillation."""
         raise self.not_known("a distance between outputs, which distillation needs")
 
     def evaluate(self, outputs: Any, targets: Any) -> Mapping[str, float]:
-        """Not asked for: `measure` runs the network itself."""
+        """Raise NotImplementedError: `measure` runs the network itself."""
         raise self.not_known("metrics of outputs alone")
 
     def strata(self, targets: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"]:
-        """The targets, which are `strata_of` a split: what a network learns is in the batches."""
+        """The targets, which are `strata_of` a split: the network's targets are in the batches."""
         return targets
 
     def stratum_names(self) -> list[str]:
-        """Names of the groups of both splits in alphabetical order; one for all samples where there are none."""
+        """Names of the groups of both splits in alphabetical order; one name for all samples without groups."""
         return sorted({name for split in get_args(Split) for name in self._groups(split)}) or ["all"]
 
     def split(
         self, targets: Shaped[np.ndarray, "n ..."], fraction: float, seed: int
     ) -> tuple[Int64[np.ndarray, " pool"], Int64[np.ndarray, " held"]]:
-        """Rows to choose from and rows held out, at random, stratified where there are groups."""
+        """The pool and the held-out rows, at random, stratified by groups if there are any."""
         if targets.any():
             return super().split(targets, fraction, seed)
         order = np.random.default_rng(seed).permutation(len(targets))
@@ -145,20 +145,20 @@ class OwnTask(Task):
         return np.sort(order[held:]), np.sort(order[:held])
 
     def not_known(self, thing: str) -> NotImplementedError:
-        """The error that says what is not defined."""
+        """The error for a thing that the task does not define."""
         return NotImplementedError(f"the task {self.name} does not define {thing}")
 
 
 class OwnBatch(TrainingBatch):
-    """A training batch that holds ids, losses and the signals that the task defines, `[b, …]` each, and no more."""
+    """A training batch with ids, losses and the task's signals alone, `[b, …]` each."""
 
     def __init__(self, ids: torch.Tensor, losses: torch.Tensor, signals: Mapping[str, torch.Tensor], task: OwnTask):
         self.ids, self.losses, self.signals, self.task = ids, losses.detach().float(), dict(signals), task
-        self.__dict__.update(signals)  # where cached properties look first
+        self.__dict__.update(signals)  # Cached properties look here first.
 
     @classmethod
     def of(cls, ids: torch.Tensor, outputs: Any, targets: Any, losses: torch.Tensor, task: OwnTask) -> OwnBatch:
-        """Of what the network put out for a collated batch."""
+        """The batch with the signals from a network's outputs for a collated batch."""
         whole = cls(ids, losses, {}, task)
         whole.outputs, whole.targets = outputs, targets
         names = sorted(task.provides - OF_NETWORK - {"losses", "target_output"})
@@ -188,7 +188,7 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, rows: Shaped[np.ndarray, " m"]) -> Rows:
-        """The samples of a keep mask, of row numbers or of a slice; none is read yet."""
+        """The samples of a keep mask, of row numbers or of a slice; reads none of them yet."""
         return Rows(self.samples, self.collate, self.rows[rows])
 
     def batch(self) -> Any:
@@ -197,7 +197,7 @@ class Rows:
 
 
 def own_task(name: str) -> OwnTask:
-    """The task that `module:factory` returns; raises ValueError that says why there is none."""
+    """The task that `module:factory` returns; raises ValueError with the reason if it returns none."""
     try:
         made = named(name, "task")()
     except TypeError as error:

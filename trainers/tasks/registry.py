@@ -1,4 +1,4 @@
-"""Every task there is, found by its file, and tasks as they are written down."""
+"""All built-in tasks, found by their files, and the restoring of tasks from their states."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -18,10 +18,10 @@ def tasks() -> Mapping[str, type[Task]]:
 
 
 def task_from(state: Mapping[str, Any]) -> Task:
-    """The task that wrote this `Task.state`; settings and what was fitted are arguments of its class.
+    """The task of a `Task.state`; settings and fitted values are arguments of its class.
 
-    A `name` of the form module:factory is a task of the user's own. Raises ValueError for a name that there is no task
-    of, and for settings that it does not take.
+    A `name` of the form module:factory is a user's own task. Raises ValueError for an unknown name, and for settings
+    that the task does not take.
     """
     settings = dict(state)
     name = settings.pop("name", None)

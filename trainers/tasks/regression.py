@@ -32,9 +32,9 @@ class Regression(Task):
     """Targets float64 `[n, k]` (or `[n]`, for one); outputs `[b, k]` are predictions of the standardised targets.
 
     The loss of a sample is the mean over its targets of half the squared residual, or of Huber's loss, which is
-    squared up to a residual of `delta` and grows in proportion beyond (Huber 1964). Residuals are in standard
-    deviations of the training targets. No published EL2N, GraNd or forgetting of regression is known to us: which
-    scores apply, and how, is our derivation (docs/score-definitions.md).
+    squared up to a residual of `delta` and linear beyond (Huber 1964). Residuals are in standard deviations of the
+    training targets. We know of no published EL2N, GraNd or forgetting for regression: the applicable scores and their
+    form are our derivation (docs/score-definitions.md).
     """
 
     name = "regression"
@@ -46,18 +46,18 @@ class Regression(Task):
     loss: Literal["squared", "huber"] = "squared"
     delta: float = 1.0
     names: Sequence[str] = ()
-    """Of the targets; `target_0`, `target_1`, … where none are given."""
+    """Names of the targets; by default `target_0`, `target_1`, …"""
     units: Sequence[str] = ()
-    """Of the targets, for tables."""
+    """Units of the targets, for tables."""
     mean: Sequence[float] = ()
-    """Of each target over the training rows; empty before `fitted`, as the next two."""
+    """Mean of each target over the training rows; empty before `fitted`, as the next two."""
     scale: Sequence[float] = ()
-    """Standard deviation (population) of each target; 1 for one that never varies."""
+    """Standard deviation (population) of each target; 1 for a constant one."""
     edges: Sequence[float] = ()
     """Highest value in each stratum but the last."""
 
     def __post_init__(self) -> None:
-        for name in ("names", "units", "mean", "scale", "edges"):  # which may come as lists, out of JSON
+        for name in ("names", "units", "mean", "scale", "edges"):  # JSON gives lists.
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.loss not in ("squared", "huber"):
             raise ValueError(f"the loss of regression is squared or huber, got {self.loss!r}")
@@ -73,8 +73,8 @@ class Regression(Task):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """RMSE decides; of several targets the means come first (RMSE and MAE over unlike units add up unlike things:
-        R² does not), then the same of each target."""
+        """RMSE decides. For several targets the means over targets come first, then the metrics of each target; means
+        of RMSE and MAE mix units, the mean of R² does not."""
         units = list(self.units) or [""] * self.width
         common = units[0] if len(set(units)) == 1 else ""
         found = measures("", common)
@@ -85,11 +85,11 @@ class Regression(Task):
         return tuple(found)
 
     def target_names(self) -> list[str]:
-        """Of each target."""
+        """Name of each target."""
         return list(self.names) or [f"target_{number}" for number in range(self.width)]
 
     def fitted(self, targets: Targets) -> Regression:
-        """With mean, scale and strata of these targets, measured in float64."""
+        """The task with mean, scale and strata of these targets, computed in float64."""
         if self.mean:
             return self
         values = columns_of(targets)
@@ -100,7 +100,7 @@ class Regression(Task):
             if given and len(given) != values.shape[1]:
                 raise ValueError(f"there are {len(given)} {kind} for {values.shape[1]} targets")
         deviation = values.std(axis=0)
-        # A mean of equal numbers may miss them by a rounding error.
+        # The mean of equal numbers may differ from them by a rounding error.
         varies = (values != values[:1]).any(axis=0)
         scaled = replace(
             self, mean=values.mean(axis=0).tolist(), scale=np.where(varies, deviation, 1.0).tolist(), edges=()
@@ -152,11 +152,11 @@ class Regression(Task):
         return batch.outputs - batch.targets
 
     def target_output(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Sum of the outputs: the prediction itself, of one target."""
+        """Sum of the outputs: for one target the prediction itself."""
         return outputs.sum(dim=1)
 
     def distance(self, teacher: torch.Tensor, student: torch.Tensor, *, temperature: float) -> torch.Tensor:
-        """Half the mean squared distance to the teacher's predictions; a temperature has no meaning here."""
+        """Half the mean squared distance to the teacher's predictions; the temperature has no effect."""
         if teacher.shape != student.shape:
             raise ValueError(
                 f"the teacher predicts {tuple(teacher.shape)}, the student {tuple(student.shape)}: both must predict "
@@ -167,7 +167,7 @@ class Regression(Task):
     def evaluate(self, outputs: Float[np.ndarray, "n k"], targets: Targets) -> dict[str, float]:
         """RMSE, MAE, R² and Spearman's rank correlation, means over targets first.
 
-        R² is undefined where a target does not vary, the rank correlation also where predictions do not.
+        R² is undefined for a constant target, the rank correlation also for constant predictions.
         """
         refuse_not_finite(outputs)
         self.check(targets)
@@ -180,12 +180,12 @@ class Regression(Task):
         return found
 
     def order(self, targets: Targets) -> Float64[np.ndarray, " n"]:
-        """The number that strata are quantiles of: the target, of several the mean of the standardised ones."""
+        """The number whose quantiles are the strata: the target, or the mean of several standardised ones."""
         values = columns_of(targets)
         return np.asarray(values[:, 0] if values.shape[1] == 1 else self.standardised(values).mean(axis=1))
 
     def strata(self, targets: Targets) -> Int64[np.ndarray, " n"]:
-        """Quantile of the target among the training targets, a value that many rows share by itself."""
+        """Quantile of the target among the training targets; a value of many rows is a separate stratum."""
         return np.searchsorted(np.asarray(self.edges), self.order(targets), side="left").astype(np.int64)
 
     def stratum_names(self) -> list[str]:
@@ -196,11 +196,11 @@ class Regression(Task):
         return [f"to {ends[0]}", *(f"to {end}" for end in ends[1:]), f"above {ends[-1]}"]
 
     def guesses(self, outputs: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
-        """The numbers in the user's units."""
+        """The predictions in the user's units."""
         return self.in_units(outputs)
 
     def shown(self, target: Any) -> str:
-        """The numbers, with their units."""
+        """The numbers with their units."""
         units = list(self.units) or [""] * len(np.atleast_1d(target))
         parts = zip(np.atleast_1d(target).tolist(), units, strict=True)
         return ", ".join(f"{value:.6g} {unit}".rstrip() for value, unit in parts)
@@ -218,14 +218,14 @@ def measures(target: str, unit: str) -> list[Metric]:
     return [
         Metric(f"rmse{after}", higher_is_better=False, unit=unit),
         Metric(f"mae{after}", higher_is_better=False, unit=unit),
-        # Of several targets one may be beyond learning: the mean over all decides.
+        # No floor for a single target, which may not be learnable: the mean over all decides.
         Metric(f"r2{after}", floor=None if target else 0.0),
         Metric(f"spearman{after}"),
     ]
 
 
 def measured(values: Float64[np.ndarray, " n"], guesses: Float64[np.ndarray, " n"]) -> dict[str, float]:
-    """Metrics of one target, those that are defined."""
+    """The defined metrics of one target."""
     from scipy.stats import spearmanr
     from sklearn import metrics
 
@@ -242,9 +242,9 @@ def measured(values: Float64[np.ndarray, " n"], guesses: Float64[np.ndarray, " n
 
 
 def edges_of(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " strata_less_one"]:
-    """Highest value in each quantile but the last; equal ones are merged, a value of a whole quantile is by itself.
+    """Highest value in each quantile but the last; merges equal ones, and separates a value that fills a quantile.
 
-    There are `min(10, n / 50)` quantiles, of ranks, so that heavy tails share one.
+    There are `min(10, n / 50)` quantiles, of ranks, so heavy tails do not get several.
     """
     bins = max(1, min(MOST_STRATA, len(values) // LEAST_IN_STRATUM))
     if bins == 1:
@@ -254,7 +254,7 @@ def edges_of(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " strata_
     quantiles = np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf")
     fixed = np.concatenate([unique[masses], unique[masses[masses > 0] - 1]])
     edges = np.unique(np.concatenate([quantiles, fixed]))
-    # What a mass leaves of its neighbour's quantile may be a sliver: it joins the next one.
+    # The rest of a quantile beside such a value may be small: it joins the next one.
     rows = np.diff(np.searchsorted(np.sort(values), edges, side="right"), prepend=0)
     edges = edges[np.isin(edges, fixed) | (2 * bins * rows >= len(values))]
     return np.asarray(edges[edges < unique[-1]])

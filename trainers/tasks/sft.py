@@ -1,7 +1,7 @@
-"""Supervised fine-tuning of a causal language model: each sample is a text of which some tokens are learned.
+"""Supervised fine-tuning of a causal language model: each sample is a text with some learned tokens.
 
-A network of logits would put out samples x tokens x vocabulary. Ours (`language_model`) puts out the three numbers of
-a sample that everything else here is made of, so that what is watched, scored, gathered and stored stays narrow.
+A network with logits as outputs would return samples x tokens x vocabulary. Ours (`language_model`) returns three
+numbers per sample, which suffice for losses and metrics, so observers, scorers and files handle narrow arrays.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from secateur.trainers.tasks.contract import Metric, Task, refuse_not_finite
 from secateur.trainers.tasks.token_roles import bare, by_length, cut_rows, headed, real_in, used_columns
 
 NLL, TOKENS, RIGHT, TAUGHT = range(4)
-"""Columns of the outputs: summed negative log-likelihood of a sample's completion tokens in nats, how many tokens these
-are, and how many of them have the highest logit; with a teacher also the summed divergence from it."""
+"""Columns of the outputs: summed negative log-likelihood of a sample's completion tokens in nats, the number of these
+tokens, and the number of those with the highest logit; with a teacher also the summed divergence from it."""
 EXACT, CHOICE = "exact_match", "choice_accuracy"
 BY_DOMAIN = ("nll_", f"{EXACT}_")
-"""How the names of metrics of a domain begin."""
+"""Prefixes of the names of a domain's metrics."""
 BACKWARD = 1 << 10
-"""Tokens, padding among them, of a pass with gradients."""
+"""Tokens of a pass with gradients, padding included."""
 EVERY = "all"
 """The stratum of data without domains."""
 MANY = "a completion is many tokens, each with a distribution over the whole vocabulary; there is no number of a sample"
@@ -54,10 +54,10 @@ LACKS: dict[Signal, str] = {
 
 @dataclass(frozen=True)
 class Sft(Task):
-    """Targets int64 `[n]` are domains, 0 … domains-1, which nobody learns; outputs `[b, 3]` see `NLL`.
+    """Targets int64 `[n]` are domains, 0 … domains-1, which the network does not learn; outputs `[b, 3]` see `NLL`.
 
-    The loss of a sample is the mean over its completion tokens of their negative log-likelihood, so every sample weighs
-    the same in a batch, as long as it may be.
+    The loss of a sample is the mean negative log-likelihood over its completion tokens, so samples of any length have
+    the same weight in a batch.
     """
 
     name = "sft"
@@ -69,16 +69,16 @@ class Sft(Task):
     modality = "sequence"
 
     classes: int = 1
-    """How many domains there are."""
+    """Number of domains."""
     names: Sequence[str] = ()
-    """Of the domains."""
+    """Names of the domains."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))  # which may come as a list, out of JSON
+        object.__setattr__(self, "names", tuple(self.names))  # JSON gives a list.
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Nats per completion token decide; with several domains also those of each."""
+        """Nats per completion token decide; several domains add metrics for each."""
         domains = self.names if len(self.names) > 1 else ()
         return (
             Metric("nll", higher_is_better=False, unit="nats"),
@@ -97,7 +97,7 @@ class Sft(Task):
         return 3
 
     def fitted(self, targets: Int64[np.ndarray, " n"]) -> Sft:
-        """Itself: it learns nothing of targets."""
+        """Itself: it has no fitted values."""
         return self
 
     def state(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Sft(Task):
         return {"name": self.name, "classes": self.classes, "names": list(self.names)}
 
     def check(self, targets: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " m"] | None = None) -> None:
-        """Raise ValueError that names rows whose domain is none."""
+        """Raise ValueError that names rows with an invalid domain."""
         rows = np.arange(len(targets)) if rows is None else rows
         wrong = rows[(targets[rows] < 0) | (targets[rows] >= self.classes)]
         if len(wrong):
@@ -120,15 +120,15 @@ class Sft(Task):
         return outputs[:, NLL] / outputs[:, TOKENS]
 
     def distance(self, teacher: torch.Tensor, student: torch.Tensor, *, temperature: float) -> torch.Tensor:
-        """Raise ValueError: outputs are sums over tokens, and a teacher is compared token by token in the network."""
+        """Raise ValueError: outputs are sums over tokens, and the network compares with a teacher token by token."""
         raise ValueError("task sft compares tokens, not outputs: give a TokenTeacher, whose lessons the network takes")
 
     def target_tokens(self, batch: Batch) -> torch.Tensor:
-        """Completion tokens."""
+        """Number of completion tokens."""
         return batch.outputs[:, TOKENS]
 
     def token_accuracy(self, batch: Batch) -> torch.Tensor:
-        """Share of the completion tokens that have the highest logit given all before them, `[b, 1]`."""
+        """Share of completion tokens with the highest logit given all earlier tokens, `[b, 1]`."""
         return batch.outputs[:, RIGHT : RIGHT + 1] / batch.outputs[:, TOKENS : TOKENS + 1]
 
     def token_logits(self, batch: Any) -> torch.Tensor:
@@ -138,13 +138,12 @@ class Sft(Task):
         return found
 
     def head_gradient(self, batch: Any) -> torch.Tensor:
-        """Length of the gradient of the mean over completion tokens by the head's weights."""
+        """Norm of the gradient of the mean loss over completion tokens by the head's weights."""
         found: torch.Tensor = part_with("head_gradient", batch.models[-1]).head_gradient(batch.inputs)
         return found
 
     def token_network(self, model: Any) -> Any:
-        """What the network itself calls `token_logits`, as a network; ValueError for one that has nothing of the
-        kind."""
+        """The network behind `token_logits` of a model; raises ValueError for a model without it."""
         return part_with("token_logits", model).token_logits
 
     def real_tokens(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -157,16 +156,16 @@ class Sft(Task):
         return by_length(inputs, BACKWARD)
 
     def target_cut(self, batch: Any) -> torch.Tensor:
-        """Whether some of the sample was longer than what the network reads."""
+        """Whether the encoding cut the sample."""
         cut: torch.Tensor = cut_rows(batch.inputs)
         return cut
 
     def bare_losses(self, batch: Any) -> torch.Tensor:
-        """Mean loss per token of the completion behind nothing but a start token."""
+        """Mean loss per token of the completion after a start token alone."""
         return self._losses_of(batch, bare(batch.inputs, start_of(batch.models[-1])))
 
     def headed_losses(self, batch: Any) -> torch.Tensor:
-        """Mean loss per token of the completion behind the template's header of an answer, without the prompt."""
+        """Mean loss per token of the completion after the template's header of an answer, without the prompt."""
         return self._losses_of(batch, headed(batch.inputs, start_of(batch.models[-1])))
 
     def _losses_of(self, batch: Any, inputs: torch.Tensor) -> torch.Tensor:
@@ -174,12 +173,12 @@ class Sft(Task):
             return self.losses(batch.models[-1](inputs).float(), batch.targets)
 
     def evaluate(self, outputs: Float[np.ndarray, "n 3"], targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """`nll` is the mean over all tokens, `row_nll` that over rows of each row's mean, `exact_match` the share of
-        rows whose completion greedy decoding writes to its end; `nll_…` and `exact_match_…` are of each domain, without
-        those that no row has.
+        """`nll` is the mean over all tokens, `row_nll` the mean over rows of each row's mean, `exact_match` the share
+        of rows with the completion that greedy decoding would write; `nll_…` and `exact_match_…` are those of each
+        domain with rows.
 
-        Greedy decoding writes a completion exactly where each of its tokens, given all before it, has the highest
-        logit: until the first that has not, what it reads is the completion. So no text is generated.
+        Greedy decoding writes a completion exactly if each of its tokens has the highest logit given all earlier ones,
+        because up to the first other token it reads the completion. So the evaluation generates no text.
         """
         refuse_not_finite(outputs)
         sums = np.asarray(outputs, np.float64)
@@ -203,7 +202,7 @@ class Sft(Task):
         return found
 
     def undefined(self, targets: Int64[np.ndarray, " n"]) -> dict[str, str]:
-        """Metrics of domains that no row has."""
+        """Metrics of domains without rows."""
         missing = np.setdiff1d(np.arange(self.classes), targets).tolist() if len(self.names) > 1 else []
         return {
             f"{what}_{self.names[one]}": f"no row is of domain {self.names[one]!r}"
@@ -216,8 +215,8 @@ class Sft(Task):
         return {} if choices_in(inputs, targets) else {CHOICE: WHY_NOT}
 
     def evaluate_by(self, ask: Ask, inputs: Any, targets: Int64[np.ndarray, " n"]) -> dict[str, float]:
-        """Share of the rows of few answers whose own is the likeliest, over all domains that have such; without any
-        nothing."""
+        """Share of rows whose own answer is the likeliest, over all domains with few answers; empty without such
+        domains."""
         right = [one.right(inputs, ask) for one in choices_in(inputs, targets)]
         return {CHOICE: float(np.concatenate(right).mean())} if right else {}
 
@@ -226,16 +225,16 @@ class Sft(Task):
         return targets
 
     def stratum_names(self) -> list[str]:
-        """Of the domains."""
+        """Names of the domains."""
         return list(self.names) or ([EVERY] if self.classes == 1 else [str(number) for number in range(self.classes)])
 
     def shown(self, target: Any) -> str:
-        """The name of a domain; nothing where all samples are of one."""
+        """The name of a domain; empty if there is only one."""
         return self.stratum_names()[int(target)] if self.classes > 1 else ""
 
 
 def part_with(name: str, model: Any) -> Any:
-    """The part of a network that has something of that name; ValueError where none has."""
+    """The module in a network that has an attribute of that name; raises ValueError if none has."""
     found = next((part for part in model.modules() if hasattr(part, name)), None)
     if found is None:
         raise ValueError(f"{type(model).__name__} has no part with {name}, which language_model has")
@@ -243,5 +242,5 @@ def part_with(name: str, model: Any) -> Any:
 
 
 def start_of(model: Any) -> int:
-    """The token that stands before a text that nothing stands before, as the encoding told the network."""
+    """The encoding's start token for texts without a prompt, from the model's settings."""
     return int(model.learned["start_id"])
