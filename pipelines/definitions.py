@@ -103,7 +103,7 @@ def definitions_of(file: StudyFile) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")  # Dagster warns of features that we use
+    warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")  # we use beta features
     root = marked_home() / "assets"
     every = bool(os.environ.get("SECATEUR_EXAMPLES"))
     studies = build(all_studies(lambda name: every or (root / name).is_dir()), root)

@@ -38,7 +38,7 @@ def study(name: str | Path, *, again: bool = False, wait: bool = False, progress
 
     store = Store(marked_home() / ASSETS)
     with warnings.catch_warnings(), bars(progress) as display, instance_at(marked_home(), told) as instance:
-        warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")  # Dagster warns of features that we use
+        warnings.filterwarnings("ignore", message=".*is currently in (beta|preview)")  # we use beta features
         how: dict[str, Any] = {"again": again, "waits": told if wait else None, "told": told}
         try:
             run_study(file, store.root, instance, display, **how)  # type: ignore[arg-type]
