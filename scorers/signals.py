@@ -160,7 +160,7 @@ class Signals:
         raise self.refusal("token_logits")
 
     def smoothed_losses(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-        """Losses where a share `smoothing` of each target is given to all classes; ValueError where there are none."""
+        """Losses after all classes share `smoothing` of each target equally; ValueError where there are no classes."""
         raise ValueError(f"label_smoothing gives a share of the target to other classes; {self.name} has none")
 
     def refusal(self, signal: Signal) -> NotImplementedError:

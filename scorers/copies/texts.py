@@ -95,7 +95,7 @@ def by_words(words: Words, contents: Contents, part: Parts, seed: int, progress:
 class Sample:
     """Sampled contents, the content most similar to each, and rows made of two.
 
-    `mixed` are made of any two. `bands` hold, by the most words of a band, the similarities of its sampled contents,
+    `mixed` join any two. `bands` hold, by the most words of a band, the similarities of its sampled contents,
     rows made of any two of them, and rows made of one of them and one of those most like it."""
 
     rows: Int64[np.ndarray, " s"]

@@ -1,10 +1,10 @@
 """The similarity from which rows are copies, by the rate at which rows that cannot be copies reach it.
 
-Rows that cannot be copies are made of halves of two different rows: they have the vocabulary, the phrases and the
+Rows that cannot be copies join halves of two different rows: they have the vocabulary, the phrases and the
 lengths of the data, and at most half of any row. The threshold is the lowest that at most one in a hundred of them
 reaches and at which, by that rate, at most one found row in four is wrong; if there is a gap between it and the copies
 of the sample, it is the middle of the gap. Where most texts of about one length follow templates, halves of a text and
-of one much like it still look like a third. There these are the rows that cannot be copies, and every higher threshold
+of a similar one still resemble a third. There these are the rows that cannot be copies, and every higher threshold
 must keep the rate too. Each length has its own threshold: two slot words are a quarter of a text of eight words, and
 negligible in one of two hundred.
 """
@@ -71,8 +71,8 @@ def within_templates(
 ) -> Threshold | None:
     """The threshold for rows of about one length where most of them follow templates; None where they do not.
 
-    `top` and `apart` are as for `threshold`, but of these rows alone; `alike` are made of halves of a row and of one
-    among those most like it. Most rows follow templates if more than half of `alike` reach, with a third row, the
+    `top` and `apart` are as for `threshold`, but of these rows alone; `alike` join halves of a row and of one among
+    those most similar to it. Most rows follow templates if more than half of `alike` reach, with a third row, the
     threshold by `apart`.
     """
     reaching = int((alike.reached >= threshold(top, apart).value).sum())

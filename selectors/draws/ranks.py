@@ -104,7 +104,7 @@ def rank_of(values: Num[np.ndarray, " n"], rank: int, *, drawn: int = 1 << 18) -
     """The value that has `rank` smaller or equal ones before it in sorted order, and its place.
 
     Floyd and Rivest's SELECT ("Expected time bounds for selection", CACM 1975), one round of it: a sample brackets
-    the answer, one pass counts what lies below and collects what lies inside. The answer is exact; only the time
+    the answer, one pass counts the values below and collects those inside. The answer is exact; only the time
     depends on the sample.
     """
     if len(values) < 8 * drawn:

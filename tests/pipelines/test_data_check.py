@@ -1,4 +1,4 @@
-"""Findings equal those of a brute-force search, and what is planted in a data set is found and named."""
+"""Findings equal those of a brute-force search and name the faults planted in a data set."""
 
 import io
 import os
@@ -78,7 +78,7 @@ def test_findings_equal_brute_force(
 
 
 Grouping = dict[tuple[str, str], list[list[tuple[str, int]]]]
-"""Rows of groups, each a split and a number, by kind and split of the finding."""
+"""Rows of each group as pairs of split and number, by kind and split of the finding."""
 
 
 def groups_in(report: DataReport) -> Grouping:
@@ -105,7 +105,7 @@ def groups_by_hand(kept: dict[str, Rows], shared: set[str | None]) -> Grouping:
         ):
             if groups:
                 found[kind, split] = groups
-    if shared:  # ordered by the first test row, whose split comes first
+    if shared:  # ordered by the first test row: the test split comes first
         order = dict.fromkeys(text for text, _ in kept["test"] if text in shared)
         both = [(split, number, text) for split in ("test", "train") for number, (text, _) in enumerate(kept[split])]
         found["leaked", "test"] = [[(split, number) for split, number, t in both if t == text] for text in order]

@@ -1,4 +1,4 @@
-"""The metric that decides: chosen by the data or the study, in every number of a report, and without new trainings."""
+"""The deciding metric: the data or the study choose it, every number of a report uses it, without new trainings."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -33,14 +33,14 @@ SMALL = {"model": "mlp", "model_settings": {"hidden": [32]}, "batch_size": 32, "
 
 
 def shell(*words: str) -> Result:
-    """A command of the shell, which has to succeed."""
+    """Run a shell command, which must succeed."""
     done = CliRunner().invoke(app, list(words), env={"COLUMNS": "100", "NO_COLOR": "1"})
     assert done.exit_code == 0, done.exception
     return done
 
 
 def rare(count: int, seed: int, *, share: float = 0.023) -> pl.DataFrame:
-    """Rows of which so many are of a class that two of three numbers tell, mostly."""
+    """Rows of which a `share` is fraud; two of the three features mostly separate the classes."""
     rng = np.random.default_rng(seed)
     fraud = rng.permutation(np.arange(count) < round(share * count))
     x = rng.normal(size=(count, 3)) + fraud[:, None] * [5.0, 5.0, 0.0]
@@ -114,7 +114,7 @@ def test_where_positives_are_rare_the_easiest_samples_are_shown_to_be_worthless(
     assert floors["accuracy"] == pytest.approx(majority)
     assert floors["average_precision"] == pytest.approx(1 - majority)
     assert (floors["auroc"], floors["balanced_accuracy"]) == (0.5, 0.5)
-    # The red line: nearly no fraud is found any more.
+    # A lost class: the model detects nearly no fraud any more.
     [finding] = [each for each in answer["findings"] if each["kind"] == "lost class"]
     assert (finding["selection"], finding["classes"]) == ("easiest@0.3", ["fraud"])
     assert finding["text"].startswith("easiest at 0.3 loses class 'fraud': ")
@@ -228,8 +228,8 @@ def test_average_precision_of_a_class_that_test_or_held_out_samples_lack_is_refu
     [
         (0.01, 0.6, 40, True),
         (0.14, 0.6, 40, True),
-        (0.15, 0.6, 40, False),  # a quarter is left
-        (0.0, 0.09, 1000, False),  # less than ten points
+        (0.15, 0.6, 40, False),  # a quarter of the recall is left
+        (0.0, 0.09, 1000, False),  # recall below ten points
         (0.0, 0.5, 9, False),  # fewer than five samples
         (0.0, 0.5, 10, True),
         (0.9, 0.5, 40, False),

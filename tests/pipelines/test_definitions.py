@@ -1,4 +1,4 @@
-"""The graph: what it holds, what the launchpad takes, and one small study from source to report."""
+"""The graph: its assets, the input of the launchpad, and one small study from source to report."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def test_the_graph_is_whole_and_named_by_study(write_study: WriteStudy, tmp_path
 
 
 def test_every_asset_is_kept_by_our_io_manager(tmp_path: Path) -> None:
-    """Where a decorator forgets to name it, Dagster pickles into its own folder, or asks a host project's manager."""
+    """If a decorator does not name it, Dagster pickles into its own folder, or uses a host project's manager."""
     kept_by = {
         (key.to_user_string(), one.node_def.output_def_named(name).io_manager_key)
         for one in build(read_studies([SHIPPED]), tmp_path).assets or ()
@@ -104,7 +104,7 @@ def test_a_broken_study_shows_as_a_failed_one_beside_the_others(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Content of every file below a folder, less what says how long something took."""
+    """Content of every file below a folder, without durations."""
     timed = {"training.json", "evaluation", ".cache", "report", ".tuning", ".ledger", "subset_cost"}
     timed |= {"tuning_cost.json", "proxy_cost.json", "yardstick_cost.json"}
     return {

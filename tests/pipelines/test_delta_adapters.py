@@ -1,4 +1,4 @@
-"""Adapters whose training changed their base: refused by name, taken once peft has converted them."""
+"""Adapters whose training changed their base: an error names them; after conversion by peft they are valid."""
 
 import json
 
@@ -22,7 +22,7 @@ class Small(torch.nn.Module):
 
 
 def trained(folder, beginning):
-    """A base, an adapter with such a beginning as it was before and after training, and what peft merges."""
+    """Write a base and an adapter with this initialisation before and after training; gives the weights peft merges."""
     from peft import LoraConfig, get_peft_model
 
     with torch.random.fork_rng():
@@ -46,7 +46,7 @@ def trained(folder, beginning):
         return tuned.merge_and_unload().state_dict()
 
 
-@pytest.mark.filterwarnings("ignore:.*changes the base weights of the model:UserWarning")  # peft says so, too
+@pytest.mark.filterwarnings("ignore:.*changes the base weights of the model:UserWarning")  # peft warns, too
 @pytest.mark.parametrize("beginning", ["pissa", "olora"])
 def test_a_changed_base_is_refused_and_the_conversion_that_is_named_helps(tmp_path, beginning):
     merged = trained(tmp_path, beginning)
@@ -60,12 +60,12 @@ def test_a_changed_base_is_refused_and_the_conversion_that_is_named_helps(tmp_pa
         prune_deltas(source, tmp_path / name, DeltaChoice(1.0))
         written = load_file(tmp_path / name / "base.safetensors")
         far = max(float((written[key] - merged[key]).abs().max()) for key in merged)
-        assert far < 1e-4 if name == "right" else far > 0.1  # without the refusal another model would be written
+        assert far < 1e-4 if name == "right" else far > 0.1  # without the error another model would be written
 
 
 @pytest.mark.parametrize("beginning", ["gaussian", "orthogonal", "mica", "eva"])
 def test_beginnings_that_leave_the_base_alone_are_what_peft_merges(tmp_path, beginning):
-    if beginning == "eva":  # its vectors come from data; what is saved is the same kind of adapter
+    if beginning == "eva":  # its vectors come from data; the saved adapter is of the same kind
         merged = trained(tmp_path, "gaussian")
         config = tmp_path / "adapter" / "adapter_config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": "eva"}))

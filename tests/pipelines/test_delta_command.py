@@ -1,4 +1,4 @@
-"""`secateur deltas`: what is typed, what is told, and one sentence for each mistake."""
+"""`secateur deltas`: arguments, output, and one sentence for each mistake."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from secateur.trainers.passes.layer_inputs import layer_inputs, save_inputs
 
 @pytest.fixture
 def type_in(monkeypatch, capsys):
-    """Run `secateur WORDS` as the entry point does; gives exit code, output and errors."""
+    """Run `secateur WORDS` as the entry point does; gives exit code, stdout and stderr."""
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["secateur", *map(str, words)])
@@ -30,7 +30,7 @@ def type_in(monkeypatch, capsys):
 
 @pytest.fixture
 def models(tmp_path):
-    """A network before and after, as files, with the inputs of its layers."""
+    """Files of a network before and after fine-tuning, with the inputs of its layers."""
     network = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
     generator = torch.Generator().manual_seed(0)
     base = {name: torch.randn(each.shape, generator=generator) for name, each in network.state_dict().items()}
@@ -97,7 +97,7 @@ def test_a_q_is_found_by_a_function_of_the_users(models, type_in, monkeypatch):
     code, told, errors = type_in("deltas", base, tuned, *given, "-o", "out", "--json")
     assert code == 0, errors
     found = json.loads(told)["search"]
-    assert {each["q"] for each in json.loads(told)["tensors"].values()} != {found["q"]}  # follows counts that round
+    assert {each["q"] for each in json.loads(told)["tensors"].values()} != {found["q"]}  # q follows the rounded counts
     assert found["q"] == max(found["tried"], key=lambda pair: pair[1])[0]
     assert (found["score"], found["draws"]) == ("judge_of_q:nearness", 2)
     code, told, _ = type_in("deltas", base, tuned, *given, "-o", "out", "--overwrite")

@@ -1,4 +1,4 @@
-"""Pruned deltas on disk: against the formula in memory, peft's own, and whatever a checkpoint can get wrong."""
+"""Pruned deltas on disk: against the formula in memory, peft's own, and with faulty checkpoints."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ def masks_of(folder):
 
 @pytest.fixture
 def pair(tmp_path):
-    """Paths of a base and of what was fine-tuned from it, and both in memory."""
+    """Paths of a base and of its fine-tuned model, and both in memory."""
     base = weights(0)
     tuned = added(base, weights(1, scale=0.1))
     save_file(base, tmp_path / "base.safetensors")
@@ -338,7 +338,7 @@ def test_it_is_a_manifest_that_seals_the_checkpoint_too(pair, tmp_path):
     masks = masks_of(tmp_path / "out")
     assert list(manifest.kept.groups) == list(masks)
     assert all(np.array_equal(manifest.kept.groups[name], mask) for name, mask in masks.items())
-    # In memory or streamed, masks are packed in the same bytes.
+    # Masks have the same packed bytes in memory and streamed.
     write_masks(masks, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "out" / "kept.safetensors").read_bytes()
     prune_deltas(source_of(base_path, tuned_path), tmp_path / "twin", DeltaChoice(0.1))
@@ -459,7 +459,7 @@ print(peak() - before)
 
 @pytest.mark.parametrize(("select", "over"), [("random", "tensor"), ("magnitude", "all")])
 def test_memory_is_that_of_a_few_tensors_however_many_there_are(tmp_path, select, over):
-    """12 tensors of 8 MB: with base and result 300 MB lie on the disk, three tensors are 25 MB."""
+    """12 tensors of 8 MB: with base and result 300 MB lie on the disk; three tensors are 25 MB."""
     size, count = 1 << 21, 12
     for name, entries, tensors in (("small", 1_500_032, 2), ("large", size, count)):
         for part in ("base", "tuned"):

@@ -1,4 +1,4 @@
-"""q by judging pruned checkpoints: what the judge sees, what is chosen, what a stopped search goes on from."""
+"""The search of q by a score of pruned checkpoints: the input of the score, the choice, and resumption."""
 
 import json
 
@@ -28,13 +28,13 @@ def source(tmp_path):
 
 
 def nearness_to(divided, folder):
-    """Minus how far the mean size of what stays of a delta, times `divided`, is from what it is with a q of that."""
+    """A score: minus the distance of the median rescaling q of the kept entries from `divided`."""
     base, tuned = (load_file(folder / f"{name}.safetensors") for name in ("base", "tuned"))
 
     def score(checkpoint):
         pruned = load_file(checkpoint / "tuned.safetensors")
         (name,) = [file.name for file in checkpoint.iterdir()]
-        assert name == "tuned.safetensors"  # what a user's loader would find, and no mask
+        assert name == "tuned.safetensors"  # the files of a user's loader, and no mask
         kept = (pruned["a.weight"] - base["a.weight"]).abs() > 0
         ratio = (tuned["a.weight"] - base["a.weight"])[kept] / (pruned["a.weight"] - base["a.weight"])[kept]
         score.seen.append((round(float(ratio.median()), 4), kept.numpy().tobytes()))

@@ -1,4 +1,4 @@
-"""Splits that are drawn: equal rows and groups on one side, nobody moves, sizes hold, classes stay, times divide."""
+"""Drawn splits: equal rows and groups share a side, rows do not move, sizes and classes hold, times divide."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -49,7 +49,7 @@ def test_groups_are_on_one_side_and_equal_inputs_of_two_groups_stay_with_them(tm
     users = [set(frame["user"].gather(rows(loaded, split))) for split in ("train", "test")]
     assert not users[0] & users[1]
     assert set(loaded.train["x"]) & set(loaded.test["x"])
-    # A group that is missing is no group: such rows do not go together.
+    # A missing value is no group: such rows do not share a side.
     alone = frame.with_columns(user=pl.lit(None, pl.String))
     loaded = read(tmp_path, alone.with_columns(x=pl.int_range(2000)), FEATURES | {"group": "user"}, test_fraction=0.3)
     assert 400 < len(loaded.test) < 800
@@ -67,7 +67,7 @@ def test_appended_rows_move_nobody(group: dict[str, str], tmp_path: Path) -> Non
     for kind in ("parquet", "csv"):
         more = read(tmp_path, frame, FEATURES | group, kind, test_fraction=0.2)
         assert [row for row in rows(more) if row < 1000] == rows(first)
-    # Nor does another order of the rows.
+    # Another order of the rows moves none either.
     turned = read(tmp_path, frame[:1000].reverse(), FEATURES | group, test_fraction=0.2)
     assert sorted(turned.test["x"]) == sorted(first.test["x"])
 
@@ -103,7 +103,7 @@ def test_sizes_hold_to_the_root_of_the_rows_and_seeds_differ(tmp_path: Path) -> 
     assert np.abs(np.array(sizes) - 400).max() < 6 * np.sqrt(4000 * 0.1 * 0.9)
     overlap = [len(a & b) for place, a in enumerate(members) for b in members[:place]]
     assert np.abs(np.array(overlap) - 40).max() < 6 * np.sqrt(40)
-    # Every class has its share, to the root of its rows.
+    # Each class has its share, with an error of the order of the root of its rows.
     assert np.abs(np.bincount(loaded.test_targets) - 200).max() < 6 * np.sqrt(200)
 
 
@@ -188,7 +188,7 @@ def test_texts_of_times_are_the_times_that_python_reads(moments: list[datetime],
 def test_times_of_nanoseconds_and_of_pandas(tmp_path: Path) -> None:
     import pandas as pd
 
-    # Between two microseconds, as clocks of nanoseconds are.
+    # Between two microseconds, as with clocks of nanoseconds.
     moments = pd.to_datetime(MOMENTS).astype("datetime64[ns]") + pd.Timedelta(1, "ns")
     pd.DataFrame({"x": range(20), "label": [0, 1] * 10, "when": moments}).to_parquet(tmp_path / "rows.parquet")
     where = {"kind": "parquet", "train": "rows.parquet", "split": {"column": "when", "after": "2026-01-13"}}

@@ -1,4 +1,4 @@
-"""Manifests of selections in training: from the user's file by a study to each epoch of it, and what is refused."""
+"""Manifests of selections in training: from the user's file through a study to each epoch; errors."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ Batches = dict[str, list[tuple[list[int], list[float] | None]]]
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Batches]:
-    """A study of all samplers that was run, and what its trainings saw: ids and weights of each batch, by trial."""
+    """A finished study of all samplers, and ids and weights of each batch of its trainings, by trial."""
     folder, seen = tmp_path_factory.mktemp("calls"), Batches()
     table().write_csv(folder / "calls.csv")
     path = folder / "calls.yaml"
@@ -133,14 +133,14 @@ def test_settings_weights_and_lengths_are_those_of_each_sampler(manifests: dict[
     heavy = easy.epochs.shown(1).weights
     assert heavy is not None
     assert heavy.max() > 1.5 > heavy.min() == 1
-    assert heavy.sum() == pytest.approx(of, abs=1e-3)  # those left out are counted by those that stay
+    assert heavy.sum() == pytest.approx(of, abs=1e-3)  # the weights of kept samples stand for the dropped ones
     assert easy.epochs.shown(3).weights is None
     assert growing.epochs.sizes == (round(0.2 * of),) * 2 + (round(0.9 * of),) * 2
     assert [card.name for card in growing.provenance.scores] == ["grade"]
 
 
 def rows_of(folder: Path, manifest: Manifest, epoch: int) -> list[int]:
-    """Rows of the user's file in the order of an epoch, by what the study holds of its samples."""
+    """Rows of the user's file in the order of an epoch, from the study's table of samples."""
     samples = pl.read_parquet(folder / "assets" / "calls" / "samples.parquet")
     return samples["file_row"].to_numpy()[manifest.epochs.shown(epoch).rows].tolist()
 
@@ -188,7 +188,7 @@ def test_the_shell_writes_an_epoch_of_a_file(
     kind: str, ran: tuple[Path, Batches], manifests: dict[str, Manifest], tmp_path: Path
 ) -> None:
     given, output = tmp_path / f"calls.{kind}", tmp_path / f"epoch.{kind}"
-    if kind == "csv":  # whose last record has no end of line
+    if kind == "csv":  # its last record has no line end
         given.write_bytes((ran[0] / "calls.csv").read_bytes().rstrip(b"\n"))
     else:
         (table().write_ndjson if kind == "jsonl" else table().write_parquet)(given)
@@ -328,13 +328,13 @@ def files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class Killed(BaseException):
-    """As a kill: nothing catches it."""
+    """Like a kill: nothing catches it."""
 
 
 def test_a_killed_training_goes_on_with_the_epochs_behind_it(
     ran: tuple[Path, Batches], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed inside the third epoch of InfoBatch, after a snapshot: the same epochs come out, and nothing is left."""
+    """A kill in the third epoch of InfoBatch, after a snapshot: the same epochs result, and no file is left over."""
     from secateur.pipelines.runs import resumption
 
     monkeypatch.setattr(resumption, "EVERY_SECONDS", 1e-9)

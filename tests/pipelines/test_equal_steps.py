@@ -1,4 +1,4 @@
-"""A study that compares at both lengths: which twins it has, how long they are trained, and what the report says."""
+"""A study that compares at both lengths: its twins, their training lengths, and the sentences of the report."""
 
 import json
 import re
@@ -116,7 +116,7 @@ def test_a_first_study_keeps_within_the_room_of_trainings_of_middle_length(rows:
 
 
 def planted(study: Study, values: Mapping[str, list[float]]) -> dict[Trial, Outcome]:
-    """Outcomes by name of a selection, random's where none is said; twins take four times the steps."""
+    """Outcomes by name of a selection, by default random's; twins take four times the steps."""
     usual = {"uniform_random": [0.80, 0.81, 0.79, 0.80, 0.805], "full": [0.90, 0.91, 0.895, 0.90, 0.905]}
     usual["uniform_random+steps"] = [0.85, 0.862, 0.841, 0.85, 0.856]
     values = usual | values
@@ -184,7 +184,7 @@ def shell(*words: str) -> str:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainingConfig, int, int | None]]:
-    """Config, seed and samples kept, None under a sampler, of every training of a trial."""
+    """Config, seed and number of kept samples (None under a sampler) of every training of a trial."""
     seen: list[tuple[TrainingConfig, int, int | None]] = []
     train = training.train
 
@@ -245,7 +245,7 @@ def test_a_run_at_both_lengths_trains_and_reports_what_it_should(
 
 
 def numbers_are_those_of_the_trials(folder: Path, report: dict[str, Any], shown: str) -> None:
-    """Lengths, differences and p-values follow from what the trials came to, and sentences from these."""
+    """Lengths, differences and p-values follow from the outcomes of the trials, and sentences from these."""
     stored = [
         {"selection": path.parent.name, "seed": int(path.stem), **json.loads(path.read_text())}
         for path in (folder / "evaluation").glob("*/*.json")

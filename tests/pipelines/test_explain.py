@@ -1,4 +1,4 @@
-"""`secateur explain`: ranks, strata and neighbours against brute force; what it says without the study's files."""
+"""`secateur explain`: ranks, strata and neighbours against brute force; its answer without the study's files."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def made(tmp_path: Path) -> Any:
         rng = np.random.default_rng(3)
         scores = {name: rng.normal(size=COUNT).round(2).astype(np.float32) for name in ("aum", "el2n")}
         labels = rng.integers(0, 3, COUNT)
-        contents = np.where(np.arange(COUNT) == 7, 3, np.arange(COUNT))  # row 7 is row 3 again
+        contents = np.where(np.arange(COUNT) == 7, 3, np.arange(COUNT))  # row 7 repeats row 3
         labels[7] = labels[3]
         hashes = [f"{content:032x}" for content in contents]
         samples = pl.DataFrame({"row": np.arange(COUNT), "content_hash": hashes, "label": labels})
@@ -114,7 +114,7 @@ def test_strata_are_the_papers(made: Any, tmp_path: Path, picked: str) -> None:
         assert stratum is not None
         assert stratum.samples == len(members)
         assert stratum.quota == keep[members].sum()
-    # Algorithm 1 walks strata by ascending size and gives each an equal part of what is left.
+    # Algorithm 1 walks strata by ascending size and gives each an equal part of the rest.
     rest, quotas = 60, {}
     order = sorted(groups, key=lambda number: len(groups[number]))
     for place, number in enumerate(order):

@@ -1,4 +1,4 @@
-"""Exports from the UI's job and from the shell: what is asked for is checked first, what was written is told."""
+"""Exports from the UI's job and from the shell: arguments are checked first, answers name the written files."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def file(write_study: Callable[..., StudyFile], home: Path) -> StudyFile:
-    """A study with the manifest of one trial and a report, as its assets would have left them."""
+    """A study with the manifest of one trial and a report, as its assets would leave them."""
     file = write_study()
     assert file.study is not None
     store = Store(home / "assets")
@@ -158,7 +158,7 @@ def test_help_names_every_format() -> None:
 
 @pytest.fixture
 def type_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run `secateur export WORDS` as the entry point does; gives exit code, output and errors."""
+    """Run `secateur export WORDS` as the entry point does; gives exit code, stdout and stderr."""
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["secateur", "export", *map(str, words)])
@@ -204,7 +204,7 @@ def test_an_export_in_a_new_home_marks_it_where_it_prepares_rows(
     to = ("--to", "jsonl", "--study", file.path) if study else ("--to", "indices")
     assert type_in(manifest, *to, "-o", tmp_path / "kept")[0] == 0
     assert new.exists() == study
-    assert marked_home() == new  # no later command takes it for a home of another version
+    assert marked_home() == new  # no later command mistakes it for a home of another version
 
 
 @pytest.mark.parametrize(

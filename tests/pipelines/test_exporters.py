@@ -1,4 +1,4 @@
-"""Each export is read back by the library that people would read it with, rows and order equal."""
+"""The library that people use for each format reads the export back, with equal rows and order."""
 
 import json
 import resource
@@ -22,7 +22,7 @@ from secateur.pipelines.manifests.rows import Rows
 TEXTS = [f"text {row}" for row in range(21)]
 KEPT = [1, 4, 5, 8, 20]
 SHAPED = ("imagefolder", "axolotl", "in_place", "llama_factory", "trl")
-"""Formats that need data of a shape, whose own tests compare bytes."""
+"""Formats that need data of a certain shape; their own tests compare bytes."""
 
 
 def hash_texts(dataset: datasets.Dataset) -> list[str]:
@@ -175,7 +175,7 @@ def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_pat
 
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """Every write beyond so many bytes of a file fails, as on a full disk."""
+    """Every write beyond this number of bytes of a file fails, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Cards are parsed back by huggingface_hub, Hub folders are loaded by datasets."""
+"""huggingface_hub parses the cards, datasets loads the Hub folders."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Fine-tuning data is read back as its trainers read it: by TRL's SFTTrainer, by the documented schema of others."""
+"""Fine-tuning data reads back as in its trainers: by TRL's SFTTrainer, by the documented schema of others."""
 
 import json
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def asked(row: int) -> str:
-    """An Alpaca's prompt as one message."""
+    """The prompt of an Alpaca row as one message."""
     return f"Say {row}" if row % 2 else f"Say {row}\n\nas {row}"
 
 
@@ -81,7 +81,7 @@ def test_trl_gets_one_of_its_shapes(shape: str, manifest_of: ManifestOf, tmp_pat
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_trl_trains_on_it_as_it_is(shape: str, manifest_of: ManifestOf, tmp_path: Path) -> None:
-    """`datasets` loads the folder, and TRL's own preparation makes of it what the study renders."""
+    """`datasets` loads the folder, and TRL's own preparation gives the same texts as the study's rendering."""
     trl = pytest.importorskip("trl")
     import tiny_language
 
@@ -134,7 +134,7 @@ def test_the_same_manifest_exports_the_same_bytes(to: str, manifest_of: Manifest
 
 
 def learned_in_a_study(shape: str, row: int) -> list[Turn]:
-    """A row's turns as `task: sft` renders them, or its text; learned is what the study learns."""
+    """A row's turns as `task: sft` renders them, or its text; the flag marks turns that the study learns."""
     kept = SHAPES[shape][0][row]
     if shape == "texts":
         return [Turn("", kept["text"], True)]
@@ -264,7 +264,7 @@ def test_weights_are_said_to_be_left_out(manifest_of: ManifestOf) -> None:
 
 
 def test_keys_that_arrow_fills_with_null_are_left_out() -> None:
-    """Arrow gives every message the keys of all; a loader would take the null ones for content."""
+    """Arrow gives every message the keys of all; a loader would mistake the null ones for content."""
     table = datasets.Dataset.from_list([{"talk": [{"role": "user"}, {"role": "assistant", "name": "bot"}]}])
     assert without_null(table[0]) == {"talk": [{"role": "user"}, {"role": "assistant", "name": "bot"}]}
     assert table[0] != without_null(table[0])

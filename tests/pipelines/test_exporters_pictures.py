@@ -1,4 +1,4 @@
-"""Image folders and shards are read back by datasets, torchvision's rule and webdataset: ids and order equal."""
+"""datasets, torchvision's rule and webdataset read image folders and shards back, with equal ids and order."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def dataset_of(cells: list[Any], names: list[str], feature: Any = None) -> datas
 
 @pytest.fixture
 def files(tmp_path: Path) -> datasets.Dataset:
-    """Images in files of their own: PNG, and JPEG under a wrong ending."""
+    """Images in separate files: PNG, and JPEG with a wrong extension."""
     cells = []
     for row in range(COUNT):
         path = tmp_path / "files" / f"{COUNT - row}.{'PNG' if row % 2 else 'dat'}"
@@ -54,7 +54,7 @@ def read_folder(path: Path, cache: Path) -> datasets.Dataset:
 
 
 def row_of(image: Any) -> int:
-    """The row of a picture of `files`, whose names count backwards."""
+    """Row of a picture of `files`; their names count backwards."""
     return COUNT - int(Path(image["path"]).stem)
 
 

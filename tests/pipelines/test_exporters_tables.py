@@ -1,4 +1,4 @@
-"""Tables are read back by the libraries that people read them with: rows, order, columns and weights equal."""
+"""The libraries that people use read tables back, with equal rows, order, columns and weights."""
 
 import datetime
 import json
@@ -23,7 +23,7 @@ KEPT = [0, 3, 4, 5, 9, 4998, 6001, 9999]
 
 @pytest.fixture
 def texts() -> datasets.Dataset:
-    """10,000 rows, more than are read at once, with a column of every kind that JSON has a word for."""
+    """10,000 rows, more than one read takes, with a column of every type of JSON."""
     rows = range(10_000)
     features = datasets.Features(
         {
@@ -78,7 +78,7 @@ def test_original_rows_travel_along(texts: datasets.Dataset, manifest: Manifest)
 def test_weights_travel_along(texts: datasets.Dataset, manifest_of: ManifestOf) -> None:
     weights = np.linspace(0.5, 2, len(texts)).astype(np.float32)
     manifest = manifest_of(texts, COLUMNS, KEPT, weights=weights)
-    # Rows that moved take their weights along.
+    # Rows keep their weights when they move.
     turned = texts.select(range(len(texts) - 1, -1, -1))
     for data, expected in ((texts, weights[KEPT]), (turned, weights[KEPT][::-1])):
         found = datasets.load_from_disk(str(export(manifest, "datasets", dataset=data, overwrite=True)))

@@ -1,4 +1,4 @@
-"""Both ends of a score: the right rows, in order, as pictures or as text that stays text."""
+"""Both ends of a score: the right rows, in order, as pictures or as escaped text."""
 
 import base64
 import io

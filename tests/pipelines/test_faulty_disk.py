@@ -1,4 +1,4 @@
-"""A disk that fails wherever the product writes: once at each place, without room, at the rename or torn."""
+"""A disk that fails at each place that writes, once: full, at the rename, or with a torn file."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ PRODUCT = Path(whole_files.__file__).parents[1].resolve()
 
 
 class FaultyDisk:
-    """Fails once at each place of the product that writes through the layer; the kind of fault follows in turn."""
+    """Fails once at each place of the product that writes through the layer; kinds of faults alternate."""
 
     def __init__(self, patch: pytest.MonkeyPatch, first: int) -> None:
         self.met: set[str] = set()
@@ -52,7 +52,7 @@ class FaultyDisk:
 
     @contextmanager
     def claimed_record(self, path: Path, *, folder: bool) -> Iterator[Path]:
-        """Records are written behind their values: once for each file of the product that writes values."""
+        """Records follow their values, so they fail once for each file of the product that writes values."""
         place = f"record: {place_here().partition(':')[0]}"
         if place not in self.met:
             self.met.add(place)
@@ -81,7 +81,7 @@ class FaultyDisk:
 
 
 def place_here() -> str:
-    """File and line of the product that asked for a new file or folder."""
+    """File and line of the product that requested a new file or folder."""
     frame: Any = sys._getframe(1)
     while frame:
         path = Path(frame.f_code.co_filename).resolve()
@@ -123,7 +123,7 @@ def test_wherever_the_disk_fails_nothing_is_torn_and_the_bytes_come_out_the_same
             (told,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
             assert "cannot be written: " in told
             there = compared(home, "assets")
-            # A preparation stays for the run that goes on with it.
+            # A preparation remains for the run that resumes it.
             others = [name for name, value in there.items() if once.get(name, "") != value]
             assert [name for name in (*others, *leftovers(home)) if "prepare-" not in name] == []
             assert len(disk.met) < 100
@@ -135,7 +135,7 @@ def test_wherever_the_disk_fails_nothing_is_torn_and_the_bytes_come_out_the_same
 
 
 def commands(folder: Path, kept: str) -> Iterator[tuple[list[str], str]]:
-    """Commands other than `run` that write, in a folder, and the name of what each writes there."""
+    """Commands other than `run` that write to a folder, and the name of the file or folder that each writes there."""
     for to, target in (("jsonl", "a.jsonl"), ("parquet", "a.parquet"), ("datasets", "rows"), ("card", "a.md")):
         yield ["export", kept, "--to", to, "--study", "points", "-o", str(folder / target)], target
     yield ["apply", kept, "points.parquet", "-o", str(folder / "kept.parquet")], "kept.parquet"
@@ -147,7 +147,7 @@ def commands(folder: Path, kept: str) -> Iterator[tuple[list[str], str]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder; those that say where they are written say so alike."""
+    """Content of every file below a folder, whose own path is replaced."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
     here = str(folder).encode()
     return {str(path.relative_to(folder)): path.read_bytes().replace(here, b"here") for path in found}

@@ -1,4 +1,4 @@
-"""What is written appears whole or not at all, and no name leaves its folder."""
+"""A written file appears whole or not at all, and no name leaves its folder."""
 
 import hashlib
 import os

@@ -1,5 +1,4 @@
-"""What is wrong with data and scores stands in every answer, the gravest first; what is impossible stops before
-training."""
+"""Every answer lists the faults of data and scores, the gravest first; impossible settings stop before training."""
 
 import json
 import re
@@ -46,7 +45,7 @@ def blobs(count: int, seed: int) -> datasets.Dataset:
 
 
 def shell(*words: str) -> Result:
-    """A command of the shell, which has to succeed."""
+    """Run a shell command, which must succeed."""
     done = CliRunner().invoke(app, list(words), env={"COLUMNS": "400", "NO_COLOR": "1"})
     assert done.exit_code == 0, done.exception
     return done
@@ -68,7 +67,7 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
         assert told.startswith("finding: " + said), told
         assert told.index(said) < told.index(double) < told.index(head)
         findings = json.loads(shell(command, study, "--json").stdout)["findings"]
-        # A run may have found that so few rows lose a class, which weighs less than leaks and more than duplicates.
+        # With so few rows a run may lose a class, which weighs less than leaks and more than duplicates.
         lost = ["lost class"] if command == "run" and len(findings) > 3 else []
         assert [finding["kind"] for finding in findings] == ["leaked", *lost, "few test samples", "duplicates"]
         assert [finding["importance"] for finding in findings] == list(range(len(findings)))
@@ -97,7 +96,7 @@ def test_a_study_whose_test_rows_are_all_in_training_says_so_everywhere(
 
 
 def the_ui_says_it_unfolded(said: str, count: int) -> None:
-    """Findings and numbers of the last materialisations, and where the landing page finds the runs of the shell."""
+    """Findings and numbers of the last materialisations, and the link of the landing page to the runs of the shell."""
     with instance_at(marked_home()) as instance:
         runs = instance.get_runs()
         told = {name: facts_in(instance, name) for name in ("report", "source")}
@@ -129,7 +128,7 @@ def facts_in(instance: dg.DagsterInstance, name: str, partition: str | None = No
 
 
 def equal_rows_are_listed_as_groups(written: list[dict[str, Any]], page: str, file: Path) -> None:
-    """In report.json and on the page the first, in findings.csv all, with what is known of each row."""
+    """report.json and the page have the first groups, findings.csv all of them, with the facts of each row."""
     leaked, double, suspicious = written[0], written[-2], written[-1]
     assert (leaked["view"], leaked["group_count"], len(leaked["groups"])) == ("groups", 40, 10)
     first = [(row["split"], row["file"], row["row"]) for row in leaked["groups"][5]["rows"]]
@@ -162,7 +161,7 @@ def equal_rows_are_listed_as_groups(written: list[dict[str, Any]], page: str, fi
 
 
 def test_cells_of_others_are_no_formulas(tmp_path: Path) -> None:
-    """In the form that pandas reads, and with the mark by which Excel knows UTF-8."""
+    """In the form that pandas reads, and with the mark by which Excel recognises UTF-8."""
     names = ("=cmd()", "+1-1", "-1", "@sum", "-3 m", "café")
     samples = pl.LazyFrame({"row": range(6), "file": [0] * 6, "file_row": range(6), "label": range(6)})
     task = Classification(6, names).state()
@@ -183,7 +182,7 @@ def test_cells_of_others_are_no_formulas(tmp_path: Path) -> None:
 
 
 def yardstick_is_told(known: dict[str, Any], told: str, page: str, text: str) -> None:
-    """The proxy's numbers are those of its model and of what it put out in training, and all of them are told."""
+    """The proxy's numbers equal those of its model and of its training log; output, page and text have all of them."""
     store, proxy = Store(marked_home() / "assets"), marked_home() / "assets" / "blobs" / "proxy" / "seed-0"
     test = data_of(*(store.load(("blobs", name)) for name in ("test_inputs", "test_samples", "source")), "test")
     assert known["proxy_test"] == evaluate(models.load(proxy), test)["accuracy"]
@@ -341,7 +340,7 @@ def test_infinite_features_are_refused_by_file_and_row_or_dropped(
     assert isinstance(done.exception, SourceError), done.exception
     assert "train split: feature column 'y' is infinite at rows 7, 30 of data/train.parquet" in str(done.exception)
     done = CliRunner().invoke(app, ["run", str(write_study(data={"bad_rows": "drop"}).path)])
-    assert "a proxy was trained" in str(done.exception)  # the check let it through
+    assert "a proxy was trained" in str(done.exception)  # the check accepts it
 
 
 @pytest.mark.parametrize("first", ["prepare", "proxy"])

@@ -1,4 +1,4 @@
-"""Folder names of classes are safe, distinct, and the classes' own where that can be, else in order of the labels."""
+"""Folder names of classes are safe, distinct, and if possible the classes' own, else in order of the labels."""
 
 import unicodedata
 

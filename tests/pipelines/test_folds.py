@@ -1,4 +1,4 @@
-"""Scores by proxies that did not see the sample: the same numbers as by networks trained by hand on the others."""
+"""Scores by proxies that did not see the sample: the same numbers as from networks trained by hand on the others."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ COPIES = ((5, 120), (7, 121))
 
 @pytest.fixture
 def made(write_study: WriteStudy, tmp_path: Path) -> Iterator[tuple[StudyFile, Store, dg.DagsterInstance]]:
-    """A study whose proxies have folds, scored."""
+    """A scored study whose proxies have folds."""
     path = tmp_path / "data" / "train.parquet"
     file = write_study(
         scores=SCORES, selections={"hardest": {"selector": "top", "score": "loss"}}, proxy=PROXY, proxy_runs=SEEDS
@@ -50,7 +50,7 @@ def made(write_study: WriteStudy, tmp_path: Path) -> Iterator[tuple[StudyFile, S
 
 
 def by_hand(data: Data, study: Study, folds: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Scores, and outputs float64 `[n, classes]`, of each row by networks that learned all other folds."""
+    """Scores, and outputs float64 `[n, classes]`, of each row, from networks trained on all other folds."""
     outputs = np.empty((study.proxy.epochs or 0, len(data), 3))
     for fold in range(FOLDS):
         epochs: list[np.ndarray] = []
@@ -97,7 +97,7 @@ def test_every_sample_is_scored_by_networks_that_did_not_see_it(
     seen = study.proxy.epochs * sum(len(data) - int((folds == fold).sum()) for fold in range(FOLDS)) * SEEDS  # type: ignore[operator]
     spent, shown = saved(study, store, ("proxy_cost",)), len(data) * (study.proxy.epochs or 0) * SEEDS
     assert (spent.backward, spent.forward) == (seen, seen + shown)
-    different = len(data) - 1  # one row is a copy, label and all
+    different = len(data) - 1  # one row is a copy, including the label
     assert saved(study, store, ("scoring_pass_cost",)).forward == different * SEEDS, "each by one network of a seed"
     assert len(other_trainings(study, len(data))["proxy"]) == FOLDS * SEEDS
     proxy = store.load(("blobs", "yardstick"))["proxy"]

@@ -1,4 +1,4 @@
-"""What `run --dry-run` foresees: trainings of a teacher, memory, and sources of which a look tells nothing."""
+"""The forecast of `run --dry-run`: trainings of a teacher, memory, and sources that a look cannot size."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ CONFIG = TrainingConfig(model="mlp", model_settings={"hidden": [5]}, steps=1, ba
 
 
 def test_trainings_of_a_teacher_are_counted(write_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as the search that chooses how much the teacher counts trains, counted where it trains them."""
+    """As many as the search for the teacher's weight trains, counted at its calls of `train`."""
     study = write_study(distillation={"tune": True}).study
     foreseen, unknown = other_trainings(study, 120), other_trainings(study, MANY)
     assert foreseen["teacher"] == [30 * 32]
@@ -75,7 +75,7 @@ def test_memory_is_that_of_rows_weights_and_optimiser(write_study: Any) -> None:
 
 
 def test_pictures_are_probed_once_they_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before that the answer says what is not known, why, and what to do."""
+    """Before that the answer lists the unknown values, the reason, and the remedy."""
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
     write_shapes(tmp_path / "shapes", (24, 12))
     config = {"model": "mlp", "model_settings": {"hidden": [8]}, "batch_size": 8}

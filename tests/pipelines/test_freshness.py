@@ -1,4 +1,4 @@
-"""Trials that have no manifest are not made again for want of one."""
+"""A trial that never has a manifest is fresh without one."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -33,7 +33,7 @@ def points(count: int, seed: int) -> pl.DataFrame:
 
 
 def run_cells(notebook: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The names that a notebook's cells leave, and what each cell shows."""
+    """Names that a notebook's cells define, and the output of each cell."""
     names: dict[str, Any] = {"__name__": "notebook"}
     shown = []
     for cell in json.loads(notebook.read_text())["cells"]:
@@ -72,7 +72,7 @@ def test_the_notebook_shows_what_it_says(ran: tuple[dict[str, Any], list[Any]]) 
     assert shown[1]["aum"].is_sorted()
     wrong = set(range(5))
     suspects = names["own"].with_row_index().bottom_k(5, by="self_confidence")["index"]
-    assert len(wrong & set(suspects)) >= 3  # of five wrong labels among ninety
+    assert len(wrong & set(suspects)) >= 3  # of five wrong labels among ninety samples
     assert shown[3] == 72
     assert (shown[4], len(shown[5])) == (names["result"], 3)
     assert shown[6] is True

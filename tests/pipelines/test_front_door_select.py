@@ -1,4 +1,4 @@
-"""From the user's table or file to what stays of it, in Python and in the shell."""
+"""From the user's table or file to its kept rows, in Python and in the shell."""
 
 import json
 import subprocess
@@ -226,7 +226,7 @@ def test_a_file_without_rows_is_named(name, tmp_path) -> None:
 
 
 def test_decimals_are_the_numbers_that_they_are_written_as(prompts, tmp_path) -> None:
-    """By Python's own float of their text; a budget of prices is never exceeded."""
+    """By Python's own float of their text; prices never exceed their budget."""
     prices = [f"{row * 37 % 1000 / 100:.2f}" for row in range(COUNT)]
     texts = pl.DataFrame({"price": prices, "rate": [f"0.{row:017d}" for row in range(COUNT)]})
     table = texts.with_columns(pl.col("price").cast(pl.Decimal(10, 2)), pl.col("rate").cast(pl.Decimal(38, 18)))
@@ -253,7 +253,7 @@ def test_a_budget_of_long_whole_numbers_does_not_overflow() -> None:
 
 
 def test_a_column_that_no_study_reads_does_not_stand_in_the_way(tmp_path) -> None:
-    """The first column is one of structs, of which the number of rows could not be told before."""
+    """The first column holds structs, from which the number of rows was once unknown."""
     (tmp_path / "a.jsonl").write_text('{"deep": {"x": [{"y": 1}]}, "a": 1}\n' * 5)
     assert sc.select(tmp_path / "a.jsonl", keep=2).height == 2
     assert sc.select(pl.read_ndjson(tmp_path / "a.jsonl"), keep=2).height == 2
@@ -269,7 +269,7 @@ def test_a_file_of_tabs_holds_tabs(tmp_path, monkeypatch) -> None:
 
 
 def test_the_random_rows_are_drawn_apart_from_the_selection(prompts) -> None:
-    """Of 240 rows, 60 drawn twice apart have 15 in common."""
+    """Two independent draws of 60 of 240 rows have 15 in common."""
     table = prompts.with_columns(pass_rate=pl.lit(0.5))
     for how in ({}, {"key": "uuid"}, {"by": "source"}, {"selector": "band", "score": "pass_rate", "low": 0, "high": 1}):
         kept, random = sc.select(table, keep=np.int64(60), random_twin=True, **how)

@@ -1,4 +1,4 @@
-"""From a pool and examples of a job to what is like them, in Python and in the shell."""
+"""From a pool and examples of a job to the rows most similar to them, in Python and in the shell."""
 
 import json
 from pathlib import Path
@@ -144,7 +144,7 @@ def test_a_study_of_three_sets_finds_the_same_order(real_data: Path, tmp_path: P
 
     banking, test = rows("banking77").sample(fraction=1, shuffle=True, seed=1), rows("banking77", "test")
     target, pool = banking[:500], pl.concat([banking[500:], rows("clinc150"), rows("sst2_glue").sample(20_000, seed=0)])
-    # Texts of both splits, of which the study would rightly refuse the target's.
+    # Texts of both splits; the study would rightly reject the target's.
     target = target.filter(~pl.col("text").is_in(test["text"].implode()))
     terms = TfidfVectorizer(sublinear_tf=True).fit(pool["text"])
     cosines = (terms.transform(pool["text"]) @ terms.transform(target["text"]).T).max(axis=1).toarray().ravel()

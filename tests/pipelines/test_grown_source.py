@@ -1,4 +1,4 @@
-"""A source that has grown is read from where it has: new rows alone are hashed, into the shards of a fresh scan."""
+"""A scan of a grown source hashes the new rows alone, and gives the shards of a fresh scan."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ TABLE, PICTURES = Columns(features=["x", "word"], label="label"), Columns(image=
 
 
 class Counted:
-    """Rows that were hashed and files that were looked through for types."""
+    """Counts of hashed rows and of files scanned for types."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.rows = self.looks = 0
@@ -70,7 +70,7 @@ def write(path: Path, frame: pl.DataFrame) -> None:
 
 
 def read(folder: Path, kind: str, cache: str, columns: Columns = TABLE, **keys: Any) -> dict[str, bytes]:
-    """The shards of both splits by their names, and what is read of them."""
+    """The shards of both splits by name, with the revision and the label names."""
     source: Any = TypeAdapter(Source).validate_python(
         {"kind": kind, "train": f"*.{kind}", "test_fraction": 0.3, **keys}
     )
@@ -87,7 +87,7 @@ def test_files_that_are_new_are_read_alone(kind: str, tmp_path: Path, counted: C
     assert (counted.rows, counted.looks) == (600, 0 if kind == "parquet" else 3)
     write(tmp_path / f"d.{kind}", rows_of(600, 6))
     grown = read(tmp_path, kind, "cache")
-    # The last shard of the earlier scan ended with the source, so its rows are read once more.
+    # The last shard of the earlier scan ended with the source, so a scan reads its rows again.
     assert 600 + 6 <= counted.rows <= 600 + 6 + 200
     assert counted.looks == (0 if kind == "parquet" else 4)
     assert grown == read(tmp_path, kind, "fresh")

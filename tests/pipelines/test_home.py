@@ -1,4 +1,4 @@
-"""A home that another version wrote is rejected before anything is read or written there."""
+"""A home of another version is rejected before any read or write there."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_a_new_home_is_marked_by_whoever_writes_and_by_nobody_else() -> None:
 
 def test_a_folder_that_nothing_ran_in_is_taken() -> None:
     folder = Path(os.environ["SECATEUR_HOME"])
-    (folder / "dagster").mkdir(parents=True)  # as docs/deploy.md says, for settings of one's own
+    (folder / "dagster").mkdir(parents=True)  # as in docs/deploy.md, for the user's own settings
     assert marked_home() == folder
 
 
@@ -54,7 +54,7 @@ def test_a_home_that_another_process_begins_meanwhile_is_taken(monkeypatch: pyte
 
     def exists(path: Path, there: Callable[[Path], bool] = Path.exists) -> bool:
         answer = there(path)
-        if not begun:  # behind the first look of this process
+        if not begun:  # after the first look of this process
             begun.append(True)
             marked_home()
             (folder / "assets").mkdir()

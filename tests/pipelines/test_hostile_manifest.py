@@ -1,4 +1,4 @@
-"""A malformed or hostile manifest is refused in one sentence, or is whole; it never does harm."""
+"""A malformed or hostile manifest causes an error of one sentence, or is whole; it never does harm."""
 
 import copy
 import hashlib
@@ -30,7 +30,7 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a whole manifest, a place for broken ones, and things that must not be touched."""
+    """A folder with a whole manifest, a place for broken ones, and files that must stay unchanged."""
     root = tmp_path_factory.mktemp("ground")
     keep = np.arange(COUNT) % 2 == 0
     samples = pl.DataFrame(
@@ -89,7 +89,7 @@ def put(document: Any, path: tuple[Any, ...], value: Any, how: str) -> Any:
 
 
 def sealed(document: Any, content: bytes, *, files: bool) -> bytes:
-    """The document as one who means harm would write it: canonical and under the right root, sizes and checksums."""
+    """The document as an attacker would write it: canonical, with the right root, sizes and checksums."""
     try:
         if files:
             seal = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -148,7 +148,7 @@ ARRAYS = st.sampled_from(
 
 @st.composite
 def tables(draw: st.DrawFn, whole: pa.Table) -> bytes:
-    """The bytes of a Parquet file that is not the one that was written."""
+    """Bytes of another Parquet file than the written one."""
     table = whole
     for _ in range(draw(st.integers(1, 2))):
         place = draw(st.integers(0, table.num_columns - 1))
@@ -170,7 +170,7 @@ def tables(draw: st.DrawFn, whole: pa.Table) -> bytes:
 
 @st.composite
 def hostile(draw: st.DrawFn, folder: Path) -> dict[str, bytes]:
-    """Files of a manifest that was tampered with, by accident or with skill."""
+    """Files of a manifest, corrupted by accident or by an attacker."""
     document, content = (folder / "manifest.json").read_bytes(), (folder / "kept.parquet").read_bytes()
     how = draw(st.sampled_from(["document bytes", "document", "document", "table bytes", "table bytes", "table"]))
     if how == "document bytes":
@@ -194,7 +194,7 @@ def hostile(draw: st.DrawFn, folder: Path) -> dict[str, bytes]:
 
 
 def attempt(ground: Path, files: dict[str, bytes]) -> None:
-    """Load a tampered manifest: one sentence, or a manifest that is right in itself, and nothing written anywhere."""
+    """Load a tampered manifest: one sentence, or a consistent manifest, and no file written anywhere."""
     folder = ground / "tampered"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -227,7 +227,7 @@ def attempt(ground: Path, files: dict[str, bytes]) -> None:
 
 
 def export_everywhere(manifest: Manifest, ground: Path) -> None:
-    """Export what a tampered manifest says and compare it with the whole one: nothing is written but the target."""
+    """Export a tampered manifest and compare it with the whole one: only the target is written."""
     before = set(ground.rglob("*"))
     for name in ("indices", "text", "bitmap", "parquet", "jsonl", "card", "datasets"):
         target = ground / "out" / name

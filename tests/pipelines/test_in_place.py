@@ -60,7 +60,7 @@ def made(tmp_path: Path) -> tuple[pd.DataFrame, Manifest]:
 
 
 def kept_ids(table: pd.DataFrame, manifest: Manifest) -> list[str]:
-    """Ids of kept rows by what the manifest says of files and rows."""
+    """Ids of kept rows, by the files and rows of the manifest."""
     starts = {"rows/0.parquet": 0, "rows/1.parquet": 120}
     return [table["id"][starts[file] + row] for file, row in manifest.places.select("file", "row").iter_rows()]
 
@@ -76,7 +76,7 @@ def test_from_the_shell_to_a_loader_pandas_and_polars(tmp_path: Path, made: Any,
     assert json.loads(done.stdout)["rows"] == len(expected)
     assert (tmp_path / "kept.parquet").stat().st_size <= 8 * len(expected) + 2**16
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")  # the data are found from the file's own folder
+    monkeypatch.chdir(tmp_path / "elsewhere")  # paths of data start at the file's own folder
     view = sc.in_place("../kept.parquet")
     ids = [name for batch in DataLoader(view, batch_size=7) for name in batch["id"]]
     assert ids == expected
@@ -171,7 +171,7 @@ def test_eight_bytes_a_row_however_the_rows_lie(tmp_path: Path, weighted: bool) 
 
 
 def shares(view: InPlace, world: int, workers: int, epoch: int, **how: Any) -> list[list[str]]:
-    """Ids that each process of so many gets from a stream."""
+    """Ids that each of the processes gets from a stream."""
     found = []
     for rank in range(world):
         stream = view.stream(shard=Shard(rank, world), **how)
@@ -234,7 +234,7 @@ def test_a_state_of_another_stream_is_refused(tmp_path: Path) -> None:
 
 
 def change_a_byte(path: Path) -> None:
-    """Change one byte, and leave size and time as they were."""
+    """Change one byte, but neither size nor time."""
     before = path.stat()
     content = bytearray(path.read_bytes())
     content[10] ^= 1
@@ -258,7 +258,7 @@ def test_a_changed_shard_is_refused_by_name(tmp_path: Path, change: str) -> None
     make(tmp_path / "rows" / "1.parquet")
     with pytest.raises(ValueError, match=said):
         sc.in_place(path)
-    assert len(sc.in_place(other)) == 1  # no row of the changed file is kept there
+    assert len(sc.in_place(other)) == 1  # the selection keeps no row of the changed file
 
 
 def test_data_that_moved_are_named(tmp_path: Path) -> None:

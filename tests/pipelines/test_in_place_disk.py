@@ -1,4 +1,4 @@
-"""Kept rows of a folder that `datasets` saved: its own memory maps, selected by indices."""
+"""Kept rows of a folder that `datasets` saved: its own memory maps, with indices."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -27,7 +27,7 @@ def table(tmp_path: Path) -> pa.Table:
 
 
 def manifest_in(folder: Path, table: pa.Table) -> Any:
-    """A manifest of every fourth training sample of the same rows as a file of JSON lines, in another order."""
+    """A manifest of every fourth training sample of the same rows, as JSON lines in another order."""
     table.to_pandas()[::-1].to_json(folder / "rows.jsonl", orient="records", lines=True)
     text = "name: s\nsource: {kind: jsonl, train: rows.jsonl, test_fraction: 0.2}\n"
     text += f"columns: {{features: [x], label: y, id: id}}\n{REST}"

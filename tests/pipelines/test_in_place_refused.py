@@ -1,4 +1,4 @@
-"""Data of formats whose packages are not installed, or that may run code, are refused with what to do."""
+"""Formats whose packages are not installed, or that may run code, raise an error with the remedy."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ INDEXES: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", INDEXES)
 def test_shards_that_cannot_be_read(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("streaming", "litdata"):
-        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed, also where it is
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     name, index, said = INDEXES[case]
     (tmp_path / name).write_bytes(b"abc")
     (tmp_path / "index.json").write_text(json.dumps(index))

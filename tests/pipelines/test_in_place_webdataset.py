@@ -1,4 +1,4 @@
-"""Kept samples of tar shards: found by key, read as the webdataset package reads them, each once, resumed."""
+"""Kept samples of tar shards: found by key, read like the webdataset package does, each once, with resumption."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""`secateur init owner/name`: what is written of a data set of a hub on this machine, and what is refused."""
+"""`secateur init owner/name`: drafts for data sets of a hub on this machine, and errors."""
 
 import json
 import os
@@ -53,7 +53,7 @@ Init = Callable[..., list[Answer]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the calls are made, with a folder `mine` in it."""
+    """Working folder of the calls, with a folder `mine` in it."""
     path = tmp_path_factory.mktemp("hub")
     rows = [{"text": f"a {word} word and number {row}", "label": row % 2} for row in range(60) for word in ("x", "y")]
     pl.DataFrame(rows).write_parquet(path / "train.parquet")
@@ -70,7 +70,7 @@ def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def init(hub: tuple[str, list[str]], folder: Path) -> Init:
-    """Answers of calls of `secateur init` with some words each, in one process."""
+    """Runs calls of `secateur init`, each with its arguments, in one process; gives their answers."""
 
     def run(*calls: str, offline: bool = False) -> list[Answer]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SECATEUR_")}

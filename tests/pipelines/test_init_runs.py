@@ -1,4 +1,4 @@
-"""What `secateur init` writes always runs: small files of the kinds that people have, from `init` to the report."""
+"""Drafts of `secateur init` always run: small files of the kinds that people have, from `init` to the report."""
 
 import gzip
 import json
@@ -76,7 +76,7 @@ def tags(path: Path) -> None:
 
 
 def numbered(path: Path) -> None:
-    """As pandas writes a frame unless it is told otherwise: numbers of rows under no name."""
+    """As pandas writes a frame by default: numbers of rows under no name."""
     table(label=chosen("a", "b")).to_csv(path)
 
 
@@ -124,9 +124,9 @@ FILES: dict[str, tuple[str, Callable[[Path], object], list[str], dict[str, Any]]
     "numbered": ("a.csv", numbered, ["a", "b"], {}),
     "dated": ("a.parquet", dated, ["a", "b"], {}),
 }
-"""By what they are: a file's name, its writer, the classes or labels there are, and the policies that it needs."""
+"""By kind of data: a file's name, its writer, its classes or labels, and the policies that it needs."""
 WHOLE = ("incomplete", "texts", "pictures", "tags")
-"""Of these all selections are run, to the report; of the others the proxy is trained and the samples are scored."""
+"""The test runs all selections of these, to the report; of the others it trains the proxy and scores the samples."""
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -167,7 +167,7 @@ def test_a_folder_of_pictures_with_a_metadata_file_is_one(tmp_path: Path) -> Non
     done = CliRunner().invoke(app, ["init", str(folder), "-o", str(target)])
     assert done.exit_code == 0, done.exception
     assert yaml.safe_load(target.read_text())["source"]["kind"] == "imagefolder"
-    # What a run would refuse, the draft refuses: pictures of two depths.
+    # The draft rejects the same data as a run: pictures of two depths.
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(folder / "cat/0.png")
     done = CliRunner().invoke(app, ["init", str(folder), "-o", str(target), "--overwrite"])
     assert "save all images alike" in str(done.exception)

@@ -1,4 +1,4 @@
-"""`secateur init`: what is guessed of small data sets of each kind, of the real ones, and what is refused."""
+"""`secateur init`: guesses for small data sets of each kind and for the real ones, and errors."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Init = Callable[..., tuple[Study, dict[str, Any]]]
 
 @pytest.fixture
 def init(tmp_path: Path) -> Init:
-    """`secateur init` of some data; gives the study that was written, as loaded, and the JSON answer."""
+    """Runs `secateur init` on data; gives the written study, as loaded, and the JSON answer."""
 
     def run(data: Path | str, *words: str) -> tuple[Study, dict[str, Any]]:
         path = tmp_path / "out" / "mine.yaml"
@@ -35,7 +35,7 @@ def init(tmp_path: Path) -> Init:
 
 
 def refused(data: Path | str, *words: str) -> str:
-    """What `secateur init` says of data that it cannot use."""
+    """The error of `secateur init` for data that it cannot use."""
     done: Result = CliRunner().invoke(app, ["init", str(data), "-o", "never.yaml", *words])
     assert isinstance(done.exception, ValueError), done.output
     assert not Path("never.yaml").exists()
@@ -82,7 +82,7 @@ def pictures(count: int, side: int) -> datasets.Dataset:
 
 
 def values(answer: dict[str, Any]) -> dict[str, str]:
-    """The guesses by what they are of; several of one kind joined."""
+    """The guesses by subject; several about one subject are joined."""
     found: dict[str, str] = {}
     for guess in answer["guesses"]:
         found[guess["what"]] = f"{found[guess['what']]}; {guess['value']}" if guess["what"] in found else guess["value"]
@@ -100,7 +100,7 @@ def test_a_table(ending: str, init: Init, tmp_path: Path) -> None:
     assert study.columns.features == ["age", "income", "job", "zip_code"]
     assert study.columns.label == "outcome"
     assert study.encoding == {"categorical": ["zip_code"], "missing": ["?"]}
-    assert study.source.label_names is None  # words say themselves
+    assert study.source.label_names is None  # words are their own names
     assert study.proxy.model == study.training.model == "tabular_mlp"
     assert values(answer)["left out"] == "person_id, row; country"
     loaded = load(study.source, study.columns, tmp_path / "out", tmp_path / "cache")
@@ -119,7 +119,7 @@ def test_marks_of_one_column_may_be_words_of_another(init: Init, tmp_path: Path)
     assert study.encoding == {"missing": {"country": ["NA"], "income": ["NA"]}}
     [guess] = [guess for guess in answer["guesses"] if guess["what"] == "missing values"]
     assert guess["why"] == "marks that usually stand for nothing, in country, income"
-    # Taken out of one column it is a word there, and none of the other.
+    # Without the mark of `country`, "NA" is a word there, but stays a missing value of `income`.
     columns = study.columns.model_copy(update={"missing": {"income": ["NA"]}})
     rows = load(study.source, columns, tmp_path / "out", tmp_path / "cache").train
     assert "NA" in set(rows["country"])

@@ -1,7 +1,7 @@
-"""Whatever a study reads is overwritten in place, and a run in the same home comes to what a run in a fresh one does.
+"""Each input of a study is overwritten in place; a run in the same home then gives the results of a fresh home.
 
-The inputs are those that the models of studies declare: a new key that takes a text belongs to a scene, or to the keys
-that name no input.
+The models of studies declare the inputs: a new key that takes a text belongs to a scene, or to the keys that name no
+input.
 """
 
 import importlib
@@ -42,7 +42,7 @@ NO_INPUTS = {
     "scores.column scores.fingerprint scores.high_means scores.key selections.by selections.share budget_of "
     f"selections.as_many_as {OF_TARGETS} {OF_TEXTS}",
     "samples source.Csv": f"{OF_SOURCES} separator charset",
-    "samples source.Hub": f"{OF_SOURCES} train test name config revision",  # whose commit counts
+    "samples source.Hub": f"{OF_SOURCES} train test name config revision",  # its commit counts
     **{f"samples source.{kind}": OF_SOURCES for kind in ("Disk", "Imagefolder", "Jsonl", "Parquet")},
     **{f"samples source.{kind}": "label_names" for kind in ("Diabetes", "Digits")},
     "choice": f"name description metric {OF_COLUMNS} columns.image scores scores.column scores.key scores.fingerprint "
@@ -58,7 +58,7 @@ NO_INPUTS = {
     "head_pruning": "revision needle question",
     "prompt_pruning": "revision template verbalisers protect stop",
 }
-"""Keys that take texts of which none is a file, a folder or code."""
+"""Keys that take texts, but no file, folder or code."""
 ROOTS: dict[str, type[BaseModel]] = {
     **{kind: kind_named(kind) for kind in KINDS},
     **{name: each.settings for name, each in experiments().items()},
@@ -66,7 +66,7 @@ ROOTS: dict[str, type[BaseModel]] = {
 
 
 def keys_of(model: type[BaseModel], above: str) -> Iterator[tuple[str, bool]]:
-    """Keys that take any text or path, and whether they are marked as naming inputs; sources of a search as one."""
+    """Keys that take any text or path, each with its mark as an input; the sources of a search count as one."""
     for name, field in model.model_fields.items():
         parts, key = set(types_in(field.annotation)), f"{above}{field.alias or name}"
         inner = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
@@ -80,7 +80,7 @@ def keys_of(model: type[BaseModel], above: str) -> Iterator[tuple[str, bool]]:
 
 
 def declared() -> dict[str, bool]:
-    """Every key that takes a text, behind its kind of study or experiment, and whether it is marked."""
+    """Every key that takes a text, after its kind of study or experiment, with its mark."""
     return {key: marked for root, model in ROOTS.items() for key, marked in keys_of(model, f"{root} ")}
 
 
@@ -110,7 +110,7 @@ class Stage:
         scene.set_up()
 
     def made(self, home: str) -> int:
-        """Run the scene in a home as a new process would; how many assets of its study were made."""
+        """Run the scene in a home as a new process would; gives the number of assets made for its study."""
         self.forget_code()
         made = 0
         with dg.DagsterInstance.ephemeral() as instance:
@@ -122,7 +122,7 @@ class Stage:
         return made
 
     def contents(self) -> dict[str, str]:
-        """What a new process says of all that the study reads, with the stamp where it has a source."""
+        """Contents of all inputs of the study in a new process, with the stamp if it has a source."""
         self.forget_code()
         study, store = load_study(Path(f"{self.name}.yaml")), Store(Path("home").absolute() / "assets")
         found = study.contents(Path.cwd(), store.root / ".cache")
@@ -134,21 +134,21 @@ class Stage:
         return self.scene.part if name == self.name else "everything"
 
     def forget_code(self) -> None:
-        """What a new process does not know: modules in the working folders of this scene and of others."""
+        """Forget modules in the working folders of all scenes, which a new process does not know."""
         for name, module in list(sys.modules.items()):
             if str(vars(module).get("__file__") or "").startswith(str(Path.cwd().parent)):
                 del sys.modules[name]
         importlib.invalidate_caches()
 
     def holds(self, home: str) -> dict[str, Any]:
-        """What stands in a home for readers: less what steps keep for themselves."""
+        """Files of a home for readers, without the private ones of steps."""
         found = compared(Path(home), f"assets/{self.name}")
         own = {name for name in found if any(part.startswith(".") for part in name.split("/"))}
         return {name: without_latency(value) for name, value in found.items() if name not in own}
 
 
 def without_latency(value: Any) -> Any:
-    """JSON without the one metric that is a time, in tables neither."""
+    """JSON without the one metric that is a time, also within tables."""
     if isinstance(value, dict):
         return {name: without_latency(each) for name, each in value.items() if name != "latency_microseconds"}
     if not isinstance(value, list):
@@ -167,7 +167,7 @@ BY_DAY = [
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder whose code is found, without bytecode, which goes by seconds."""
+    """A working folder on the import path, without bytecode, whose check has a resolution of seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -186,7 +186,7 @@ def test_contents_and_the_stamp_change_with_each_input_and_with_nothing_else(
         change()
         now = stage.contents()
         tops = {each.partition(".")[0] for each in before.keys() | now.keys() if before.get(each) != now.get(each)}
-        # A stamp, a source with its pictures, and a task, which brings its samples; settings of an experiment.
+        # Changes show in the stamp, in a source with its pictures, in a task with its samples, or in settings.
         root, _, inner = key.partition(" ")
         top = inner.partition(".")[0] if root in KINDS else "settings"
         expected = {"source"} if top == "columns" or inner.endswith(".source") else {top}
@@ -203,11 +203,11 @@ def test_contents_and_the_stamp_change_with_each_input_and_with_nothing_else(
 def test_a_run_after_a_change_in_place_is_one_in_a_fresh_home(
     name: str, strictly: bool, copying_model: Path, folder: Path
 ) -> None:
-    """Each change makes something anew; homes are compared after the last one and, at night, after each."""
+    """Each change makes an asset anew; the test compares homes after the last one and, nightly, after each."""
     scene = scenes(copying_model)[name]
     stage = Stage(scene)
     first = stage.made("home")
-    # A trial that has no manifest, such as a twin that a teacher taught, is asked for one each time.
+    # Each run requests the manifest of a trial that has none, such as a twin with a teacher.
     unchanged = stage.made("home")
     assert unchanged <= 1 < first
     for number, (key, change) in enumerate(scene.changes.items(), start=1):

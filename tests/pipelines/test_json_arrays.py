@@ -1,4 +1,4 @@
-"""One JSON array per file: the rows of it are those of the same objects in lines, wherever files are read."""
+"""One JSON array per file: every reader gives the rows of the same objects in lines."""
 
 import gzip
 import io
@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 
 def alpaca(count: int = COUNT) -> Rows:
-    """Instructions with line feeds, brackets, quotes and letters of four bytes, and a key that some rows lack."""
+    """Instructions with line feeds, brackets, quotes and characters of four bytes, and a key that some rows lack."""
     odd = ["plain", 'a "]" and {"', "two\nlines\r\nof it", "größe 😀", "\\ [", ""]
     return [
         {"instruction": f"Say {row}", "input": odd[row % len(odd)], "output": f"{row} {odd[-row % len(odd)]}"}
@@ -107,7 +107,7 @@ def test_a_folder_is_data_by_the_names_of_its_arrays(tmp_path: Path) -> None:
 
 
 def test_from_an_array_to_a_selection_that_datasets_loads(tmp_path: Path) -> None:
-    """`secateur select` keeps objects character for character, in lines; the array itself may not be written."""
+    """`secateur select` keeps objects character for character, in lines; it cannot write arrays."""
     rows = alpaca()
     (tmp_path / "alpaca.json").write_text(json.dumps(rows, indent=2))
     pl.DataFrame({"score": random.Random(0).sample(range(COUNT), COUNT)}).write_csv(tmp_path / "scores.csv")
