@@ -67,7 +67,7 @@ def written_report(
         metadata={
             "how much can go": page.recommendation or UNKNOWN,
             "verdict": page.verdict,
-            **({"what the target is worth": " ".join(told.sentences)} if (told := of_target(report)) else {}),
+            **({"value of the target": " ".join(told.sentences)} if (told := of_target(report)) else {}),
             **told_of([*findings, *([suspects.finding()] if suspects else [])]),
             **numbers_of(report),
             "path": dg.MetadataValue.path(place / REPORT),

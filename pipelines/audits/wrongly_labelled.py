@@ -45,7 +45,7 @@ def sentence_of(rows: AuditRows, some: Suspects, name: str, listed: int) -> str:
     entries = "entries" if some.in_entries else "labels"
     if some.uncounted:
         return (
-            f"nobody can say how many of {some.counted:,} {name} {entries} are wrong: {some.uncounted}; "
+            f"unknown how many of {some.counted:,} {name} {entries} are wrong: {some.uncounted}; "
             f"the {listed:,} likeliest rows are listed"
         )
     interval = "by cleanlab" if np.isnan(wrong.low) else f"{wrong.low:,.0f} to {wrong.high:,.0f} at {wrong.level:.0%}"

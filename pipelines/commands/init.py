@@ -227,4 +227,4 @@ def show_guesses(answer: dict[str, Any]) -> None:
     out.print(table_of(("what", "guess", "why"), (guess.values() for guess in answer["guesses"])))
     if answer["left_aside"]:
         say(f"left aside: {', '.join(answer['left_aside'])}")
-    say(f"{answer['file']} written: change what is wrong, then {answer['next']}", style="bold")
+    say(f"{answer['file']} written: correct wrong guesses, then {answer['next']}", style="bold")

@@ -48,7 +48,7 @@ def asked_vectors(given: Any, *, near: bool = True) -> AskedVectors | None:
         return None
     if not near:
         raise SourceError(
-            "embeddings: vectors tell near copies, and equal rows alone are asked for: leave one of them out"
+            "embeddings: vectors find near copies, and near=False leaves near copies out: drop one of the two"
         )
     if isinstance(given, list | tuple):
         if len(given) == 1 and isinstance(given[0], str) and not given[0].endswith(ENDING):

@@ -211,13 +211,13 @@ def parts_of(
     audited: Sequence[str],
 ) -> Iterator[Part]:  # fmt: skip
     """The parts of the page, including empty ones."""
-    yield Part("kept", "What was chosen", tables=[("Every selection beside as much at random", content.table)])
+    yield Part("kept", "Selected rows", tables=[("Every selection beside as much at random", content.table)])
     yield Part("target", "For a target", [content.target] if content.target else ())
-    yield Part("findings", "What is wrong with the data", findings=findings)
+    yield Part("findings", "Problems in the data", findings=findings)
     yield audit_part(audited)
     means = means_table(content)
     yield Part(
-        "scores", "Scores of what was chosen", pictures=dict(pictures_of(made)),
+        "scores", "Scores of the selected rows", pictures=dict(pictures_of(made)),
         tables=[("Mean of each score over kept rows, and over as many at random", means),
                 ("Scores that were brought", scores_table(content.scores))],
     )  # fmt: skip

@@ -13,8 +13,8 @@ from secateur.pipelines.pages.tables import size_of
 from secateur.pipelines.pages.words import Table, brief, mean_of, signed
 from secateur.trainers.judging.comparison import Comparison, Verdict
 
-AT_EPOCHS = "At equal epochs: what you save"
-AT_STEPS = "At equal steps: what the samples are worth"
+AT_EPOCHS = "At equal epochs: savings"
+AT_STEPS = "At equal steps: value of the samples"
 IN_TERMINAL = 5
 """Columns of the table that fit into a terminal."""
 

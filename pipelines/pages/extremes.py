@@ -57,7 +57,7 @@ def extremes(
         ]
         return "\n\n".join([*shown, EXPLAIN])
     table = described(np.concatenate([high, low]), values, samples, task, files, previews)
-    lines = ["| score | sample | label | what it is |", "| ---: | --- | --- | --- |"]
+    lines = ["| score | sample | label | sample in words |", "| ---: | --- | --- | --- |"]
     for score, place, name, preview in table.iter_rows():
         lines.append(f"| {score:.4g} | {in_markdown(place)} | {in_markdown(name)} | {in_markdown(preview)} |")
     lines.insert(2 + len(high), "| … | | | |")

@@ -43,7 +43,7 @@ from secateur.pipelines.studies.samples import Study
 
 TUNED = "Settings that held-out training samples chose"
 CURVE = "curve"
-COSTS = "What each row cost, by part"
+COSTS = "Cost of each row, by part"
 AUDIT_PAGE = (LINK, "Pairs side by side, labels to look at, and questions to mark: the page of the audit")
 LISTED = ("The gravest first. findings.csv, beside this report, has their rows with targets and scores.",)
 
@@ -157,12 +157,12 @@ def parts_of(
         narrow={metric: plots_of(report, narrow=True)[metric]},
         tables=[("Every budget that was tested, from the largest down", other[MARGINS])],
     )
-    saved = [("What each training costs beside one on everything", other[SAVING]), (TIME, other[TIME])]
+    saved = [("Cost of each training beside one on everything", other[SAVING]), (TIME, other[TIME])]
     sentences = [" ".join(part.sentences) for part in (report.saving, report.time_to) if part]
     yield Part("saving", SAVING, sentences, tables=saved)
     if told := of_target(report):
         tables_of = [("Selections for the target beside random ones", told.table)]
-        yield Part("target", "What the target is worth", told.sentences, tables=tables_of)
+        yield Part("target", "Value of the target", told.sentences, tables=tables_of)
     yield from budgets_part(report)
     yield from data_parts(findings, groups, audited)
     yield Part("yardstick", "How good the models are", report.beside.sentences if report.beside else ())
@@ -197,20 +197,20 @@ def parts_of(
 
 def data_parts(findings: Sequence[Mapping[str, Any]], groups: Grouped, audited: Sequence[str]) -> Iterator[Part]:
     """The parts of data findings and of the audit."""
-    yield Part("findings", "What is wrong with the data", LISTED if findings else (), findings=findings, groups=groups)
+    yield Part("findings", "Problems in the data", LISTED if findings else (), findings=findings, groups=groups)
     yield audit_part(audited)
 
 
 def audit_part(sentences: Sequence[str]) -> Part:
     """The part of the study's audit, with a link to its page; empty without an audit."""
-    return Part("audit", "What the audit says", sentences, link=AUDIT_PAGE if sentences else ("", ""))
+    return Part("audit", "Audit", sentences, link=AUDIT_PAGE if sentences else ("", ""))
 
 
 def budgets_part(report: Report) -> Iterator[Part]:
     """The part of totals, for studies with budgets of a column, groups or quotas; none for others."""
     if report.budgets and isinstance(report.study, Study):
-        come = [("What each selection comes to", report.budgets.table(report.study))]
-        yield Part("budgets", "What budgets come to", list(report.budgets.sentences), tables=come)
+        come = [("Size of each selection", report.budgets.table(report.study))]
+        yield Part("budgets", "Budgets in rows", list(report.budgets.sentences), tables=come)
 
 
 def content_of(

@@ -13,7 +13,7 @@ from secateur.pipelines.runs.by_class import ByClass
 from secateur.pipelines.studies.grid import KD, OWN, selection_key
 from secateur.trainers.tasks.contract import Metric
 
-MARGINS, SAVING, TIME = "How much can go", "What it saves", "Time to accuracy"
+MARGINS, SAVING, TIME = "How much can go", "Savings", "Time to accuracy"
 BY_CLASS, PAIRED, COMPUTE = "Found of each", "Paired comparisons", "Compute"
 """Titles of tables with their own place on the page; there may be several by class."""
 WORST, WORST_HEAD = "worst_class_accuracy", "worst class"

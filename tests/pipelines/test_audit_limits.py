@@ -93,6 +93,6 @@ def test_a_weak_model_ranks_labels_and_counts_none(tmp_path: Path) -> None:
     assert (code, answer["exceeded"]) == (1, [f"how many wrong labels there are is not known: {reason}"])
     [found] = [one for one in answer["findings"] if one["kind"] == "wrong labels"]
     assert found["text"] == (
-        f"nobody can say how many of 600 train labels are wrong: {reason}; the 100 likeliest rows are listed"
+        f"unknown how many of 600 train labels are wrong: {reason}; the 100 likeliest rows are listed"
     )
     assert not list((tmp_path / "audit").glob("manifests/without_suspects*"))

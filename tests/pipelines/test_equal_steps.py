@@ -155,7 +155,7 @@ def test_the_sentences_say_what_costs_the_samples_or_the_length(write_study: Wri
     page = page_of(report)
     assert all(sentence in page.markdown() for sentence in sentences_of(report))
     [part] = [part for part in page.parts if part.name == "equal-steps"]
-    assert part.title == "At equal steps: what the samples are worth"
+    assert part.title == "At equal steps: value of the samples"
     assert page.verdict.endswith("over 5 seeds. Random did better than hardest at 30 kept.")
     assert "At equal steps: no selection did better than random" in page.verdict
     assert (
@@ -289,5 +289,5 @@ def numbers_are_those_of_the_trials(folder: Path, report: dict[str, Any], shown:
         named = re.compile(rf"(?<!stratified ){title} at 30 kept")
         assert bool(named.search(alone)) == (each["epochs"] != each["steps"]), (name, told)
         assert bool(named.search(both)) == (each["epochs"] and each["steps"]), (name, told)
-    assert shown.index("At equal epochs: what you save") < shown.index("At equal steps: what the samples are worth")
+    assert shown.index("At equal epochs: savings") < shown.index("At equal steps: value of the samples")
     assert found["verdict"] in shown

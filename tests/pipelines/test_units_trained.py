@@ -118,7 +118,7 @@ def test_values_of_a_column_share_the_budget_of_a_study_that_trains(tmp_path: Pa
     assert (said.spent.limit, said.spent.total) == (90, 81)
     text, told = report_of(tmp_path)
     assert [(one["selection"], one["left"]) for one in told["budgets"]["kept"]] == [("best@0.3", 9)]
-    assert "What budgets come to" in text
+    assert "Budgets in rows" in text
     assert to_make(file, tmp_path / "assets", list(file.study.trials))[0] == {}
 
 
