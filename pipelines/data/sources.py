@@ -32,10 +32,12 @@ from secateur.pipelines.data.division import Division, why_empty
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
 from secateur.pipelines.data.earlier import Earlier, begun
+from secateur.pipelines.data.identity import decoder
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FILE, ROW, Scan, SplitRows, on_disk, scanned
 from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
+from secateur.pipelines.data.source_kinds.hub import Hub
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, texts_in
 from secateur.pipelines.data.source_kinds.registry import Source as Source
 from secateur.pipelines.data.spread import Spread
@@ -48,7 +50,7 @@ from secateur.trainers.modalities.rows import RowFault
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = "7"
+FORMAT = "8"
 """Version of the format that a scan writes."""
 
 
@@ -125,7 +127,7 @@ def load(
     source.refuse_undivided()
     with own_manners():
         parts, revision = read(source, columns, base, cache / "sources")
-        earlier = Earlier(cache / "rows", rows_folder(source, columns, base, cache, "").name)
+        earlier = earlier_of(source, columns, base, cache)
         parts, kinds = kinds_in(parts, columns, source, earlier, spread)
         files = [file for several in parts.values() for file in several]
         wanted = typed_columns(files, columns, source, known=kinds)
@@ -235,6 +237,13 @@ def rows_folder(source: Source, columns: Columns, base: Path, cache: Path, revis
     """Folder for the shards of a source at a revision."""
     keys = [FORMAT, revision, source.model_dump(mode="json"), columns.model_dump(mode="json"), os.path.abspath(base)]
     return cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps(keys).encode())
+
+
+def earlier_of(source: Source, columns: Columns, base: Path, cache: Path) -> Earlier:
+    """The last scan of a source, of any revision: a later revision of a hub data set may begin with the same rows."""
+    same = source.model_copy(update={"revision": None}) if isinstance(source, Hub) else source
+    settings = rows_folder(same, columns, base, cache, "").name
+    return Earlier(cache / "rows", settings, decoder() if columns.image else "")
 
 
 def parts_of(name: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequence[SourceFile]:
