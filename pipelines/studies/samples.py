@@ -168,7 +168,7 @@ class Study(ManifestKeys):
         refuse_trajectories(reading, self.checkpoints, self.proxy)
         self.check_units()
         if self.proxy:
-            self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
+            self.proxy.refuse(embedded=embedded)
         elif fault := self.reads_a_proxy():
             raise ValueError(fault)
         refuse_lengths(self.compare_at, self.training)
