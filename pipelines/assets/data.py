@@ -336,7 +336,9 @@ def encoded_before(study: Study, store: Store) -> EncodedBefore:
         key = key_of(study, name)
         if (path := store.find(key)) and not store.faults(key) and (content := store.content(key)):
             arrays[split] = path, content
-    return EncodedBefore(store.root / ".cache" / "encoded" / f"{study.name}.json", arrays)
+    place = store.find(key_of(study, "rows"))
+    rows = {split: rows_in(place / split) for split in arrays} if place else {}
+    return EncodedBefore(store.root / ".cache" / "encoded" / f"{study.name}.json", arrays, rows)
 
 
 def remember_encoded(study: Study, made: Prepared, before: EncodedBefore, store: Store) -> None:

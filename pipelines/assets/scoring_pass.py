@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from secateur.pipelines.assets.asset import ins_of
+from secateur.pipelines.assets.asset import ins_of, key_of
 from secateur.pipelines.assets.data import previews_of
 from secateur.pipelines.assets.facts import rounded
 from secateur.pipelines.assets.launchpad import form, forms
@@ -106,14 +106,14 @@ def scoring_pass_asset(study: Study) -> dg.AssetsDefinition:
         configured = {name: (declared_as(read[name]), getattr(config, name).model_dump()) for name in chosen}
         keys = score_keys(configured, model)
 
-        place = secateur_store.root / study.name
+        place, folds = secateur_store.root / study.name, folds_in(study, secateur_store)
         spread = None
         if study.compute.scoring == "ray":
-            job = job_of(data, folders, fingerprint(folders), configured, place / ".ray_scoring")
+            held = secateur_store.find(key_of(study, "proxy_folds")) if folds is not None else None
+            job = job_of(data, folders, fingerprint(folders), configured, place / ".ray_scoring", held)
             spread = RayPass(job, study.compute.ray_address)
         hashes = samples.select("content_hash").collect()["content_hash"]
         cache = ScoreStore(place / ".score_store")
-        folds = folds_in(study, secateur_store)
         run = spread or one_by_one(computing(folders, data, configured, folds))
         scores, tally = cache.scores(run, keys, hashes, progress=secateur_progress.start(context, "scoring pass"))
         seconds = time.perf_counter() - started

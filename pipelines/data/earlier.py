@@ -6,21 +6,24 @@ JSON lines with rows appended. Shards end after fixed numbers of rows or bytes, 
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import xxhash
 
 from secateur.pipelines.data import types
-from secateur.pipelines.data.scan import Scan, SplitRows
+from secateur.pipelines.data.scan import Scan, SplitRows, add_rows
 from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
-from secateur.pipelines.data.source_kinds.parts import SourceFile, Types
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types
 from secateur.pipelines.files.contents import content_of
 from secateur.pipelines.files.whole_files import link_or_copy, write_bytes
+
+if TYPE_CHECKING:
+    from secateur.pipelines.data.known_pictures import KnownPictures
 
 FILES = "files.json"
 """File in the folder of a scan: the settings behind its shards, and digest and bytes of each file."""
@@ -35,6 +38,8 @@ class Earlier:
     folder: Path
     settings: str
     """Digest of the settings."""
+    decoder: str = ""
+    """Versions of the picture decoder (`identity.decoder`), empty for a source without pictures."""
 
     @property
     def record(self) -> Path:
@@ -74,15 +79,29 @@ class Earlier:
         if then["alike"] != scan.alike:
             return 0
         starts = done["starts"]
-        count = shards_kept(starts, *files_kept(scan.files, marks, then["files"]))
+        if not scan.digested:
+            count = shards_kept(starts, *files_kept(scan.files, marks, then["files"]))
+        else:
+            named_alike = [tuple(mark) for mark in then["files"]] == marks
+            count = shards_alike(scan, done["digests"]) if named_alike else 0
         for path in sorted(before.glob("*-*.arrow")) if count else ():
             if int(path.stem.rpartition("-")[2]) < count:
                 link_or_copy(path, scan.folder / path.name)
         if count:
             file, row = starts[count]
             kept = {"shards": count, "file": file, "row": row, "starts": starts[:count]}
+            kept["digests"] = done["digests"][:count]
             write_bytes(scan.state, json.dumps(kept).encode(), overwrite=True)
         return count
+
+    def pictures(self, scan: Scan) -> "KnownPictures | None":
+        """The decoded pictures of the last scan; None where it has none, or another version of Pillow decoded them."""
+        told = self.told()
+        if not self.decoder or told.get("decoder") != self.decoder:
+            return None
+        from secateur.pipelines.data.known_pictures import known_pictures
+
+        return known_pictures(self.folder / str(told.get("folder")), scan.folder)
 
     def remember(self, scan: Path, files: Sequence[SourceFile], kinds: Sequence[Types]) -> None:
         """Record a scan and the types of its files."""
@@ -91,7 +110,7 @@ class Earlier:
             for file, kind in zip(files, kinds, strict=True)
             if isinstance(file, CsvFile | JsonlFile)
         }
-        told = {"folder": scan.name, "kinds": texts}
+        told = {"folder": scan.name, "kinds": texts, "decoder": self.decoder}
         if told != self.told():
             write_bytes(self.record, json.dumps(told).encode(), overwrite=True)
 
@@ -111,6 +130,9 @@ def marks_of(scan: Scan) -> list[Mark] | None:
     """Marks of the files of a scan; None where rows do not follow from the bytes of files alone."""
     marks, image = [], scan.columns.image
     for file in scan.files:
+        if scan.digested and isinstance(file, DatasetSplit):
+            marks.append((repr(sorted(file.label_names.items())), 0))
+            continue
         if not isinstance(file, CsvFile | JsonlFile | ParquetFile):
             return None
         if image is not None and (
@@ -149,7 +171,21 @@ def shards_kept(starts: Sequence[Sequence[int]], same: int, extended: bool) -> i
     return next((count for count, kept in enumerate(ends) if not kept), len(ends))
 
 
+def shards_alike(scan: Scan, digests: Sequence[str]) -> int:
+    """Number of earlier shards whose rows the source still begins with, by the digests of these rows."""
+    batches = scan.batches(0, 0)
+    for number, digest in enumerate(digests[:-1]):  # the last one ended with the source
+        total = xxhash.xxh3_128()
+        for _, _, table in scan.of_shard(batches):
+            add_rows(total, table)
+        if total.hexdigest() != digest:
+            return number
+    return max(0, len(digests) - 1)
+
+
 def begun(earlier: Earlier, read: Callable[[Scan], Mapping[str, SplitRows]], scan: Scan) -> dict[str, SplitRows]:
-    """The shards of a scan, which begins with the valid shards of an earlier one."""
+    """The shards of a scan, which begins with the valid shards of an earlier one and decodes new pictures alone."""
+    if pictures := earlier.pictures(scan):
+        scan = replace(scan, seen=pictures)
     earlier.begin(scan)
     return dict(read(scan))

@@ -18,6 +18,8 @@ So a hash is the same for Parquet, CSV and JSON lines that hold the same values,
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +31,7 @@ from jaxtyping import Bool, UInt64
 
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.types import canonical, is_list, series_of, shown_type
+from secateur.pipelines.files.contents import content_of
 from secateur.trainers.modalities.spellings import one_spelling, text_of_number
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ MISSING, FALSE, TRUE, NUMBER, INTEGER, TEXT, SET = range(7)
 """Kind of a cell: the first byte of its canonical form, before a word of 8 bytes."""
 STEP = 0x9E3779B97F4A7C15
 """An odd number; its odd multiples are the factors for the places of texts in a row."""
+
+BYTES = "secateur:bytes"
+"""Column of the digest of each picture's file, see `encoded_digests`."""
 
 Hashes = UInt64[np.ndarray, "n 2"]
 """xxh3-128 of each row: its upper and its lower half."""
@@ -294,6 +300,31 @@ def seen_in(cells: pa.ChunkedArray) -> "Iterator[SeenPicture]":
     from secateur.trainers.modalities.seen_pictures import seen_pictures
 
     return seen_pictures(cells)
+
+
+def seen_anew(cells: pa.ChunkedArray, digests: Hashes) -> "Sequence[SeenPicture]":
+    """Decode each picture."""
+    return list(seen_in(cells))
+
+
+def decoder() -> str:
+    """Versions of Pillow and its codecs, which decide the pixels of a file."""
+    from PIL import features
+
+    codecs = [f"{name} {features.version(name)}" for name in ("jpg", "webp", "avif", "libtiff")]
+    return " ".join([f"pillow {metadata.version('pillow')}", *codecs])
+
+
+def encoded_digests(cells: pa.ChunkedArray) -> Hashes:
+    """xxh3-128 of the encoded bytes of each picture, uint64 `[n, 2]`; zeros where there is no file."""
+    flat = cells.combine_chunks()
+    data, paths = series_of(flat.field("bytes")), flat.field("path").to_pylist()
+    digests = halves_of(data)
+    for row in np.flatnonzero(data.is_null().to_numpy()):
+        path = Path(paths[row] or "")
+        if flat[int(row)].is_valid and path.is_file():
+            digests[row] = np.frombuffer(bytes.fromhex(content_of(path)), ">u8")
+    return digests
 
 
 def hashes_of_pictures(pictures: "Sequence[SeenPicture]") -> tuple[Hashes, pl.Series]:

@@ -23,7 +23,7 @@ from jaxtyping import Int64, Shaped
 from secateur.pipelines.data.columns import COMPLETION_TOKENS
 from secateur.pipelines.data.fingerprints import FINGERPRINT, text_of
 from secateur.pipelines.data.identity import hex_of
-from secateur.pipelines.data.known_rows import KnownRows
+from secateur.pipelines.data.known_rows import KnownRows, SparingEncoder
 from secateur.pipelines.data.scan import CONTENT, FILE, ROW, SplitRows, words_of
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.sources import Loaded
@@ -162,7 +162,8 @@ def write_inputs(
             np.lib.format.write_array_header_1_0(files[0], head)
         left, first = rows.shards[done["shards"] :], done["rows"]
         there = left[: max(0, known.shards - done["shards"])] if known else ()
-        encoded = encoded_shards(encoder, left[len(there) :], known.rows if known and there else first, path, spread)
+        spared = known.sparing(encoder) if known else encoder
+        encoded = encoded_shards(spared, left[len(there) :], known.rows if known and there else first, path, spread)
         if known and there:
             encoded = chain(rows_of_shards(open_inputs(known.inputs), there, first), encoded)
         for blocks in encoded:
@@ -220,7 +221,8 @@ def encoded_shard(encoder: Encoder, folder: Path, unit: tuple[Path, int]) -> Pat
     if not place.exists():  # of a preparation that was killed
         try:
             with new_folder(place, overwrite=True) as unfinished:
-                write_inputs(unfinished / "rows.npy", encoder, SplitRows((shard,)))
+                own = encoder.from_row(first) if isinstance(encoder, SparingEncoder) else encoder
+                write_inputs(unfinished / "rows.npy", own, SplitRows((shard,)))
         except RowFault as error:
             raise RowFault(error.fault, error.rows + first, error.remedy) from error
     return inputs_at(place / "rows.npy")

@@ -18,25 +18,30 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import xxhash
 from jaxtyping import Bool, Int64, UInt64
 
 from secateur.pipelines.data import types
+from secateur.pipelines.data.batch_columns import canonical_json, shortened, with_label_texts
 from secateur.pipelines.data.columns import Columns
 from secateur.pipelines.data.identity import (
+    BYTES,
     Hashes,
     content_hashes_of,
+    encoded_digests,
     hashes_of_pictures,
     input_hashes,
-    label_text,
+    seen_anew,
     seen_in,
 )
 from secateur.pipelines.data.source_kinds.files import SourceError
-from secateur.pipelines.data.source_kinds.parts import SourceFile, Types, cells_at, with_nulls
+from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, cells_at, with_nulls
 from secateur.pipelines.files.whole_files import new_file, write_bytes
-from secateur.trainers.modalities.rendering import holds_messages
 
 if TYPE_CHECKING:
     import datasets
+
+    from secateur.trainers.modalities.seen_pictures import SeenPicture
 
 INPUT, CONTENT, FAULT, FILE, ROW = (f"secateur:{name}" for name in ("input", "content", "fault", "file", "row"))
 SHARD_ROWS, SHARD_BYTES = 1 << 18, 1 << 26
@@ -47,6 +52,8 @@ HASH: Final = pa.binary(16)
 
 Divide = Callable[[pa.Table, Hashes], Mapping[str, Bool[np.ndarray, " n"]]]
 """From a batch and its hashes to a mask of its rows for each split."""
+Seen = Callable[[pa.ChunkedArray, Hashes], "Sequence[SeenPicture]"]
+"""From the cells of pictures and the digests of their files to the decoded pictures."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,8 @@ class Scan:
     """Rows and bytes behind which a shard ends."""
     alike: str = ""
     """Digest of everything besides the files that decides their rows."""
+    seen: Seen = seen_anew
+    """Decodes the pictures."""
 
     @property
     def state(self) -> Path:
@@ -190,8 +199,9 @@ class Scan:
         return self.folder / "progress.json"
 
     def done(self) -> dict[str, Any]:
-        """Number of whole shards, the file and row at which each begins, and those at which the next one will."""
-        begun = {"shards": 0, "file": 0, "row": 0, "starts": []}
+        """Number of whole shards, the file and row at which each begins, those at which the next one will, and the
+        digests that `write_shard` returned."""
+        begun = {"shards": 0, "file": 0, "row": 0, "starts": [], "digests": []}
         return dict(json.loads(self.state.read_text())) if self.state.is_file() else begun
 
     def batches(self, file: int, row: int) -> "Ahead":
@@ -199,28 +209,45 @@ class Scan:
         batches = source_batches(self.files, self.wanted, file, row)
         return Ahead(larger(batches) if self.columns.image is not None else batches)
 
-    def write_shard(self, number: int, batches: "Ahead") -> None:
-        """Write one shard of each split that has rows in the next batches, whole or not at all."""
+    def write_shard(self, number: int, batches: "Ahead") -> str:
+        """Write one shard of each split that has rows in the next batches, whole or not at all.
+
+        Returns the digest of these rows as the source gives them, an empty text unless `digested`.
+        """
         with ExitStack() as stack:
             writers: dict[str, Any] = {}
-            rows = size = 0
-            while batches.following is not None and not full(rows, size, self.limits):
-                place, first, table = batches.following
-                rows, size = rows + table.num_rows, size + table.nbytes
+            total = xxhash.xxh3_128()
+            for place, first, table in self.of_shard(batches):
+                if self.digested:
+                    add_rows(total, table)
                 for split, part in self.parts(place, first, table).items():
                     if split not in writers:
                         path = self.folder / f"{split}-{number:05}.arrow"
                         partial = stack.enter_context(new_file(path, overwrite=True))
                         writers[split] = stack.enter_context(pa.ipc.new_file(str(partial), part.schema))
                     writers[split].write_table(part.combine_chunks())  # each chunk would be read by itself
-                batches.go_on()
+        return total.hexdigest() if self.digested else ""
+
+    def of_shard(self, batches: "Ahead") -> Iterator[tuple[int, int, pa.Table]]:
+        """The next batches, up to the end of one shard."""
+        rows = size = 0
+        while batches.following is not None and not full(rows, size, self.limits):
+            rows, size = rows + batches.following[2].num_rows, size + batches.following[2].nbytes
+            yield batches.following
+            batches.go_on()
+
+    @property
+    def digested(self) -> bool:
+        """Whether shards get digests of their rows: for a data set, whose files do not tell which rows are new. Rows
+        with pictures get none, for their files may lie outside of the data set."""
+        return self.columns.image is None and any(isinstance(file, DatasetSplit) for file in self.files)
 
     def parts(self, place: int, first: int, table: pa.Table) -> dict[str, pa.Table]:
         """The rows of a batch by split; SourceError that names its file."""
         file = self.files[place]
         named = {**self.names, **file.label_names}
         try:
-            parts = divided(table, named, self.columns, self.base, place + self.offset, first, self.divide)
+            parts = divided(table, named, self.columns, self.base, place + self.offset, first, self.divide, self.seen)
         except ValueError as error:
             raise SourceError(f"{file.name}: {error}") from error
         if self.longest is None:
@@ -245,6 +272,15 @@ class Ahead:
         self.following = next(self._batches, None)
 
 
+def add_rows(total: xxhash.xxh3_128, table: pa.Table) -> None:
+    """Add the values of a batch to a digest, which does not depend on their layout in memory."""
+    fresh = table.take(pa.array(np.arange(len(table)))).combine_chunks()  # a slice may hold values of its neighbours
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(fresh)
+    total.update(sink.getvalue())
+
+
 def full(rows: int, size: int, limits: tuple[int, int]) -> bool:
     """Whether a shard of so many rows and bytes ends."""
     return rows >= limits[0] or size >= limits[1]
@@ -261,9 +297,10 @@ def scanned(scan: Scan) -> dict[str, SplitRows]:
     done = scan.done()
     batches = scan.batches(done["file"], done["row"])
     while batches.following is not None:
-        scan.write_shard(done["shards"], batches)
+        digest = scan.write_shard(done["shards"], batches)
         done["shards"] += 1
         done["starts"].append([done["file"], done["row"]])
+        done["digests"].append(digest)
         done["file"], done["row"] = batches.following[:2] if batches.following else (len(scan.files), 0)
         write_bytes(scan.state, json.dumps(done).encode(), overwrite=True)
     return scan.splits()
@@ -305,9 +342,10 @@ def divided(
     place: int,
     first: int,
     divide: Divide,
+    seen: Seen = seen_anew,
 ) -> dict[str, pa.Table]:
     """The rows of a batch by split, with hashes, faults and places in the files; `names` are class names by column."""
-    table, inputs, faults = hashed_inputs(table, columns, base)
+    table, inputs, faults = hashed_inputs(table, columns, base, seen)
     contents = content_hashes_of(inputs, table, columns, names)
     for name in columns.labels:
         table = with_label_texts(table, name, names.get(name))
@@ -325,30 +363,11 @@ def divided(
     return {split: table if mask.all() else table.filter(pa.array(mask)) for split, mask in masks.items() if mask.any()}
 
 
-def shortened(table: pa.Table, columns: Columns, longest: int) -> pa.Table:
-    """A batch with the beginnings of its texts, and pictures without their bytes."""
-    if columns.kind in ("text", "completion"):
-        import pyarrow.compute as pc  # its import takes a tenth of a second
-
-        for name in columns.texts:
-            if columns.kind == "completion" and any(map(holds_messages, filter(None, table[name].to_pylist()))):
-                continue  # a cut list of messages is no JSON
-            cut = pc.utf8_slice_codeunits(table[name], 0, longest)
-            table = table.set_column(table.schema.get_field_index(name), name, cut)
-    if columns.image is not None:
-        cells = table[columns.image].combine_chunks()
-        empty = pa.nulls(len(cells), pa.binary())
-        cut = pa.StructArray.from_arrays([empty, cells.field("path")], fields=list(types.PICTURE))
-        table = table.set_column(table.schema.get_field_index(columns.image), columns.image, cut)
-        from secateur.trainers.modalities.seen_pictures import KEPT
-
-        table = table.drop_columns(list(KEPT))
-    return table
-
-
-def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Table, Hashes, pl.Series]:
+def hashed_inputs(
+    table: pa.Table, columns: Columns, base: Path, seen: Seen | None = None
+) -> tuple[pa.Table, Hashes, pl.Series]:
     """A batch with gaps as null and paths as pictures, the hashes of its inputs, and their faults String `[n]`; with
-    pictures the batch also gets the columns `seen_pictures.KEPT`."""
+    pictures the batch also gets the columns `seen_pictures.KEPT`, with `seen` also the digests of files (`BYTES`)."""
     table = with_nulls(table, columns)
     if columns.image is not None and table.schema.field(columns.image).type == types.TEXT:
         cells = cells_at(table[columns.image], base)
@@ -360,39 +379,16 @@ def hashed_inputs(table: pa.Table, columns: Columns, base: Path) -> tuple[pa.Tab
         return table, *input_hashes(table, columns)
     from secateur.trainers.modalities.seen_pictures import columns_of
 
-    pictures = list(seen_in(table[columns.image]))
+    cells = table[columns.image]
+    if seen is None:
+        pictures: Sequence[SeenPicture] = list(seen_in(cells))
+    else:
+        digests = encoded_digests(cells)
+        pictures = seen(cells, digests)
+        table = table.append_column(BYTES, bytes_of(digests))
     for name, values in columns_of(pictures).items():
         table = table.append_column(name, values)
     return table, *hashes_of_pictures(pictures)
-
-
-def canonical_json(cells: pa.ChunkedArray, *, every: bool) -> pa.Array:
-    """Conversations in one spelling, whether a file holds lists or their JSON: sorted keys, without null values.
-
-    Unless `every` cell is one, cells of prompts and completions that hold no messages stay unchanged.
-    """
-
-    def spelled(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: spelled(value[key]) for key in sorted(value) if value[key] is not None}
-        return [spelled(one) for one in value] if isinstance(value, list) else value
-
-    def one(cell: str | None) -> str | None:
-        try:
-            other = cell is None or not (every or holds_messages(cell))
-            return cell if other or not cell else json.dumps(spelled(json.loads(cell)), ensure_ascii=False)
-        except ValueError:  # no JSON: the encoder raises, with the row
-            return cell
-
-    return pa.array(map(one, cells.to_pylist()), types.TEXT)
-
-
-def with_label_texts(table: pa.Table, name: str, names: Sequence[str] | None) -> pa.Table:
-    """Replace the numbers of classes by their names, if they have any."""
-    if names is None or table.schema.field(name).type != types.INTEGER:
-        return table
-    texts = label_text(table[name], names).to_arrow().cast(types.TEXT)
-    return table.set_column(table.schema.get_field_index(name), name, texts)
 
 
 def share_below(keys: UInt64[np.ndarray, " n"], share: float) -> Bool[np.ndarray, " n"]:

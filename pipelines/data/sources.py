@@ -32,23 +32,25 @@ from secateur.pipelines.data.division import Division, why_empty
 from secateur.pipelines.data.drawn_rows import drawn_rows
 from secateur.pipelines.data.dropped import Dropped, decide
 from secateur.pipelines.data.earlier import Earlier, begun
+from secateur.pipelines.data.identity import decoder
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FILE, ROW, Scan, SplitRows, on_disk, scanned
+from secateur.pipelines.data.source_digests import Elsewhere, digest_elsewhere, files_of, pictures_of
 from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
+from secateur.pipelines.data.source_kinds.hub import Hub
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit, SourceFile, Types, texts_in
 from secateur.pipelines.data.source_kinds.registry import Source as Source
 from secateur.pipelines.data.spread import Spread
 from secateur.pipelines.data.spread_scan import kinds_of, looked_at, scanned_by
 from secateur.pipelines.data.targets import class_counts, read_targets
-from secateur.pipelines.files.contents import content_of
 from secateur.scorers.contract import rows_text
 from secateur.trainers.modalities.rows import RowFault
 
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = "7"
+FORMAT = "8"
 """Version of the format that a scan writes."""
 
 
@@ -124,8 +126,8 @@ def load(
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
     source.refuse_undivided()
     with own_manners():
-        parts, revision = read(source, columns, base, cache / "sources")
-        earlier = Earlier(cache / "rows", rows_folder(source, columns, base, cache, "").name)
+        parts, revision = read(source, columns, base, cache / "sources", spread and partial(digest_elsewhere, spread))
+        earlier = earlier_of(source, columns, base, cache)
         parts, kinds = kinds_in(parts, columns, source, earlier, spread)
         files = [file for several in parts.values() for file in several]
         wanted = typed_columns(files, columns, source, known=kinds)
@@ -176,10 +178,10 @@ def limit_rows(
             targets[split] = targets[split][drawn]
 
 
-def revision_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
+def revision_of(source: Source, columns: Columns, base: Path, cache: Path, elsewhere: Elsewhere | None = None) -> str:
     """The revision of `Loaded`, without reading rows; raises SourceError for missing files."""
     with own_manners():
-        return read(source, columns, Path(os.path.abspath(base)), cache / "sources")[1]
+        return read(source, columns, Path(os.path.abspath(base)), cache / "sources", elsewhere)[1]
 
 
 def stamp_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
@@ -187,11 +189,15 @@ def stamp_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
     return source.stamp(base) or revision_of(source, columns, base, cache)
 
 
-def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dict[str, Sequence[SourceFile]], str]:
+def read(
+    source: Source, columns: Columns, base: Path, cache: Path, elsewhere: Elsewhere | None = None
+) -> tuple[dict[str, Sequence[SourceFile]], str]:
     """Files of each split, and the revision of the source, which covers pictures at the paths of a column."""
+    if elsewhere:
+        elsewhere(files_of(source, base))
     splits, revision = source.read(columns, base, cache)
     parts = {split: parts_of(source.name_of(split, base), held) for split, held in splits.items()}
-    pictures = pictures_of([file for files in parts.values() for file in files], columns, base)
+    pictures = pictures_of([file for files in parts.values() for file in files], columns, base, elsewhere)
     return parts, xxhash.xxh3_128_hexdigest(f"{revision} {pictures}".encode()) if pictures else revision
 
 
@@ -211,30 +217,17 @@ def kinds_in(
     return parts, earlier.kinds(files, lambda file: kinds_of(names, texts, file)[1])
 
 
-def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> str:
-    """Digest of the pictures in files of their own beside the files of a source, empty where there are none.
-
-    It covers contents, for the names are in the source's files; a missing picture counts as missing.
-    """
-    total, some = xxhash.xxh3_128(), False
-    name = columns.image
-    for file in files:
-        if name is None or name not in file.columns:
-            continue
-        for paths in file.picture_paths(name, base):
-            for path in paths.drop_nulls().unique(maintain_order=True):
-                some = True
-                try:
-                    total.update(bytes.fromhex(content_of(Path(path))))
-                except OSError:
-                    total.update(b"missing")
-    return total.hexdigest() if some else ""
-
-
 def rows_folder(source: Source, columns: Columns, base: Path, cache: Path, revision: str) -> Path:
     """Folder for the shards of a source at a revision."""
     keys = [FORMAT, revision, source.model_dump(mode="json"), columns.model_dump(mode="json"), os.path.abspath(base)]
     return cache / "rows" / xxhash.xxh3_128_hexdigest(json.dumps(keys).encode())
+
+
+def earlier_of(source: Source, columns: Columns, base: Path, cache: Path) -> Earlier:
+    """The last scan of a source, of any revision: a later revision of a hub data set may begin with the same rows."""
+    same = source.model_copy(update={"revision": None}) if isinstance(source, Hub) else source
+    settings = rows_folder(same, columns, base, cache, "").name
+    return Earlier(cache / "rows", settings, decoder() if columns.image else "")
 
 
 def parts_of(name: str, held: "datasets.Dataset | Sequence[SourceFile]") -> Sequence[SourceFile]:

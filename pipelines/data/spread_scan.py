@@ -63,13 +63,14 @@ def scanned_by(spread: Spread, scan: Scan) -> dict[str, SplitRows]:
             continue
         done["shards"], done["file"], done["row"] = done["shards"] + len(starts), len(scan.files), 0
         done["starts"] += [[start.file, start.row] for start in starts]
+        done["digests"] += [marked(scan, start).read_text() for start in starts]
         write_bytes(scan.state, json.dumps(done).encode(), overwrite=True)
     shutil.rmtree(made, ignore_errors=True)
     return scan.splits()
 
 
 MADE = "made"
-"""Folder of a scan with an empty file for each whole shard, until all are whole."""
+"""Folder of a scan with a file for each whole shard, which holds its digest, until all are whole."""
 
 
 def sizes_of(scan: Scan, begin: tuple[int, int]) -> Sizes:
@@ -115,8 +116,8 @@ def make_shards(scan: Scan, run: Sequence[Start]) -> None:
         return
     batches = scan.batches(left[0].file, left[0].row)
     for start in run[run.index(left[0]) :]:
-        scan.write_shard(start.number, batches)
-        write_bytes(marked(scan, start), b"", overwrite=True)
+        digest = scan.write_shard(start.number, batches)
+        write_bytes(marked(scan, start), digest.encode(), overwrite=True)
 
 
 def marked(scan: Scan, start: Start) -> Path:

@@ -7,7 +7,7 @@ small file, see `remembered`.
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -29,7 +29,7 @@ _asked: ContextVar[set[bytes] | None] = ContextVar("_asked", default=None)
 
 def content_of(path: Path) -> str:
     """XXH3-128 of the bytes of a file, 32 hexadecimal digits; raises OSError for an unreadable one."""
-    name = xxhash.xxh3_128_digest(os.fsencode(os.path.abspath(path)))
+    name = name_of(path)
     if (asked := _asked.get()) is not None:
         asked.add(name)
     known = _known.get(name, b"")
@@ -43,6 +43,39 @@ def content_of(path: Path) -> str:
     if state_of(before) == state_of(after) and now - before.st_ctime_ns > SETTLED:
         _known[name] = state_of(before) + digest.digest()
     return str(digest.hexdigest())
+
+
+def name_of(path: Path) -> bytes:
+    """Digest of a path."""
+    return xxhash.xxh3_128_digest(os.fsencode(os.path.abspath(path)))
+
+
+def unknown(paths: Iterable[Path]) -> list[Path]:
+    """The files that `content_of` would read, each once; without those that are not there."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_file() and _known.get(name_of(path), b"")[:SIZE] != state_of(os.stat(path)):
+            found[path] = None
+    return list(found)
+
+
+def entries_of(paths: Sequence[Path]) -> list[bytes]:
+    """Digests of the state and content of each file, for `learn` in another process; empty for a file that cannot be
+    read here, or that was written a moment ago."""
+    found = []
+    for path in paths:
+        try:
+            content_of(path)
+        except OSError:
+            found.append(b"")
+        else:
+            found.append(_known.get(name_of(path), b""))
+    return found
+
+
+def learn(paths: Sequence[Path], entries: Sequence[bytes]) -> None:
+    """Take over digests of another process; `content_of` ignores those of files that look different here."""
+    _known.update({name_of(path): entry for path, entry in zip(paths, entries, strict=True) if entry})
 
 
 def state_of(found: os.stat_result) -> bytes:

@@ -23,7 +23,8 @@ from secateur.scorers.contract import Scores
 from secateur.scorers.registry import scorers
 from secateur.trainers.contract import Data
 from secateur.trainers.loop.checkpoints import fingerprint, load_checkpoints
-from secateur.trainers.passes.scoring import Configured, score_rows
+from secateur.trainers.passes.folds import Folds, by_fold
+from secateur.trainers.passes.scoring import Configured, score_folds, score_rows
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,17 @@ class ScoringJob:
     """Scorer, version and settings, by the name that the study gives the score."""
     threads: int
     """Threads of torch: another number may change the last bits of sums."""
+    folds: Path | None = None
+    """File of the fold of each sample, int64 `[n]`; with it the proxies of its fold score a row."""
 
 
 def job_of(
-    data: Data, folders: Sequence[Path], model: str, configured: Mapping[str, Configured], place: Path
+    data: Data,
+    folders: Sequence[Path],
+    model: str,
+    configured: Mapping[str, Configured],
+    place: Path,
+    folds: Path | None = None,
 ) -> ScoringJob:
     """The job that scores rows of `data` by the checkpoints in `folders`; data without a file get one in `place`."""
     return ScoringJob(
@@ -51,6 +59,7 @@ def job_of(
         model,
         {name: (each.card.name, each.card.version, settings) for name, (each, settings) in configured.items()},
         torch.get_num_threads(),
+        folds and folds.resolve(),
     )
 
 
@@ -102,7 +111,17 @@ class Scoring:
         rows, names = unit
         torch.set_num_threads(self.job.threads)
         configured = {name: self.configured[name] for name in names}
-        return score_rows(self.runs, self.data, rows, configured, device=torch.device(self.device))
+        runs, data, device = self.runs, self.data, torch.device(self.device)
+        if self.folds is None:
+            return score_rows(runs, data, rows, configured, device=device)
+        return score_folds(by_fold(runs, self.folds), self.folds, data, rows, configured, device=device)
+
+    @cached_property
+    def folds(self) -> Folds | None:
+        if self.job.folds is None:
+            return None
+        with on_shared_storage(self.job.folds):
+            return np.asarray(np.load(self.job.folds, mmap_mode="r", allow_pickle=False))
 
     @cached_property
     def data(self) -> Data:

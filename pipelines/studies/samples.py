@@ -1,6 +1,7 @@
 """A study of samples: one data set, one group of assets; wrong settings are rejected when it loads."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -123,11 +124,13 @@ class Study(ManifestKeys):
             task = self.own_task()
             return own_samples.revision_of(task, *(own_samples.inspect_own(task, split) for split in ("train", "test")))
         from secateur.pipelines.data.sources import revision_of
+        from secateur.pipelines.runs.ray_digests import digest_on_ray
 
         for config in self.configs:
             check_settings(config)
         refuse_other_tokenizers(self.resolved_encoding, self.configs)
-        return revision_of(self.read_source, self.read_columns, base, cache)
+        elsewhere = partial(digest_on_ray, self.compute.ray_address) if self.compute.scoring == "ray" else None
+        return revision_of(self.read_source, self.read_columns, base, cache, elsewhere)
 
     @property
     def read_scores(self) -> dict[str, AnyScorer]:
@@ -168,7 +171,7 @@ class Study(ManifestKeys):
         refuse_trajectories(reading, self.checkpoints, self.proxy)
         self.check_units()
         if self.proxy:
-            self.proxy.refuse(embedded=embedded, scoring=self.compute.scoring)
+            self.proxy.refuse(embedded=embedded)
         elif fault := self.reads_a_proxy():
             raise ValueError(fault)
         refuse_lengths(self.compare_at, self.training)

@@ -74,7 +74,7 @@ class Proxy(TrainingConfig):
         """The training config without folds."""
         return TrainingConfig(**self.model_dump(exclude={"folds"}))
 
-    def refuse(self, *, embedded: bool, scoring: str) -> None:
+    def refuse(self, *, embedded: bool) -> None:
         """Raise ValueError for folds in a study that needs one proxy of all samples; `embedded` means that a scorer or
         selector reads the proxy's embeddings."""
         if self.folds and self.epochs == 0:
@@ -83,10 +83,6 @@ class Proxy(TrainingConfig):
             raise ValueError(
                 "proxy.folds: the proxies of the folds share no space of features, and a score or a selection reads "
                 "embeddings; write embeddings: {kind: sklearn}, or name an encoder"
-            )
-        if self.folds and scoring == "ray":
-            raise ValueError(
-                "proxy.folds: a Ray cluster scores by proxies of all samples; write compute: {scoring: local}"
             )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,11 @@ except RuntimeError as error:
 @pytest.fixture
 def scored(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Root of a study with a completed local scoring pass, in shards of four rows."""
-    file, root = write_study(**CHANGES), tmp_path / "local"
+    return scored_here(write_study(**CHANGES), tmp_path / "local", monkeypatch)
+
+
+def scored_here(file: StudyFile, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Root of a study, after its local scoring pass."""
     monkeypatch.setattr(scoring_assets, "ScoreStore", partial(scoring_assets.ScoreStore, shard=SHARD))
     job = build([file], root).resolve_implicit_global_asset_job_def()
     names = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder", "proxy")
@@ -155,6 +160,27 @@ def test_a_pass_on_two_nodes_killed_and_resumed_leaves_the_bytes_of_the_local_pa
     assert note.startswith("Traceback")
 
 
+@pytest.mark.nightly
+def test_proxies_of_folds_score_on_two_nodes_as_in_one_process(
+    write_study: WriteStudy,
+    study_content: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    two_nodes: str,
+) -> None:
+    changes = CHANGES | {"proxy": study_content["proxy"] | {"folds": 3}}
+    root = scored_here(write_study(**changes), tmp_path / "local", monkeypatch)
+    local = results(root)
+    (root / "blobs" / ".score_store").rename(tmp_path / "aside")
+    (root / "blobs" / "scores").rename(tmp_path / "scores")
+    with driver(write_study(**changes, compute={"scoring": "ray"}), root, two_nodes, pause=0) as done:
+        out, err = done.communicate(timeout=600)
+    assert done.returncode == 0, err
+    told = next(json.loads(line) for line in out.splitlines())
+    assert told["rows rescored"] == 120
+    assert results(root) == local
+
+
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoringJob, Data]:
     """The job of both scores by two proxies of 120 points in three classes, and these points."""
@@ -184,6 +210,23 @@ def test_a_worker_scores_as_score_rows_does_from_files_that_are_not_copied(
     configured = {name: (scorers()[name], {}) for name in SCORES}
     direct = score_rows(runs, data, rows, configured, device=CPU)  # type: ignore[arg-type]
     assert {name: scores.tobytes() for name, scores in found.items()} == {n: direct[n].tobytes() for n in SCORES}
+
+
+def test_a_worker_scores_each_row_by_the_proxy_of_its_fold(job: tuple[ScoringJob, Data], tmp_path: Path) -> None:
+    described, data = job
+    folds = np.random.default_rng(1).integers(0, 2, 120)
+    np.save(tmp_path / "folds.npy", folds)
+    rows, configured = np.array([3, 4, 5, 6, 90, 91]), {name: (scorers()[name], {}) for name in SCORES}
+    found = Scoring(replace(described, folds=tmp_path / "folds.npy"), "cpu")((rows, list(SCORES)))
+    for fold, folder in enumerate(described.proxies):
+        own = folds[rows] == fold
+        assert own.any()
+        direct = score_rows([load_checkpoints(folder)], data, rows[own], configured, device=CPU)  # type: ignore[arg-type]
+        assert {name: scores[own].tobytes() for name, scores in found.items()} == {
+            n: direct[n].tobytes() for n in SCORES
+        }
+    with pytest.raises(FileNotFoundError, match="on storage that every node mounts"):
+        Scoring(replace(described, folds=tmp_path / "gone.npy"), "cpu")((rows, list(SCORES)))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from typing import Any
 import dagster as dg
 import ray
 from secateur.pipelines.assets import data, embeddings
+from secateur.pipelines.data import source_digests
 from secateur.pipelines.definitions import build
 from secateur.pipelines.runs import ray_cluster
 from secateur.pipelines.studies.files import StudyFile, load_study
@@ -62,6 +63,7 @@ def dying_over(*arguments, **named):
         yield Dying(spread)
 
 data.spread_over = embeddings.spread_over = dying_over
+source_digests.LEAST = 1
 # Both processes stand ready before the first unit is handed out, so that neither can finish alone.
 ray.data.DataContext.get_current().wait_for_min_actors_s = 400
 with small_shards(), dying_over("ray", None) as spread:
@@ -129,7 +131,7 @@ def test_data_and_embeddings_on_two_nodes_have_local_bytes_though_processes_are_
     kinds = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
     assert {kind: said for kind, _, said in kinds} == local
     assert min(count for _, count, _ in kinds) >= 5
-    killed = {"kinds_of", "sizes_of", "make_shards", "of_shard", "encoded_shard", "Embedding"}
+    killed = {"entries_of", "kinds_of", "sizes_of", "make_shards", "of_shard", "encoded_shard", "Embedding"}
     assert {mark.name for mark in (tmp_path / "marks").iterdir()} == killed
     assert left_in(tmp_path, "ray") == left_in(tmp_path, "local")
     for place in map(Path, places):

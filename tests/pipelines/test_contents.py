@@ -10,7 +10,7 @@ import pytest
 import xxhash
 
 from secateur.pipelines.files import contents as known
-from secateur.pipelines.files.contents import content_at, content_of, remembered
+from secateur.pipelines.files.contents import content_at, content_of, entries_of, learn, remembered, unknown
 from secateur.pipelines.files.own_code import code_content, code_of, refuse_changed
 from secateur.pipelines.studies.named_inputs import contents_of
 from secateur.trainers.contract import TrainingConfig
@@ -60,6 +60,28 @@ def test_a_file_that_was_just_written_is_always_read(
     path.write_bytes(b"one")
     assert [content_of(path), content_of(path)] == [xxhash.xxh3_128_hexdigest(b"one")] * 2
     assert len(reads) == 2
+
+
+def test_digests_of_another_process_are_taken_over_and_changed_files_are_read(
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "gone")]
+    for path in paths[:2]:
+        path.write_text(path.name)
+    assert unknown([*paths, paths[0]]) == paths[:2]
+    entries = entries_of(paths)
+    assert [len(entry) for entry in entries] == [32, 32, 0]
+    known._known.clear()
+    reads.clear()
+    learn(paths, entries)
+    assert unknown(paths) == []
+    paths[1].write_text("another")
+    assert unknown(paths) == [paths[1]]
+    assert [content_of(path) for path in paths[:2]] == [xxhash.xxh3_128_hexdigest(text) for text in (b"a", b"another")]
+    assert reads == [paths[1]]
+    monkeypatch.setattr(known, "SETTLED", 10**12)
+    known._known.clear()
+    assert entries_of(paths[:1]) == [b""], "it may be written again with the same times"
 
 
 @pytest.mark.parametrize("damage", [b"", b"no such note", None], ids=["empty", "other", "cut"])

@@ -127,7 +127,6 @@ def test_every_sample_is_scored_by_networks_that_did_not_see_it(
             },
             "proxy.folds: the proxies of the folds share no space of features",
         ),
-        ({"compute": {"scoring": "ray"}}, "proxy.folds: a Ray cluster scores by proxies of all samples"),
         ({"proxy": PROXY | {"folds": 1}}, "proxy.folds: Input should be greater than or equal to 2"),
     ],
 )

@@ -14,9 +14,14 @@ COMMIT = "5ec47e0" + 33 * "a"
 
 @contextmanager
 def local_hub(
-    name: str, folder: Path, *, gated: Collection[str] = (), cards: Mapping[str, str] | None = None
+    name: str,
+    folder: Path,
+    *,
+    gated: Collection[str] = (),
+    cards: Mapping[str, str] | None = None,
+    commit: str = COMMIT,
 ) -> Iterator[tuple[str, list[str]]]:
-    """A hub of one data set, `owner/name`: the files train.parquet and test.parquet of a folder, at `COMMIT`.
+    """A hub of one data set, `owner/name`: the files train.parquet and test.parquet of a folder, at a commit.
 
     Under the names `gated` and those of `cards` are the same files; the hub gives nobody those of the former, and the
     latter have a README.md each. Yields its address, for HF_ENDPOINT, and the paths that were asked of it.
@@ -38,16 +43,16 @@ def local_hub(
             entries = [
                 {"type": "file", "path": file, "size": len(content), "oid": "0" * 40} for file, content in files.items()
             ]
-            if path == f"/api/datasets/{name}/tree/{COMMIT}":
+            if path == f"/api/datasets/{name}/tree/{commit}":
                 return self.send(json.dumps(entries).encode())
             if path.startswith(f"/api/datasets/{name}/paths-info/"):
                 size = int(self.headers.get("Content-Length") or 0)
                 wanted = self.rfile.read(size).decode()
                 return self.send(json.dumps([e for e in entries if str(e["path"]) in wanted]).encode())
-            if path in (f"/api/datasets/{name}", *(f"/api/datasets/{name}/revision/{r}" for r in ("main", COMMIT))):
+            if path in (f"/api/datasets/{name}", *(f"/api/datasets/{name}/revision/{r}" for r in ("main", commit))):
                 siblings = [{"rfilename": file} for file in files]
-                return self.send(json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode())
-            file = path.removeprefix(f"/datasets/{name}/resolve/{COMMIT}/")
+                return self.send(json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode())
+            file = path.removeprefix(f"/datasets/{name}/resolve/{commit}/")
             if name in gated:
                 return self.send(b"", 403, "GatedRepo")
             if file in files:
@@ -62,7 +67,7 @@ def local_hub(
                 "Content-Length": str(len(body)),
                 "Content-Type": "application/json",
                 "ETag": f'"{len(body)}"',
-                "X-Repo-Commit": COMMIT,
+                "X-Repo-Commit": commit,
                 "X-Error-Code": error,
             }.items():
                 self.send_header(header, value)

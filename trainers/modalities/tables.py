@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import ConfigDict, Field
 from secateur.scorers.settings import Settings
 from secateur.trainers.contract import UNKNOWN
 from secateur.trainers.modalities.frequencies import Frequencies
-from secateur.trainers.modalities.rows import Batches, RowFault, batches_of
+from secateur.trainers.modalities.rows import Batches, RowFault, batches_of, results_of
 from secateur.trainers.modalities.spellings import marks_of, one_spelling, text_of_number
 
 if TYPE_CHECKING:
@@ -86,20 +87,15 @@ class TableEncoder:
         astray = [name for name in encoding.categorical if name not in names]
         if astray:
             raise ValueError(f"encoding.categorical: {astray[0]!r} is not among the features {', '.join(names)}")
-        import polars as pl
-
-        missing = encoding.missing
         moments: dict[str, Moments] = {}
         counts: dict[str, Frequencies] = {}
-        for table in batches_of(rows, names):
-            for name in names:
-                values = column_of(table, name)
-                if name in encoding.categorical or values.dtype == pl.Boolean or values.dtype == pl.String:
-                    texts = plain(values, marks_of(missing, name)).drop_nulls()
-                    parts = texts.alias("value").value_counts(name="count")
-                    counts.setdefault(name, Frequencies(DISTINCT)).add(parts)
+        work = partial(parts_of, tuple(names), encoding, origins_of(rows, names, encoding))
+        for parts in results_of(rows, names, work):
+            for name, part in parts.items():
+                if isinstance(part, Part):
+                    moments.setdefault(name, Moments(name, part.origin)).add(part)
                 else:
-                    moments.setdefault(name, Moments(name)).add(values)
+                    counts.setdefault(name, Frequencies(DISTINCT)).add(part)
         described: list[Number | Category] = []
         for name in names:
             if name in moments:
@@ -107,7 +103,7 @@ class TableEncoder:
             else:
                 kept = counts[name].sums()["value"].head(encoding.max_categories)
                 described.append(Category(name, tuple(kept.sort())))
-        return cls(tuple(described), missing, encoding.kind or "codes")
+        return cls(tuple(described), encoding.missing, encoding.kind or "codes")
 
     @property
     def categories(self) -> list[int]:
@@ -164,22 +160,53 @@ class TableEncoder:
     def facts(self, rows: "Batches | datasets.Dataset", inputs: Any = None) -> dict[str, Any]:
         """Number of columns of each kind, and the share of values with unknown categories."""
         described = [column for column in self.columns if isinstance(column, Category)]
-        unknown = dict.fromkeys((column.name for column in described), 0)
-        for table in batches_of(rows, list(unknown)) if described else ():
-            for column in described:
-                codes = codes_of(column_of(table, column.name), column, marks_of(self.missing, column.name))
-                unknown[column.name] += int((codes == UNKNOWN).sum())
+        names = [column.name for column in described]
+        unknown = sum(results_of(rows, names, partial(self.unknown_in, described))) if described else 0
         return {
             "numeric columns": len(self.columns) - len(described),
             "categorical columns": len(described),
-            "share of unknown categories": float(np.mean(list(unknown.values()))) / len(rows) if unknown else 0.0,
+            "share of unknown categories": unknown / len(described) / len(rows) if described else 0.0,
         }
+
+    def unknown_in(self, described: Sequence[Category], table: "pa.Table", first: int) -> list[int]:
+        """Number of cells of a batch with unknown categories."""
+        marks = (marks_of(self.missing, column.name) for column in described)
+        codes = (codes_of(column_of(table, c.name), c, missing) for c, missing in zip(described, marks, strict=True))
+        return [sum(int((values == UNKNOWN).sum()) for values in codes)]
 
     def save(self, folder: Path) -> None:
         """Write `encoding.json`."""
         columns = [{"is": type(column).__name__} | asdict(column) for column in self.columns]
         learned = {"encoder": "table", "kind": self.kind, "missing": self.missing, "columns": columns}
         (folder / "encoding.json").write_text(json.dumps(learned, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Moments of consecutive values of a column minus the `origin`, float64; without any value they are 0."""
+
+    origin: int
+    absent: int
+    count: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    mean: float = 0.0
+    squares: float = 0.0
+    """Sum of the squared deviations from `mean`."""
+
+    @classmethod
+    def of(cls, values: "pl.Series", origin: int, first: int) -> "Part":
+        """Moments of the values of rows from `first` on; RowFault for infinite ones."""
+        numbers = numbers_of(values, origin, first)
+        absent = np.isnan(numbers)
+        there = numbers[~absent] if absent.any() else numbers
+        missing = len(numbers) - len(there)
+        if not len(there):
+            return cls(origin, missing)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(there.mean())
+            squares = float(np.square(there - mean).sum())
+        return cls(origin, missing, len(there), float(there.min()), float(there.max()), mean, squares)
 
 
 @dataclass
@@ -195,22 +222,18 @@ class Moments:
     low: float = float("inf")
     high: float = float("-inf")
 
-    def add(self, values: "pl.Series") -> None:
-        """Add a part."""
-        self.origin = self.origin if self.count else origin_of(values)
-        numbers = numbers_of(values, self.origin)
-        absent = np.isnan(numbers)
-        there = numbers[~absent] if absent.any() else numbers
-        self.absent += len(numbers) - len(there)
-        if not len(there):
+    def add(self, part: Part) -> None:
+        """Add a part; another order of the parts may change the last bits."""
+        self.absent += part.absent
+        if not part.count:
             return
-        self.low, self.high = min(self.low, float(there.min())), max(self.high, float(there.max()))
+        self.low, self.high = min(self.low, part.low), max(self.high, part.high)
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, count = float(there.mean()), self.count + len(there)
-            gap = mean - self.mean
-            squares = float(np.square(there - mean).sum()) + gap * gap * self.count * len(there) / count
+            count = self.count + part.count
+            gap = part.mean - self.mean
+            squares = part.squares + gap * gap * self.count * part.count / count
         self.squares += squares
-        self.mean += gap * len(there) / count
+        self.mean += gap * part.count / count
         self.count = count
 
     def column(self) -> Number:
@@ -223,6 +246,46 @@ class Moments:
         if self.count and not deviation:
             raise ValueError(f"column {self.name!r}: deviations from the mean are below 1e-162: scale the column")
         return Number(self.name, self.mean, deviation, self.absent > 0, self.origin)
+
+
+def parts_of(
+    names: Sequence[str], encoding: TableEncoding, origins: Mapping[str, int], table: "pa.Table", first: int
+) -> "list[dict[str, Part | pl.DataFrame]]":
+    """Summands of `fit` of a batch, by column: moments of numbers, counts of each category (`value`, `count`)."""
+    found: dict[str, Part | pl.DataFrame] = {}
+    for name in names:
+        values = column_of(table, name)
+        if is_category(values, name, encoding):
+            texts = plain(values, marks_of(encoding.missing, name)).drop_nulls()
+            found[name] = texts.alias("value").value_counts(name="count")
+        else:
+            found[name] = Part.of(values, origins.get(name, 0), first)
+    return [found]
+
+
+def is_category(values: "pl.Series", name: str, encoding: TableEncoding) -> bool:
+    """Whether a column holds categories rather than numbers."""
+    import polars as pl
+
+    return name in encoding.categorical or values.dtype == pl.Boolean or values.dtype == pl.String
+
+
+def origins_of(rows: "Batches | datasets.Dataset", names: Sequence[str], encoding: TableEncoding) -> Mapping[str, int]:
+    """The origin of each column of whole numbers, from the first batch that has a value of it."""
+    origins: dict[str, int] = {}
+    left = list(names)
+    for table in batches_of(rows, names):
+        columns = {name: column_of(table, name) for name in left}
+        for name, values in columns.items():
+            whole = values.dtype.is_integer() and not is_category(values, name, encoding)
+            if whole and values.null_count() < len(values):
+                origins[name] = origin_of(values)
+            elif whole:
+                continue
+            left.remove(name)
+        if not left:
+            break
+    return origins
 
 
 def column_of(table: "pa.Table", name: str) -> "pl.Series":

@@ -1,0 +1,83 @@
+"""Digests of the files of a source, which other processes may read for the process of the run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+import xxhash
+
+from secateur.pipelines.data.columns import Columns
+from secateur.pipelines.data.source_kinds.contract import SourceKind
+from secateur.pipelines.data.source_kinds.parts import SourceFile
+from secateur.pipelines.data.spread import Spread
+from secateur.pipelines.files.contents import content_of, entries_of, learn, unknown
+
+Elsewhere = Callable[[Sequence[Path]], None]
+"""Lets other processes digest files; afterwards `content_of` knows them."""
+LEAST = 1 << 28
+"""Bytes from which on other processes digest files: below, handing them out takes longer."""
+PATHS = 1 << 18
+"""Paths of pictures that are handed out at once."""
+
+
+def digest_elsewhere(spread: Spread, paths: Sequence[Path]) -> None:
+    """Digest files by other processes, in units of about equal size.
+
+    A file that they do not see, or that was written a moment ago, is left to this process.
+    """
+    sizes = {path: path.stat().st_size for path in unknown(paths)}
+    if not sizes or sum(sizes.values()) < LEAST:
+        return
+    most, held = sum(sizes.values()) // (4 * spread.room) + 1, 0
+    units: list[list[Path]] = [[]]
+    for path, size in sizes.items():
+        if held >= most:
+            units.append([])
+            held = 0
+        units[-1].append(path)
+        held += size
+    for number, entries in spread(entries_of, units):
+        learn(units[number], entries)
+
+
+def files_of(source: SourceKind, base: Path) -> list[Path]:
+    """The files that a source names; none of one that names no files."""
+    if type(source).files is SourceKind.files:
+        return []
+    return [path for several in source.files(base).values() for path in several]
+
+
+def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path, elsewhere: Elsewhere | None = None) -> str:
+    """Digest of the pictures in files of their own beside the files of a source, empty where there are none.
+
+    It covers contents, for the names are in the source's files; a missing picture counts as missing.
+    """
+    total, some = xxhash.xxh3_128(), False
+    name = columns.image
+    for file in files:
+        if name is None or name not in file.columns:
+            continue
+        for paths in digested(file.picture_paths(name, base), elsewhere):
+            for path in paths.drop_nulls().unique(maintain_order=True):
+                some = True
+                try:
+                    total.update(bytes.fromhex(content_of(Path(path))))
+                except OSError:
+                    total.update(b"missing")
+    return total.hexdigest() if some else ""
+
+
+def digested(parts: Iterator[pl.Series], elsewhere: Elsewhere | None) -> Iterator[pl.Series]:
+    """Paths in their parts, once other processes have digested the files; memory holds `PATHS` and a part of them."""
+    if elsewhere is None:
+        yield from parts
+        return
+    held: list[pl.Series] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) >= PATHS:
+            elsewhere([Path(path) for one in held for path in one.drop_nulls()])
+            yield from held
+            held = []
+    elsewhere([Path(path) for one in held for path in one.drop_nulls()])
+    yield from held
