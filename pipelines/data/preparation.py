@@ -133,7 +133,8 @@ def target_columns(
 
 def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
     """Paths of pictures from a folder on, as they are where they lie elsewhere, empty where there is none."""
-    paths = series_of(cells).struct.field("path").cast(pl.String).fill_null("")
+    # Of the column alone: as a series of cells the bytes of every picture would be copied.
+    paths = series_of(cells.flatten()[cells.type.get_field_index("path")]).cast(pl.String).fill_null("")
     return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
 
 

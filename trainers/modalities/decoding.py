@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 GREY = ("1", "L", "LA", "La", "I", "F")
 """Modes of pictures without colour, less what stands behind a semicolon."""
@@ -25,7 +25,7 @@ DEEP = ("I", "F")
 MOVING = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 """Formats whose further frames are pictures of their own; those of others are layers, sizes and previews of one."""
 
-STARTS = {b"\x89PNG\r\n\x1a\n": ("PNG",), b"\xff\xd8\xff": ("JPEG",)}
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 """How files of the usual formats begin."""
 NEAR, FEW = 32, 0.05
 """How far from a background content may be that resembles it, of 255, and which share of the content may."""
@@ -105,9 +105,14 @@ def opened_image(cell: Any) -> Image.Image | None:
         return None
     if not data:
         raise OSError("no bytes")
-    # Pillow would ask the reader of every format in turn; these two know their files by the first bytes.
-    formats = next((named for start, named in STARTS.items() if data.startswith(start)), None)
-    return Image.open(io.BytesIO(data), formats=formats)
+    if data.startswith(PNG):
+        # Of a small picture `Image.open` takes longer to find the reader than the reader takes for the header.
+        opened = PngImagePlugin.PngImageFile(io.BytesIO(data))
+        if Image.MAX_IMAGE_PIXELS is not None and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels")
+        return opened
+    # Pillow would ask the reader of every format in turn; JPEG's knows its files by the first bytes.
+    return Image.open(io.BytesIO(data), formats=("JPEG",) if data.startswith(JPEG) else None)
 
 
 def mode_in_header(cell: Any) -> str | None:
