@@ -76,8 +76,14 @@ def test_memory_holds_a_block_of_the_test_samples_that_are_judged(monkeypatch: p
     data, test = digits(300)
     many = Data(np.tile(test.inputs, (60, 1, 1, 1)), np.tile(test.targets, 60), data.task)
     monkeypatch.setattr(yardstick, "MOST_JUDGED", 5000)
-    sizes, take = [], Data.take
-    monkeypatch.setattr(Data, "take", lambda held, rows: sizes.append(len(rows)) or take(held, rows))
+    sizes: list[int] = []
+    take = Data.take
+
+    def taking(held: Data, rows: np.ndarray) -> Data:
+        sizes.append(len(rows))
+        return take(held, rows)
+
+    monkeypatch.setattr(Data, "take", taking)
     assert yardstick_of(data, many, "image", rows=300).judged == 5000
     assert sorted(sizes)[-2:] == [904, 4096]
 
