@@ -1,11 +1,11 @@
 """Cost of a whole study by size of its data, by stage, compared with a script that does the same by hand.
 
     python benchmarks/scale.py [tables | texts | pictures] [rows …] [--steps N] [--json FILE] [--work FOLDER]
-        [--write] [--tiny]
+        [--alone] [--write] [--tiny]
     python benchmarks/scale.py data [tables | texts | pictures] [rows …]
 
-Without rows: tables of 20 numbers with 10⁴ to 10⁷ rows, texts of 100 words with 10⁴ to 10⁶, PNGs of 28 by 28 pixels
-with 10⁴ and 6·10⁴; five classes, a tenth of the labels wrong, seed 0. `secateur run` reads them, holds out a tenth,
+Without rows: tables of 20 numbers with 10⁴ to 10⁷ rows, texts of 100 words and PNGs of 28 by 28 pixels with 10⁴ to
+10⁶; five classes, a tenth of the labels wrong, seed 0. `secateur run` reads them, holds out a tenth,
 trains a proxy for one epoch (batches of 4,096) with `loss` and `aum`, selects half by `top`, `coverage_centric` and
 `uniform_random`, besides stratified random, trains on everything and on each half for 2,000 steps of 1,024 rows (a
 network of two layers of 256), evaluates, and writes manifests and the report. `at_scale/by_hand.py` does the minimum:
@@ -13,9 +13,10 @@ no checks, no hashes, no records, and trainings on everything, on `top` and on r
 
 Each runs in a process of its own. It prints for each stage processor and wall seconds, peak anonymous memory, bytes
 left on disk, each per row, and the growth of seconds and memory from one size to the next: an exponent of 1 means
-proportional to the rows. The JSON file holds completed runs, and the same command again adds missing ones. --write puts
-table and picture into docs/big-data.md and docs/images. --tiny is all of it in seconds; its numbers mean nothing. A
-busy machine lengthens wall seconds, and processor seconds less.
+proportional to the rows. The JSON file holds completed runs, and the same command again adds missing ones. --alone
+leaves out the script. --write puts the tables of kinds that ran into docs/big-data.md, and the pictures of tables into
+docs/images. --tiny is all of it in seconds; its numbers mean nothing. A busy machine lengthens wall seconds, and
+processor seconds less.
 
 `data` measures the data stage alone, after imports: see `at_scale/data_stage.py`.
 """
@@ -37,10 +38,10 @@ from at_scale.watched import watched
 SIZES = {
     "tables": (10_000, 100_000, 1_000_000, 10_000_000),
     "texts": (10_000, 100_000, 1_000_000),
-    "pictures": (10_000, 60_000),
+    "pictures": (10_000, 100_000, 1_000_000),
 }
 SECATEUR, BY_HAND = "secateur", "by hand"
-BY_HAND_TO = {"tables": 10_000_000, "texts": 100_000, "pictures": 60_000}
+BY_HAND_TO = {"tables": 10_000_000, "texts": 100_000, "pictures": 1_000_000}
 """Most rows for the script: scikit-learn needs a quarter of an hour and 14 GB for 10⁶ texts."""
 FOLDER = Path(__file__).parent / "at_scale"
 
@@ -103,7 +104,8 @@ def arguments_of(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=Path("build/scale.json"))
     parser.add_argument("--work", type=Path, help="where data and homes are written meanwhile; 10 GB for 10⁷ rows")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training: few show the other stages sooner")
-    parser.add_argument("--write", action="store_true", help="table and picture into the documentation")
+    parser.add_argument("--alone", action="store_true", help="without the script by hand")
+    parser.add_argument("--write", action="store_true", help="tables and pictures into the documentation")
     parser.add_argument("--tiny", action="store_true", help="in seconds")
     return parser.parse_args(given)
 
@@ -122,7 +124,7 @@ def main(given: list[str] | None = None) -> None:
     for kind in kinds or KINDS:
         for rows in sizes or SIZES[kind]:
             names = {SECATEUR: run_ours, BY_HAND: run_by_hand}
-            if rows > BY_HAND_TO[kind]:
+            if asked.alone or rows > BY_HAND_TO[kind]:
                 del names[BY_HAND]
             missing = {f"{kind} {rows} {who}": run for who, run in names.items() if f"{kind} {rows} {who}" not in runs}
             if not missing:
@@ -133,9 +135,9 @@ def main(given: list[str] | None = None) -> None:
                     runs[key] = run(Path(work, "data"), kind)
                     save(asked.json, about, runs)
                     print(drawn.line_of(key, runs[key]), flush=True)
-    print("\n" + drawn.tables(runs))
+    print("\n" + drawn.tables(runs, steps))
     if asked.write:
-        drawn.write(runs)
+        drawn.write(runs, steps)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,26 @@ def test_a_whole_study_is_measured_by_stage_beside_a_script_and_nothing_is_run_t
         scale.main(asked)
 
 
+def test_tables_of_kinds_that_did_not_run_stay_on_the_page(benchmarks, tmp_path, monkeypatch):
+    from at_scale import drawn
+
+    stage = {"wall": 2.0, "processor": 1.0, "peak": 3e6}
+    run = {"stages": {"data": stage, "training": stage}, "wall": 4.0, "processor": 2.0, "whole": 5e6, "disk": {}}
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{drawn.MARKS[0]}### Tables\n\nold tables\n\n### Texts\n\nold texts\n{drawn.MARKS[1]}\nz\n")
+    monkeypatch.setattr(drawn, "PAGE", page)
+    drawn.write({"texts 10 secateur": run, "pictures 10 secateur": run, "pictures 10 by hand": run}, 100)
+    found = drawn.sections_in(page.read_text().partition(drawn.MARKS[1])[0])
+    assert list(found) == ["tables", "texts", "pictures"]
+    assert found["tables"] == "old tables"
+    assert "| data | 1.00 |  | 100,000 |\n" in found["texts"]
+    assert found["texts"].endswith("Command: `python benchmarks/scale.py texts 10 --steps 100 --alone`")
+    assert "| data | 1.00 |  | 100,000 | 1.00 |\n" in found["pictures"]
+    assert found["pictures"].endswith("Command: `python benchmarks/scale.py pictures 10 --steps 100`")
+    assert page.read_text().startswith("a\n")
+    assert page.read_text().endswith("\nz\n")
+
+
 def test_stages_have_the_peaks_that_were_seen_in_them_and_exponents_are_of_the_last_two_sizes(benchmarks):
     from at_scale import drawn, watched
 

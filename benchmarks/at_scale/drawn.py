@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from at_scale.data import KINDS
+from at_scale.data import KINDS, STEPS
 from pictures import save
 
 from secateur.trainers.experiments.drawing import COLOURS, RANDOM_COLOUR
@@ -98,19 +98,19 @@ def of_time(runs: Runs, kind: str) -> str:
         *(f"{rows:,} rows" for rows in ours),
         "exponent",
         "µs a row",
-        f"by hand, {both:,} rows",
+        *([f"by hand, {both:,} rows"] if theirs else []),
     ]
     lines = []
     for title in (*STAGES.values(), REST):
         points = [(rows, grouped(run).get(title, {}).get("processor", 0.0)) for rows, run in ours.items()]
-        other = grouped(theirs[both]).get(title, {}).get("processor") if theirs else None
+        other = [number(grouped(theirs[both]).get(title, {}).get("processor"))] if theirs else []
         each = number(1e6 * points[-1][1] / most)
-        lines.append([title, *(number(value) for _, value in points), exponent(points), each, number(other)])
+        lines.append([title, *(number(value) for _, value in points), exponent(points), each, *other])
     for title, place in (("all within trainings", 0), ("all outside of them", 1)):
         points = [(rows, outside(run)[place]) for rows, run in ours.items()]
-        last = outside(theirs[both])[place] if theirs else None
+        last = [number(outside(theirs[both])[place])] if theirs else []
         each = number(1e6 * points[-1][1] / most)
-        lines.append([title, *(number(value) for _, value in points), exponent(points), each, number(last)])
+        lines.append([title, *(number(value) for _, value in points), exponent(points), each, *last])
     return table(head, lines)
 
 
@@ -120,22 +120,22 @@ def of_memory(runs: Runs, kind: str) -> str:
     most, both = max(ours), max(theirs, default=0)
     head = [
         "peak of memory, MB", *(f"{rows:,} rows" for rows in ours), "exponent", "bytes a row", "bytes a row on disk",
-        f"by hand, {both:,} rows",
+        *([f"by hand, {both:,} rows"] if theirs else []),
     ]  # fmt: skip
     disk = {STAGES.get(name, REST): size for name, size in ours[most]["disk"].items()}
     lines = []
     for title in (*STAGES.values(), REST):
         points = [(rows, grouped(run).get(title, {}).get("peak", 0.0) / 1e6) for rows, run in ours.items()]
-        other = grouped(theirs[both]).get(title, {}).get("peak") if theirs else None
+        other = [number(grouped(theirs[both]).get(title, {}).get("peak", 0.0) / 1e6)] if theirs else []
         each, left = number(1e6 * points[-1][1] / most), number(disk.get(title, 0) / most) if disk.get(title) else ""
-        told = [exponent(points), each, left, number(other and other / 1e6)]
+        told = [exponent(points), each, left, *other]
         lines.append([title, *(number(value) for _, value in points), *told])
     return table(head, lines)
 
 
-def tables(runs: Runs) -> str:
-    """All tables as Markdown, by kind."""
-    parts = []
+def sections(runs: Runs, steps: int) -> dict[str, str]:
+    """Tables, sentence and command of each kind that ran with so many steps of each training, as Markdown."""
+    found = {}
     for kind in KINDS:
         if not (ours := of_kind(runs, kind, "secateur")):
             continue
@@ -148,9 +148,27 @@ def tables(runs: Runs) -> str:
             f"{number(peak_of(ours[most]) / 1e6)} MB of its own memory, {number(ours[most]['whole'] / 1e6)} MB with "
             "the pages of mapped files that the system may take back."
         )
-        command = f"Command: `python benchmarks/scale.py {kind}`"
-        parts += [f"### {kind.capitalize()}", of_time(runs, kind), of_memory(runs, kind), said, command]
-    return "\n\n".join(parts)
+        options = [*map(str, ours), *([f"--steps {steps}"] if steps != STEPS else [])]
+        options += [] if of_kind(runs, kind, "by hand") else ["--alone"]
+        command = f"Command: `python benchmarks/scale.py {kind} {' '.join(options)}`"
+        found[kind] = "\n\n".join([of_time(runs, kind), of_memory(runs, kind), said, command])
+    return found
+
+
+def tables(runs: Runs, steps: int) -> str:
+    """All of it as Markdown, by kind."""
+    return joined(sections(runs, steps))
+
+
+def joined(parts: Mapping[str, str]) -> str:
+    """Parts of kinds, each under its heading, in the order of the kinds."""
+    return "\n\n".join(f"### {kind.capitalize()}\n\n{parts[kind]}" for kind in KINDS if kind in parts)
+
+
+def sections_in(text: str) -> dict[str, str]:
+    """Parts of kinds that stand on the page, as `joined` wrote them."""
+    parts = re.split(r"^### (.+)\n", text, flags=re.MULTILINE)[1:]
+    return {name.lower(): part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def draw(runs: Runs) -> None:
@@ -184,11 +202,13 @@ def draw(runs: Runs) -> None:
     save("scale_memory", memory, 6.8, 3.4)
 
 
-def write(runs: Runs) -> None:
-    """Write tables and pictures into the documentation; exits if the page lacks the marks."""
+def write(runs: Runs, steps: int) -> None:
+    """Write tables and pictures into the documentation, and leave those of kinds that did not run; exits if the page
+    lacks the marks."""
     before, mark, rest = PAGE.read_text().partition(MARKS[0])
     old, end, after = rest.partition(MARKS[1])
     if not mark or not end or re.search(r"<!--", old):
         raise SystemExit(f"{PAGE.name} needs {MARKS[0].strip()} and {MARKS[1]} once each")
-    draw(runs)
-    PAGE.write_text(f"{before}{mark}{tables(runs)}\n{end}{after}")
+    if of_kind(runs, "tables", "secateur"):
+        draw(runs)
+    PAGE.write_text(f"{before}{mark}{joined(sections_in(old) | sections(runs, steps))}\n{end}{after}")

@@ -132,7 +132,8 @@ def target_columns(
 
 def paths_below(cells: pa.ChunkedArray, folder: Path) -> pa.Array:
     """Paths of pictures from a folder on; unchanged for pictures elsewhere, empty where there is none."""
-    paths = series_of(cells).struct.field("path").cast(pl.String).fill_null("")
+    # Of the column alone: a series of cells would copy the bytes of every picture.
+    paths = series_of(cells.flatten()[cells.type.get_field_index("path")]).cast(pl.String).fill_null("")
     return paths.str.strip_prefix(f"{folder}/").to_arrow().cast(pa.string())
 
 

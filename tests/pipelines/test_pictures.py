@@ -18,6 +18,7 @@ from secateur.pipelines.data import types
 from secateur.pipelines.data.check import Finding, check_data, shares_text, text_findings
 from secateur.pipelines.data.identity import hex_of, image_hashes
 from secateur.pipelines.data.own_samples import own_findings
+from secateur.pipelines.data.preparation import paths_below
 from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
 from secateur.trainers.modalities.encoding import encoded_rows, fit_encoder
 from secateur.trainers.modalities.images import ImageEncoding
@@ -35,6 +36,16 @@ def hashed(*pictures: bytes) -> tuple[list[str], list[str | None]]:
     cells = pa.array([{"bytes": data, "path": None} for data in pictures], types.PICTURE)
     hashes, faults = image_hashes(pa.chunked_array([cells]))
     return hex_of(hashes).to_pylist(), faults.to_list()
+
+
+@pytest.mark.parametrize("kind", [types.PICTURE, pa.struct([("bytes", pa.large_binary()), ("path", pa.null())])])
+def test_paths_of_pictures_begin_behind_their_folder(kind: pa.DataType) -> None:
+    held = kind == types.PICTURE
+    paths = ["/a/b/c.png", "/a/bc.png", None, "/a/b/d/e.png"] if held else [None] * 4
+    cells = pa.array([None, *({"bytes": b"x", "path": path} for path in paths)], kind)
+    found = paths_below(pa.chunked_array([cells.slice(0, 2), cells.slice(2)]), Path("/a/b"))
+    assert found.type == pa.string()
+    assert found.to_pylist() == (["", "c.png", "/a/bc.png", "", "d/e.png"] if held else [""] * 5)
 
 
 def test_a_hash_is_of_mode_size_and_pixels() -> None:

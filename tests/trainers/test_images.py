@@ -169,6 +169,15 @@ def test_bombs_are_faults_of_their_row(monkeypatch):
         assert fault == "image 'bomb.png' unpacks to more than 100 pixels: scale it down"
     found = pixels(rows(saved(np.full((9, 9), 3, np.uint8)), saved(np.ones((15, 15), np.uint8)))).inputs
     assert [np.unique(image).tolist() for image in found] == [[3], [0]]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert decode_image({"bytes": saved(np.ones((15, 15), np.uint8)), "path": None}).size == (15, 15)
+
+
+@pytest.mark.parametrize("cut", [8, 20, 150])
+def test_a_file_that_begins_as_a_png_and_ends_early_is_a_fault_of_its_row(cut):
+    whole = saved(np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8))
+    assert image_or_fault({"bytes": whole[:cut], "path": None}) == "image cannot be decoded"
+    assert mode_in_header({"bytes": whole[: min(cut, 20)], "path": None}) is None
 
 
 def test_remarks_of_pillow_are_not_printed_for_each_picture(recwarn):

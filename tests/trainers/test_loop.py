@@ -227,6 +227,19 @@ def test_images_are_standardised_by_channel_and_turned_channels_first():
     np.testing.assert_allclose(layer(torch.from_numpy(inputs)).numpy(), expected, atol=1e-5)
 
 
+def test_large_images_are_measured_in_smaller_blocks(monkeypatch):
+    generator = np.random.default_rng(0)
+    data = Data(generator.integers(0, 256, (300, 4, 6, 3), dtype=np.uint8), np.zeros(300, np.int64), 1)
+    whole, parted, sizes, take = Standardise(3), Standardise(3), [], Data.take
+    whole.fit(data)
+    monkeypatch.setattr("secateur.trainers.models.networks.FITTED_AT_ONCE", 50 * 4 * 6 * 3 * 8)
+    monkeypatch.setattr(Data, "take", lambda held, rows: sizes.append(len(rows)) or take(held, rows))
+    parted.fit(data)
+    assert sizes == [1, *[50] * 6]
+    for name in ("mean", "std"):
+        np.testing.assert_allclose(getattr(parted, name).numpy(), getattr(whole, name).numpy(), rtol=1e-6)
+
+
 def test_a_column_that_never_varies_keeps_a_deviation_of_one():
     constants = np.float32([0.1, 1 / 3, -1234.567, 1e7 + 1, 3e-20, 0, 1.6e9])
     inputs = np.tile(np.append(constants, np.float32(0)), (5000, 1))

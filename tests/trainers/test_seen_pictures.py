@@ -53,6 +53,12 @@ def with_seen(table):
     return table
 
 
+def test_no_pictures_have_columns_too():
+    columns = seen.columns_of([])
+    assert {name: len(values) for name, values in columns.items()} == dict.fromkeys(seen.KEPT, 0)
+    assert [kind.type for kind in columns.values()] == [pa.string(), pa.int32(), pa.int32(), pa.large_binary()]
+
+
 MIXED = [*drawn((5, 7)), b"broken", None, *drawn((5, 7), (9, 4), mode="RGB"), saved(Image.new("P", (7, 5), 3))]
 CASES = {
     "grey of one size": drawn(*[(5, 7)] * 8),

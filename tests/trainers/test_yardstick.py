@@ -72,6 +72,22 @@ def test_of_many_test_samples_some_are_drawn_to_judge_on(monkeypatch: pytest.Mon
     assert abs(found.metrics["accuracy"] - whole.metrics["accuracy"]) < 0.1
 
 
+def test_memory_holds_a_block_of_the_test_samples_that_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, test = digits(300)
+    many = Data(np.tile(test.inputs, (60, 1, 1, 1)), np.tile(test.targets, 60), data.task)
+    monkeypatch.setattr(yardstick, "MOST_JUDGED", 5000)
+    sizes: list[int] = []
+    take = Data.take
+
+    def taking(held: Data, rows: np.ndarray) -> Data:
+        sizes.append(len(rows))
+        return take(held, rows)
+
+    monkeypatch.setattr(Data, "take", taking)
+    assert yardstick_of(data, many, "image", rows=300).judged == 5000
+    assert sorted(sizes)[-2:] == [904, 4096]
+
+
 def test_numbers_are_judged_by_ridge_regression() -> None:
     inputs, targets = load_diabetes(return_X_y=True)
     inputs, targets = (10 * inputs).astype(np.float32), targets[:, None]

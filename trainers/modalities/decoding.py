@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 GREY = ("1", "L", "LA", "La", "I", "F")
 """Modes of pictures without colour, without the byte order behind a semicolon."""
@@ -25,7 +25,7 @@ DEEP = ("I", "F")
 MOVING = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 """Formats with frames that are separate pictures; frames of other formats are layers, sizes and previews of one."""
 
-STARTS = {b"\x89PNG\r\n\x1a\n": ("PNG",), b"\xff\xd8\xff": ("JPEG",)}
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 """First bytes of files in the usual formats."""
 NEAR, FEW = 32, 0.05
 """Distance below which content resembles a background, of 255, and the largest share of such content."""
@@ -105,9 +105,14 @@ def opened_image(cell: Any) -> Image.Image | None:
         return None
     if not data:
         raise OSError("no bytes")
-    # Pillow would try the reader of every format in turn; the first bytes identify these two.
-    formats = next((named for start, named in STARTS.items() if data.startswith(start)), None)
-    return Image.open(io.BytesIO(data), formats=formats)
+    if data.startswith(PNG):
+        # Of a small picture `Image.open` takes longer to find the reader than the reader takes for the header.
+        opened = PngImagePlugin.PngImageFile(io.BytesIO(data))
+        if Image.MAX_IMAGE_PIXELS is not None and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels")
+        return opened
+    # Pillow would ask the reader of every format in turn; JPEG's knows its files by the first bytes.
+    return Image.open(io.BytesIO(data), formats=("JPEG",) if data.startswith(JPEG) else None)
 
 
 def mode_in_header(cell: Any) -> str | None:

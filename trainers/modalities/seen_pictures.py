@@ -96,7 +96,7 @@ def columns_of(pictures: Sequence[SeenPicture]) -> "dict[str, pa.Array]":
     import pyarrow as pa
 
     kinds = (pa.string(), pa.int32(), pa.int32(), pa.large_binary())
-    values = ([getattr(one, name.removeprefix("secateur:")) for one in pictures] for name in KEPT)
+    values = list(zip(*pictures, strict=True))[-len(KEPT) :] or [()] * len(KEPT)
     return {name: pa.array(held, kind) for name, held, kind in zip(KEPT, values, kinds, strict=True)}
 
 

@@ -18,6 +18,9 @@ from secateur.trainers.models.pooling import mean_of_real, pooled
 from secateur.trainers.sparse_rows import SparseRows
 from secateur.trainers.tasks.contract import Task
 
+FITTED_AT_ONCE = 1 << 27
+"""Bytes of float64 of a block of samples that are measured; memory holds up to four times as much."""
+
 
 class Standardise(nn.Module):
     """Standardises raw inputs to float32 with mean 0 and standard deviation 1 per channel or column; images become
@@ -49,7 +52,8 @@ class Standardise(nn.Module):
             return
         origin = torch.as_tensor(next(data.blocks(1, rows=rows)).inputs).double().flatten(0, -2)[0]
         count, mean, squares = 0, torch.zeros_like(origin), torch.zeros_like(origin)
-        for block in data.blocks(rows=rows):
+        of_row = 8 * math.prod(data.inputs.shape[1:])
+        for block in data.blocks(max(1, min(4096, FITTED_AT_ONCE // of_row)), rows=rows):
             values = torch.as_tensor(block.inputs).double().flatten(0, -2) - origin
             here = values.mean(0)
             share = len(values) / (count + len(values))
