@@ -116,7 +116,9 @@ def test_programs_find_every_page(site: Path, pages: dict[Path, Page]) -> None:
     text = (site / "llms.txt").read_text()
     listed = re.findall(r"^- \[[^]]+\]\(([^)]+)\): (.*)$", text, re.MULTILINE)
     assert {path for path, _ in listed} == {str(path.relative_to(site).with_suffix(".md")) for path in pages}
-    assert not [path for path, said in listed if not 10 < len(said) < 400]
+    descriptions = [description for _, description in listed]
+    assert not [description for description in descriptions if not 45 < len(description) < 400]
+    assert len(set(descriptions)) == len(descriptions)
     groups = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert groups == [next(iter(group)) for group in yaml.safe_load(navigation())]
     for path, _ in listed:
