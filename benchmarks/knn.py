@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=20_000, help="rows for the share of sgemm")
     parser.add_argument("--dimensions", type=int, nargs="+", default=[512, 768])
     parser.add_argument("--rivals", type=int, default=20_000, help="rows of 128 dimensions for the ratios")
-    parser.add_argument("--grid", type=int, nargs="+", help="rows for the ratio to faiss.knn, the only thing then")
+    parser.add_argument("--grid", type=int, nargs="+", help="rows; measures the ratio to faiss.knn alone")
     parser.add_argument("--grid-dimensions", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--neighbours", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=2)

@@ -210,7 +210,7 @@ def default_text(default: str) -> str:
 
 
 def type_text(annotation: str) -> str:
-    """A type without modules and without what pydantic is told; arrays as type and shape."""
+    """A type without modules and without pydantic's `Field`; arrays as type and shape."""
     try:
         tree = ast.parse(annotation, mode="eval").body
         tree = ast.parse(tree.value, mode="eval").body if isinstance(tree, ast.Constant) and tree.value else tree

@@ -1,6 +1,6 @@
 """Pages show what the code declares: scorers, selectors, settings, commands. Fill them: python docs/reference_pages.py
 
-Tests hold the pages to it.
+Tests fail where a page differs.
 """
 
 import inspect
@@ -147,7 +147,7 @@ def section(schema: Schema, places: list[str], *, top: bool = False) -> str:
 
 def description_of(key: str, declared: Schema) -> str:
     """What the declaration says; of a key that tells models apart, just that."""
-    return one_line(declared.get("description") or ("says which of them it is" if "const" in declared else ""))
+    return one_line(declared.get("description") or ("selects this kind" if "const" in declared else ""))
 
 
 def default_of(key: str, declared: Schema, required: Iterable[str]) -> str:

@@ -119,7 +119,7 @@ def write_study(tmp_path: Path, study_content: dict[str, Any]) -> WriteStudy:
 @pytest.fixture
 def two_nodes() -> Iterator[str]:
     """Address of a Ray cluster of two nodes with one processor each."""
-    pytest.importorskip("ray.data", reason="Ray is not installed: pip install secateur[ray] to run this test")
+    pytest.importorskip("ray.data", reason="Ray is not installed: install the extra `ray` to run this test")
     from two_nodes import cluster
 
     with cluster() as address:

@@ -151,13 +151,13 @@ def test_rs2_is_set_against_one_random_subset_at_equal_steps(benchmarks, picture
 
     page, file = pictures / "page.md", pictures / "runs.json"
     marker = f"rs2 against static, {pictures.name}"
-    page.write_text(f"before\n<!-- {marker} -->\nwhat was there\n<!-- end of {marker} -->\nafter\n")
+    page.write_text(f"before\n<!-- {marker} -->\nold text\n<!-- end of {marker} -->\nafter\n")
     rs2_against_static.main(
         ["--data", str(pictures), "--epochs", "3", "--seeds", "2", "--write", str(page), "--json", str(file)]
     )
     text = page.read_text()
     assert text.startswith("before\n")
-    assert "what was there" not in text
+    assert "old text" not in text
     runs = json.loads(file.read_text())["runs"]
     steps = {name: [run["steps"] for run in each] for name, each in runs.items()}
     assert steps == {

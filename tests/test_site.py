@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 from chromium import chromium, shoot
+from documents import DOCUMENTS, ROOT
 from filelock import FileLock
 
-ROOT = Path(__file__).parents[1]
 ADDRESS = "https://site.example/secateur/"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 OF_THE_THEME = {"landmark-unique", "target-size"}
@@ -42,6 +42,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert done.returncode == 0, done.stderr
             assert "WARNING" not in done.stderr
     return shared / "site"
+
+
+EXTRAS = re.compile(r"-c constraints\.txt -e '\.\[([\w,]+)\]'")
+"""Extras in commands that install from the clone."""
 
 
 class Page(HTMLParser):
@@ -112,7 +116,9 @@ def test_programs_find_every_page(site: Path, pages: dict[Path, Page]) -> None:
     text = (site / "llms.txt").read_text()
     listed = re.findall(r"^- \[[^]]+\]\(([^)]+)\): (.*)$", text, re.MULTILINE)
     assert {path for path, _ in listed} == {str(path.relative_to(site).with_suffix(".md")) for path in pages}
-    assert not [path for path, said in listed if not 10 < len(said) < 400]
+    descriptions = [description for _, description in listed]
+    assert not [description for description in descriptions if not 45 < len(description) < 400]
+    assert len(set(descriptions)) == len(descriptions)
     groups = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert groups == [next(iter(group)) for group in yaml.safe_load(navigation())]
     for path, _ in listed:
@@ -263,6 +269,16 @@ def test_installation_is_the_same_everywhere() -> None:
     assert len({each[0] for each in blocks}) == 1
     extras = re.findall(r"^(\w+) = \[", declared_extras(), re.MULTILINE)
     assert [extra for extra in extras if f"`{extra}`" not in blocks[0][0]] == []
+
+
+def test_pages_install_extras_from_the_clone_as_the_block_does() -> None:
+    """No registry has the package yet, so `pip install 'secateur[ray]'` installs nothing or a stranger's package."""
+    unpublished = re.compile(r"pip install [^`\n]*secateur\[")
+    assert unpublished.search("`pip install -q 'secateur[ray]'`")
+    changes = (ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md")
+    assert not [page.name for page in (*DOCUMENTS, *changes) if unpublished.search(page.read_text())]
+    named = {name for page in DOCUMENTS for part in EXTRAS.findall(page.read_text()) for name in part.split(",")}
+    assert {"trl", "ray"} <= named <= set(re.findall(r"^(\w+) = \[", declared_extras(), re.MULTILINE))
 
 
 def declared_extras() -> str:

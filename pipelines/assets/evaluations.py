@@ -40,8 +40,8 @@ def evaluations_asset(search: Search, base: Path) -> dg.AssetsDefinition:
         "evaluations",
         ins=("architectures",),
         trials="all",
-        description="What the guided search, the same without pruning, regularised evolution and random search came "
-        "to, with all that they evaluated, in order. A network is evaluated once, however many searches ask for it.",
+        description="Results of the guided search, the same search without pruning, regularised evolution and random "
+        "search, with all evaluations in order. All searches share one evaluation of a network.",
         accelerated=True,
     )
     def evaluations(

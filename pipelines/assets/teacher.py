@@ -274,8 +274,8 @@ def distillation_tuning_asset(study: Study) -> dg.AssetsDefinition:
         study,
         "distillation_tuning",
         ins=PLAIN,
-        description="How much the teacher counts at each budget, and its temperature, chosen by the mean metric of "
-        "random subsets on a validation split of the training samples, never on test samples.",
+        description="The teacher's weight at each budget, and its temperature: those with the best mean metric of "
+        "random subsets on a validation split of the training samples. Test samples are never used.",
         accelerated=True,
     )
     def distillation_tuning(

@@ -265,7 +265,7 @@ class Vectors:
         blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
         finite = np.concatenate([np.isfinite(block).all(axis=1) for block in blocks])
         somewhere = np.concatenate([block.any(axis=1) for block in blocks])
-        for fine, fault in ((finite, "NaN or infinite"), (somewhere, "zero throughout, which no cosine is of,")):
+        for fine, fault in ((finite, "NaN or infinite"), (somewhere, "all zeros and have no cosine,")):
             if len(wrong := np.flatnonzero(given & ~fine)):
                 refuse(self.name, rows, asked[wrong], int(given.sum()), fault)
         return values, given

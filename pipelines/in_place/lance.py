@@ -127,5 +127,5 @@ def _library(where: str) -> Any:
     try:
         import lance
     except ImportError as error:
-        raise SourceError(f"{where} is a data set of Lance: pip install 'secateur[lance]'") from error
+        raise SourceError(f"{where} is a data set of Lance: install the extra `lance` (README.md, Install)") from error
     return lance

@@ -184,7 +184,7 @@ def ray_or_remedy() -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"`compute: {{scoring: ray}}` needs Ray Data, and {error.name!r} is not installed: "
-            "pip install secateur[ray], or write `scoring: local`"
+            "install the extra `ray` (README.md, Install), or write `scoring: local`"
         ) from error
     return ray
 

@@ -104,7 +104,7 @@ def in_words(value: float, top: Float32[np.ndarray, " s"], collisions: Collision
     level = np.array([value])
     start = f"similarity of {value:.3f} or more" if value <= 1 else "equal rows alone"
     return (
-        f"{start}: of {len(collisions.reached):,} {made} and so nobody's copies, "
+        f"{start}: of {len(collisions.reached):,} {made}, which cannot be copies, "
         f"{collision_rates(level, collisions)[0][0]:.2%} are that similar to a row, "
         f"of {len(top):,} rows {share_from(level, top)[0]:.2%}"
     )

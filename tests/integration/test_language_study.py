@@ -24,7 +24,7 @@ MINUTES = 30
 needed = [
     (there(), f"no language model in {folder()}: {UNSET}"),
     ((REAL_DATA / "sst2_glue").is_dir(), f"no data in {REAL_DATA}: set SECATEUR_DATA"),
-    (importlib.util.find_spec("peft") is not None, "no peft: pip install 'secateur[language]'"),
+    (importlib.util.find_spec("peft") is not None, "no peft: install the extra `language`"),
 ]
 pytestmark = [pytest.mark.skipif(not met, reason=reason) for met, reason in needed]
 

@@ -270,7 +270,7 @@ def test_without_the_extra_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     part = ShardRows(0, np.arange(2), ["checkpoint_loss"])
-    with pytest.raises(ModuleNotFoundError, match=r"pip install secateur\[ray\]"):
+    with pytest.raises(ModuleNotFoundError, match="install the extra `ray`"):
         list(RayPass(job[0])([part]))
 
 

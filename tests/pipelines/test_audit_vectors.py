@@ -208,7 +208,7 @@ WRONG = {
     "a part that there is not": (["train.npy", "tset=test.npy"], r"no part 'tset'; did you mean 'test'\?"),
     "two of one part": (["train.npy", "train=train.npy"], r"train\.npy is of train, too"),
     "NaN": (["train.npy", "test=nan.npy"], r"NaN or infinite for 1 of 260 rows \(row 7 of .*test\.csv\)"),
-    "zeros": (["zeros.npy"], r"zero throughout.* for 2 of 200 rows \(row 3 of .*train\.csv, row 9 of .*train\.csv\)"),
+    "zeros": (["zeros.npy"], r"all zeros.* for 2 of 200 rows \(row 3 of .*train\.csv, row 9 of .*train\.csv\)"),
     "a misspelt column": (["bodyy"], r"no column 'bodyy'; did you mean 'body'\?"),
     "a column of texts": (["body"], r"column 'body' of train\.csv holds (large_)?string, and lists of numbers"),
     "a model beside a file": (["train.npy", "some/model"], r"name one column or model alone"),

@@ -204,7 +204,7 @@ def test_what_cannot_be_is_refused(prompts, asked, text) -> None:
     "data",
     [[], pd.DataFrame(), pd.DataFrame({"a": []}), pl.LazyFrame({"a": []}), datasets.Dataset.from_dict({"a": []})],
 )
-def test_data_without_rows_are_said_to_have_none(data) -> None:
+def test_select_rejects_data_without_rows(data) -> None:
     for how in ({}, {"score": "a"}):
         with pytest.raises(ValueError, match="the data have no rows: there is nothing to keep a part of"):
             sc.select(data, keep=0.5, **how)
@@ -386,7 +386,7 @@ def test_the_front_door_loads_nothing_before_it_is_used() -> None:
         (lambda: pa.table([[1], [2]], names=["a", "a"]), "two columns are called 'a': rename one"),
     ],
 )
-def test_what_is_no_table_is_told_what_would_be_one(data, text) -> None:
+def test_select_rejects_other_types_and_names_accepted_ones(data, text) -> None:
     with pytest.raises(ValueError, match=text):
         sc.select(data(), score="a", keep=1)
 

@@ -78,7 +78,7 @@ class Others:
     room = 3
 
     def __call__(self, work: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        cloudpickle = pytest.importorskip("ray.cloudpickle", reason="Ray pickles closures: pip install secateur[ray]")
+        cloudpickle = pytest.importorskip("ray.cloudpickle", reason="Ray pickles closures: install the extra `ray`")
         sent = cloudpickle.dumps(work)
         for number in reversed(range(len(units))):
             yield number, pickle.loads(sent)(pickle.loads(pickle.dumps(units[number])))

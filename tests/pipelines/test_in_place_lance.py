@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import secateur as sc
 
-lance: Any = pytest.importorskip("lance", reason="Lance is not installed: pip install 'secateur[lance]' to run this")
+lance: Any = pytest.importorskip("lance", reason="Lance is not installed: install the extra `lance` to run this")
 COUNT = 300
 
 

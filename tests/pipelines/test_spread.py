@@ -42,7 +42,7 @@ class Elsewhere:
     done: list[str] = field(default_factory=list)
 
     def __call__(self, work: Callable[[Any], Any], units: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        cloudpickle = pytest.importorskip("ray.cloudpickle", reason="Ray pickles closures: pip install secateur[ray]")
+        cloudpickle = pytest.importorskip("ray.cloudpickle", reason="Ray pickles closures: install the extra `ray`")
         sent, order = cloudpickle.dumps(work), list(enumerate(units))
         random.Random(0).shuffle(order)
         for number, unit in order:

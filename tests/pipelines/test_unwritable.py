@@ -303,7 +303,7 @@ def resumable(path: Path) -> None:
 @pytest.mark.parametrize("number", REASONS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("write", [a_file, a_folder, resumable])
 @pytest.mark.parametrize("fault", ["claim", "torn write", "flush", "rename"])
-def test_whatever_fails_the_old_stays_whole_and_the_reason_is_told(
+def test_a_failed_write_leaves_the_old_file_whole_and_names_the_reason(
     write: Write, fault: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("file", "folder/file"):
@@ -362,7 +362,7 @@ def run(database: sqlalchemy.Engine, lines: list[str]) -> None:
             connection.execute(sqlalchemy.text(line))
 
 
-def test_what_sqlite_says_is_told_with_the_folder(tmp_path: Path) -> None:
+def test_errors_of_sqlite_name_the_folder(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     statements = {
         "no space is left": (engine(path), ["PRAGMA max_page_count = 2", "CREATE TABLE a (b)", "CREATE TABLE c (d)"]),

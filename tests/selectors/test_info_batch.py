@@ -16,7 +16,7 @@ LOSSES = st.lists(st.floats(0, 50, width=32), min_size=1, max_size=60)
 
 
 def after(losses: list[float] | np.ndarray, **chosen: object) -> InfoBatch:
-    """A sampler at epoch 1 that was told these losses of everything in epoch 0."""
+    """A sampler at epoch 1 that observed these losses of all samples in epoch 0."""
     sampler = InfoBatch(len(losses), 10, **chosen)  # type: ignore[arg-type]
     sampler.observe(torch.arange(len(losses)), torch.tensor(np.asarray(losses), dtype=torch.float32))
     sampler.set_epoch(1)

@@ -1,4 +1,4 @@
-"""Each limit of a selector holds where it is said to: the value at it is taken, the one beside it refused."""
+"""A selector accepts the documented limit of each setting and rejects the value beyond it."""
 
 from collections.abc import Callable
 from typing import Any

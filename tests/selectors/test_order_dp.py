@@ -10,8 +10,8 @@ import torch
 from secateur.selectors.samplers.order_dp import OrderDp
 
 
-def told(losses: np.ndarray, epoch: int = 1, **chosen: object) -> OrderDp:
-    """A sampler at `epoch` that was told these losses of everything in epoch 0."""
+def after(losses: np.ndarray, epoch: int = 1, **chosen: object) -> OrderDp:
+    """A sampler at `epoch` that observed these losses of all samples in epoch 0."""
     sampler = OrderDp(len(losses), **chosen)  # type: ignore[arg-type]
     sampler.observe(torch.arange(len(losses)), torch.from_numpy(losses.astype(np.float32)))
     sampler.set_epoch(epoch)
@@ -44,7 +44,7 @@ def test_odds_of_a_rank_are_the_share_of_pools_that_keep_it(pool: float, top: fl
     np.testing.assert_allclose(sampler.inclusion(), expected, atol=1e-12)
     assert sampler.inclusion().sum() == pytest.approx(sampler.kept)
     losses = np.random.default_rng(0).permutation(10.0 + np.arange(10))
-    sampler, drawn, epochs = told(losses, 1, pool=pool, top=top, guard=guard), np.zeros(10), 200
+    sampler, drawn, epochs = after(losses, 1, pool=pool, top=top, guard=guard), np.zeros(10), 200
     for epoch in range(1, epochs + 1):
         sampler.set_epoch(epoch)
         drawn[sampler.epoch_ids()] += 1
@@ -75,13 +75,13 @@ def test_it_is_the_gradient_of_another_objective_and_no_weights_mend_that() -> N
 def test_each_epoch_keeps_the_highest_losses_of_a_pool() -> None:
     """What is left out of the pool is below what is kept: at most as many higher losses are missing as it lacks."""
     losses = np.random.default_rng(2).permutation(200).astype(np.float64)
-    sampler = told(losses, pool=0.75, top=0.4)
+    sampler = after(losses, pool=0.75, top=0.4)
     for epoch in range(1, 6):
         sampler.set_epoch(epoch)
         kept = np.sort(losses[sampler.epoch_ids()])
         assert len(kept) == 60
         assert (losses > kept[0]).sum() - 59 <= 50
-    guarded = told(losses, pool=1.0, top=0.4, guard=0.1)
+    guarded = after(losses, pool=1.0, top=0.4, guard=0.1)
     assert set(losses[guarded.epoch_ids()]) == set(range(100, 180))
 
 
@@ -101,12 +101,12 @@ def test_samples_not_seen_count_as_one_of_their_loss() -> None:
 
 @pytest.mark.parametrize(("keep", "pool"), [(0.4, 80), (40, 80), (0.9, 100), (1, 2)])
 def test_a_budget_is_held_exactly(keep: float | int, pool: int) -> None:
-    sampler = told(np.arange(100.0), keep=keep, top=0.5)
+    sampler = after(np.arange(100.0), keep=keep, top=0.5)
     assert sampler.pool == pool
     assert len(sampler) == len(set(sampler.epoch_ids().tolist())) == (keep if isinstance(keep, int) else keep * 100)
     assert all(plan.exact and plan.samples == len(sampler) for plan in sampler.plan(9))
 
 
 def test_nothing_is_annealed() -> None:
-    sampler = told(np.arange(100.0))
-    assert {len(told(np.arange(100.0), epoch)) for epoch in (1, 50, 199)} == {len(sampler)} == {63}
+    sampler = after(np.arange(100.0))
+    assert {len(after(np.arange(100.0), epoch)) for epoch in (1, 50, 199)} == {len(sampler)} == {63}

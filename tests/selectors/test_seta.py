@@ -14,8 +14,8 @@ from secateur.selectors.samplers.seta import Seta, window_of
 LOSSES = st.lists(st.floats(0, 50, width=32), min_size=1, max_size=60)
 
 
-def told(losses: np.ndarray, epoch: int, **chosen: object) -> Seta:
-    """A sampler at `epoch` of 40 that was told these losses of everything in epoch 0."""
+def after(losses: np.ndarray, epoch: int, **chosen: object) -> Seta:
+    """A sampler at `epoch` of 40 that observed these losses of all samples in epoch 0."""
     sampler = Seta(len(losses), 40, **chosen)  # type: ignore[arg-type]
     sampler.observe(torch.arange(len(losses)), torch.from_numpy(losses.astype(np.float32)))
     sampler.set_epoch(epoch)
@@ -54,14 +54,14 @@ def test_epochs_are_the_clusters_of_the_window(epoch: int) -> None:
     model = KMeans(5, n_init=10, random_state=0).fit(losses[:, None])
     rank = np.argsort(np.argsort(model.cluster_centers_[:, 0]))[model.labels_]
     first, beyond = window_of(epoch, 5, 0.6, "half to even")
-    sampler = told(losses, epoch, prune=0.0, window=0.6)
+    sampler = after(losses, epoch, prune=0.0, window=0.6)
     assert set(sampler.epoch_ids().tolist()) == set(np.flatnonzero((rank >= first) & (rank < beyond)).tolist())
 
 
 @settings(max_examples=40, deadline=None)
 @given(LOSSES, st.integers(1, 9), st.integers(1, 8))
 def test_quantile_clusters_are_of_equal_size(losses: list[float], groups: int, epoch: int) -> None:
-    sampler = told(np.array(losses), epoch, prune=0.0, groups=groups, window=0.5, clusters="quantile")
+    sampler = after(np.array(losses), epoch, prune=0.0, groups=groups, window=0.5, clusters="quantile")
     fewer = min(groups, len(losses))
     first, beyond = window_of(epoch, fewer, 0.5, "half to even")
     ids = sampler.epoch_ids()
@@ -74,7 +74,8 @@ def test_quantile_clusters_are_of_equal_size(losses: list[float], groups: int, e
 
 def test_equal_losses_in_quantiles_are_split_at_random_not_by_row() -> None:
     kept = [
-        told(np.ones(1000), 1, prune=0.0, groups=2, window=0.5, clusters="quantile", seed=s).epoch_ids() for s in (1, 2)
+        after(np.ones(1000), 1, prune=0.0, groups=2, window=0.5, clusters="quantile", seed=s).epoch_ids()
+        for s in (1, 2)
     ]
     assert len(kept[0]) == 500
     assert set(kept[0].tolist()) != set(kept[1].tolist())
@@ -84,22 +85,22 @@ def test_equal_losses_in_quantiles_are_split_at_random_not_by_row() -> None:
 def test_k_means_epochs_of_long_tails_vary_and_a_floor_holds_them_up() -> None:
     """Window 0.6 of five clusters of lognormal losses keeps 35%, 10% and 98% of the data in turn."""
     losses = np.random.default_rng(0).lognormal(size=20_000)
-    sizes = [len(told(losses, epoch, prune=0.0, window=0.6)) for epoch in (1, 2, 3)]
+    sizes = [len(after(losses, epoch, prune=0.0, window=0.6)) for epoch in (1, 2, 3)]
     assert min(sizes) < 0.15 * 20_000
     assert max(sizes) > 0.95 * 20_000
-    window = set(told(losses, 2, prune=0.0, window=0.6).epoch_ids().tolist())
-    held = told(losses, 2, prune=0.0, window=0.6, floor=0.25)
+    window = set(after(losses, 2, prune=0.0, window=0.6).epoch_ids().tolist())
+    held = after(losses, 2, prune=0.0, window=0.6, floor=0.25)
     ids = held.epoch_ids().tolist()
     assert len(ids) == len(set(ids)) == 5000
     assert window <= set(ids)
-    assert set(told(losses, 2, prune=0.0, window=0.6, floor=10).epoch_ids().tolist()) == window
+    assert set(after(losses, 2, prune=0.0, window=0.6, floor=10).epoch_ids().tolist()) == window
 
 
 @settings(max_examples=50, deadline=None)
 @given(LOSSES, st.data(), st.integers(0, 39), st.sampled_from(["k-means", "quantile"]))
 def test_a_budget_is_held_exactly(losses: list[float], data: st.DataObject, epoch: int, clusters: str) -> None:
     budget = data.draw(st.integers(1, len(losses)))
-    sampler = told(np.array(losses), epoch, keep=budget, window=0.5, clusters=clusters)
+    sampler = after(np.array(losses), epoch, keep=budget, window=0.5, clusters=clusters)
     ids = sampler.epoch_ids().tolist()
     assert len(ids) == len(set(ids)) == budget
     assert all(plan.exact and plan.samples == budget for plan in sampler.plan(40))
@@ -107,8 +108,8 @@ def test_a_budget_is_held_exactly(losses: list[float], data: st.DataObject, epoc
 
 def test_random_part() -> None:
     losses = np.arange(1000.0)
-    assert len(told(losses, 0, prune=0.3)) == 700
-    first, second = (set(told(losses, epoch, prune=0.3, groups=1).epoch_ids().tolist()) for epoch in (1, 2))
+    assert len(after(losses, 0, prune=0.3)) == 700
+    first, second = (set(after(losses, epoch, prune=0.3, groups=1).epoch_ids().tolist()) for epoch in (1, 2))
     assert len(first) == len(second) == 700
     assert 400 < len(first & second) < 600
 
@@ -130,8 +131,8 @@ def test_annealing_is_random_without_a_window(epochs: int) -> None:
 def test_fewer_distinct_losses_than_clusters() -> None:
     """Published code takes the mean of an empty cluster."""
     losses = np.repeat([1.0, 2.0], 50)
-    assert set(told(losses, 1, prune=0.0, groups=5, window=0.5).epoch_ids().tolist()) == set(range(50, 100))
-    assert len(told(np.ones(30), 3, prune=0.0)) == 30
+    assert set(after(losses, 1, prune=0.0, groups=5, window=0.5).epoch_ids().tolist()) == set(range(50, 100))
+    assert len(after(np.ones(30), 3, prune=0.0)) == 30
 
 
 def test_unseen_samples_are_in_every_window() -> None:

@@ -1,4 +1,4 @@
-"""Instructions that a grammar makes, whose answers follow from them: clean, or with junk and copies among them.
+"""Instructions and their answers from a small grammar, on request with wrong answers (junk) and copies.
 
 A thing has a colour and a place. "find" asks for both, "tell" for both the other way round; three idle words in front
 make instructions of one meaning different texts. Junk are rows that have each other's answers; copies are rows that
@@ -19,8 +19,10 @@ IDLE = ("now", "please", "again", "then", "so", "well")
 def instructions(
     count: int, seed: int, *, junk: float = 0.0, copies: float = 0.0, things: int = len(THINGS)
 ) -> list[dict[str, str]]:
-    """So many rows of which a share `copies` are copies of others, and a share `junk` of the others have wrong answers;
-    `kind` says which."""
+    """`count` rows: a share `copies` are copies of others, and a share `junk` of the others have wrong answers.
+
+    `kind` names each row's group.
+    """
     draw = np.random.default_rng(seed)
     rows = []
     for _ in range(round(count * (1 - copies))):

@@ -1,7 +1,7 @@
 """The programs of docs/own-loop.md in processes that SIGKILL ends, in a step or while a checkpoint is written.
 
 Every start is a fork of a process that has imported the program's libraries and started no thread. Each step goes to a
-file as soon as the sampler is told of it, so that it is on record when the process dies. Run as a script: folder,
+file as soon as the sampler observes it, so that it is on record when the process dies. Run as a script: folder,
 seed, kills, names of programs; prints one JSON object of chains by name.
 """
 
@@ -26,7 +26,7 @@ def start(name: str, folder: Path, kill_at: int | None, delay: float) -> tuple[l
         code = 1
         try:
             with record.open("ab", buffering=0) as file, contextlib.chdir(folder):
-                attempt(PROGRAMS[name], told=lambda step: file.write(json.dumps(step).encode() + b"\n"))
+                attempt(PROGRAMS[name], observed=lambda step: file.write(json.dumps(step).encode() + b"\n"))
             code = 0
         except BaseException:
             traceback.print_exc()

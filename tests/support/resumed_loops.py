@@ -1,7 +1,7 @@
 """The programs of docs/own-loop.md, killed at random steps and started again in the same folder, each step on record.
 
-A step is what the sampler is told: (epoch, ids, weights). The kill is an exception that no loop expects, raised in
-every process at the same step; the program then begins again from its first line, with what lies in the folder alone.
+A step is one call of the sampler's `observe`: (epoch, ids, weights). The kill is an exception that no loop expects,
+raised in every process at the same step; the program then begins again from its first line, with the folder's files.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ class KilledError(BaseException):
 
 
 @contextlib.contextmanager
-def recorded(kill_at: int | None = None, told: Callable[[Step], object] | None = None) -> Iterator[list[Step]]:
-    """Steps that samplers are told of; the step `kill_at` is not. `told` gets each at once."""
+def recorded(kill_at: int | None = None, observed: Callable[[Step], object] | None = None) -> Iterator[list[Step]]:
+    """Steps that samplers observe; the step `kill_at` is not observed. `observed` gets each step at once."""
     steps: list[Step] = []
     observe = EpochSampler.observe
 
@@ -44,20 +44,20 @@ def recorded(kill_at: int | None = None, told: Callable[[Step], object] | None =
         if len(steps) == kill_at:
             raise KilledError
         steps.append((self.epoch, ids.tolist(), self.weights(ids).tolist()))
-        if told:
-            told(steps[-1])
+        if observed:
+            observed(steps[-1])
         observe(self, ids, losses)
 
     with mock.patch.object(EpochSampler, "observe", noted):
         yield steps
 
 
-def attempt(program: str, kill_at: int | None = None, told: Callable[[Step], object] | None = None) -> list[Step]:
+def attempt(program: str, kill_at: int | None = None, observed: Callable[[Step], object] | None = None) -> list[Step]:
     """What one start of a program shows, in the working folder, until it ends or is killed."""
     code = (PROGRAMS["beginning"] + program).replace(MODEL, os.environ.get("SECATEUR_TINY_MODEL", MODEL))
     if distributed.is_initialized():
         distributed.barrier()  # all are dead before the first of them begins again
-    with recorded(kill_at, told) as steps, warnings.catch_warnings():
+    with recorded(kill_at, observed) as steps, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning|torch|accelerate|trl|transformers.training_args")
         with contextlib.suppress(KilledError):
             exec(compile(code, "own-loop.md", "exec"), {"__name__": "page"})

@@ -168,7 +168,7 @@ def test_what_adapters_cannot_be_is_refused_before_anything_is_loaded(
         with pytest.raises(ValueError, match=f"model_settings.lora.targets: .*{fault}"):
             train(data, adapted(base, lora={"targets": targets}), seed=0)
     monkeypatch.setattr(lora, "is_there", lambda name: False)
-    with pytest.raises(ValueError, match=r"pip install 'secateur\[language\]'"):
+    with pytest.raises(ValueError, match="install the extra `language`"):
         models.check_config(adapted(base))
 
 

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Int64, Num
 
 from secateur.trainers.judging.wrong_labels import WrongLabels, wrong_label_sets, wrong_labels
 
-INSTALL = "cleanlab is not installed: pip install 'secateur[cleanlab]'"
+INSTALL = "cleanlab is not installed: install the extra `cleanlab` (README.md, Install)"
 
 
 def check_installed() -> None:
-    """Raise ImportError with the pip command if cleanlab is absent."""
+    """Raise ImportError that names the extra if cleanlab is absent."""
     if importlib.util.find_spec("cleanlab") is None:
         raise ImportError(INSTALL)
 

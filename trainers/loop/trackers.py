@@ -150,7 +150,7 @@ class MlFlow(Curves):
         try:
             import mlflow
         except ImportError as error:
-            raise ImportError("MLflow is not installed: pip install 'secateur[mlflow]'") from error
+            raise ImportError("MLflow is not installed: install the extra `mlflow` (README.md, Install)") from error
         from accelerate.tracking import MLflowTracker
 
         mlflow.set_tracking_uri(uri)

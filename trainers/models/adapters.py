@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from secateur.scorers.lazy import is_there, nn, safetensors
 from secateur.scorers.settings import Settings
 
-INSTALL = "the package peft is not installed: pip install 'secateur[language]'"
+INSTALL = "the package peft is not installed: install the extra `language` (README.md, Install)"
 ADAPTER = "default"
 """peft's name of the one adapter, which is part of the names of weights, but not of those in its files."""
 

@@ -36,7 +36,9 @@ def torch_pruning() -> Any:
     try:
         import torch_pruning as library
     except ImportError as error:
-        raise ImportError("Torch-Pruning is not installed: pip install 'secateur[structured]'") from error
+        raise ImportError(
+            "Torch-Pruning is not installed: install the extra `structured` (README.md, Install)"
+        ) from error
     return library
 
 
