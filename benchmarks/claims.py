@@ -143,11 +143,9 @@ def table(claim: Claim, studies: Mapping[str, PruningStudy]) -> str:
     for label, told in studies.items():
         lines += rows_of(claim, metrics, outcomes_of(told), [label] if labelled else [])
     count, threads = first.seeds, torch.get_num_threads()
-    made = (
-        f"{count} seed{'s' * (count > 1)}; means ± half-widths of 95% t-intervals, paired t-tests, p-values "
-        f"Holm-corrected within a budget. torch {torch.__version__.partition('+')[0]} on {threads} CPU "
-        f"thread{'s' * (threads > 1)}."
-    )
+    tested = "means ± half-widths of 95% t-intervals, paired t-tests, p-values Holm-corrected within a budget"
+    seeds = f"{count} seeds; {tested}" if count > 1 else "One seed, so no intervals"
+    made = f"{seeds}. torch {torch.__version__.partition('+')[0]} on {threads} CPU thread{'s' * (threads > 1)}."
     return "\n".join([*lines, "", made])
 
 
