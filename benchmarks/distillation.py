@@ -25,7 +25,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from secateur.pipelines.pages.words import mean_of, sentence
+from secateur.pipelines.pages.words import mean_of, sentence, with_sign
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.static.uniform_random import uniform_random
 from secateur.trainers.contract import Data, TrainingConfig
@@ -147,13 +147,13 @@ def table(plain: list[float], rows: list[Taught], keep: float) -> str:
     for row in rows:
         one = compared[row.name]
         width = one.half_width or 0.0
-        low, high = (100 * (one.difference + sign * width) for sign in (-1, 1))
+        middle, low, high = (with_sign(f"{100 * (one.difference + sign * width):.2f}") for sign in (0, -1, 1))
         settings = row.tuned.settings
         said = sentence(one, ACCURACY, "random without a teacher")
         lines.append(
             f"| {row.name} | {100 * row.teacher_accuracy:.1f} | {settings.alpha_at(keep):g} | {settings.temperature:g} "
             f"| {mean_of(summarise(row.accuracies), ACCURACY)} "
-            f"| {100 * one.difference:+.2f} ({low:+.2f} … {high:+.2f}) | {said} |"
+            f"| {middle} ({low} … {high}) | {said} |"
         )
     return "\n".join(lines)
 

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
 from secateur.pipelines.files.whole_files import write_bytes
+from secateur.pipelines.pages.words import with_sign
 from secateur.trainers.judging.comparison import compare, summarise
 from secateur.trainers.loop.adam_r import pull_towards
 from secateur.trainers.models.causal_model import CausalModel, load_causal
@@ -218,7 +219,7 @@ def table(known: dict[str, Any], keeps: list[float], seeds: int) -> str:
             mean = summarise([100 * one["accuracy"] for one in found])
             spread = "" if mean.half_width is None else f" ± {mean.half_width:.1f}"
             against = beside.get(arm)
-            told = f"{100 * against.difference:+.1f}" if against else ""
+            told = with_sign(f"{100 * against.difference:.1f}") if against else ""
             told += f" (p {against.p_value:.2g})" if against and against.p_value is not None else ""
             q = np.mean([one["q"] for one in found])
             lines.append(f"| {arm} | {keep:g} | {mean.mean:.1f}{spread} ({mean.seeds}) | {q:.3g} | {told} |")

@@ -21,7 +21,7 @@ import torch
 from cifar10 import DATA, read_images
 from label_noise import write
 
-from secateur.pipelines.pages.words import mean_of, sentence
+from secateur.pipelines.pages.words import mean_of, sentence, signed
 from secateur.selectors.contract import resolve_keep
 from secateur.selectors.samplers.rs2 import Rs2
 from secateur.selectors.static.uniform_random import uniform_random
@@ -75,7 +75,7 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
         [
             *lines,
             "",
-            f"RS2 less static random, paired by seed: {100 * gap.difference:+.1f}{half} points; "
+            f"RS2 less static random, paired by seed: {signed(gap.difference, ACCURACY)}{half} points; "
             f"{sentence(gap, ACCURACY, STATIC)}. It makes up {made_up} of the {100 * shortfall:.1f} points that the "
             f"static subset falls short of everything "
             f"for as many epochs. Published for CIFAR-10 and ResNet-18, 200 epochs, keep 10%: {published:+.1f} points, "

@@ -18,6 +18,7 @@ from secateur.pipelines.assets.records import quick_records
 from secateur.pipelines.assets.resources import ACCELERATOR, ProgressDisplay, stage_of
 from secateur.pipelines.assets.running import RUNS, alive, gate, mark_dead
 from secateur.pipelines.assets.shell_runs import run_here
+from secateur.pipelines.data.source_digests import digested_by
 from secateur.pipelines.definitions import build
 from secateur.pipelines.files.whole_files import write_bytes
 from secateur.pipelines.pages.stages import first_stage, needed
@@ -25,6 +26,7 @@ from secateur.pipelines.runs.audit_told import audited_content
 from secateur.pipelines.runs.deciding import metrics_of
 from secateur.pipelines.runs.outcomes import outcomes_at
 from secateur.pipelines.runs.proxy import contents_searched
+from secateur.pipelines.runs.ray_digests import elsewhere_of
 from secateur.pipelines.storage.ledger import Ledger
 from secateur.pipelines.storage.store import Store
 from secateur.pipelines.storage.study_lock import study_lock
@@ -203,7 +205,8 @@ class Work:
         self.fixed, self.of_seeds = sorted(targets - partitioned - later), sorted(targets & partitioned - by_trial)
         self.of_trials, self.after = sorted(targets & by_trial), sorted(later)
         refuse_changed_code(study, *study.resolved.values())
-        contents = study.contents(file.path.parent, root / ".cache")
+        with digested_by(elsewhere_of(study)):
+            contents = study.contents(file.path.parent, root / ".cache")
         named = contents | contents_searched(study, self.store) | audited_content(study, self.store)
         self.freshness = Freshness(self.store, study, self.graph, named, told)
 

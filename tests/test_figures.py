@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS
+from documents import DOCUMENTS, FENCE
 
 NUMBER = re.compile(r"\d\.\d|±|\d ?%")
 COMMAND = re.compile(r"^Command: .*`|^(\$ .*)?\b(python|secateur|make) |`(python benchmarks/|secateur )", re.MULTILINE)
+BELOW_ZERO = re.compile(r"[−-]0\.0+\b(?!\.)")  # noqa: RUF001
 BOUNDS = {("data.md", "| step | holds |")}
 """Tables of limits that the code sets, which nobody measured."""
 
@@ -46,6 +47,17 @@ def test_tables_of_measured_numbers_have_a_command(page: Path) -> None:
         if (page.name, head) not in BOUNDS and not COMMAND.search(section)
     ]
     assert not lacking
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_zero_has_no_minus_sign(page: Path) -> None:
+    """A difference that rounds to zero from below is 0.0."""
+    assert not BELOW_ZERO.findall(FENCE.sub("", page.read_text()))
+
+
+def test_a_zero_with_a_minus_sign_is_found() -> None:
+    assert len(BELOW_ZERO.findall("| −0.0 | -0.00 ± 0.1 |")) == 2  # noqa: RUF001
+    assert not BELOW_ZERO.search("| −0.04 | 0.0 | +0.0 | alpha-0.0.1 |")  # noqa: RUF001
 
 
 def test_tables_without_a_command_are_found() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pytest
 from documents import DOCUMENTS, FENCE, FOLLOWED, ROOT, alike, calls_on, printed_on, python, shell
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -92,7 +91,6 @@ def test_data_that_nobody_pointed_to_are_named(tmp_path: Path) -> None:
     compare(ROOT / "docs" / "figures-data.md", "run adult", tmp_path, code=2, where="stderr")
 
 
-@pytest.mark.nightly
 def test_the_digits_print_what_pages_show(tmp_path: Path) -> None:
     """One run of the study for the README and the page of the shell."""
     compare(CLI, "run digits --dry-run", tmp_path)
@@ -101,7 +99,6 @@ def test_the_digits_print_what_pages_show(tmp_path: Path) -> None:
     compare(CLI, "diff", tmp_path, code=1)
 
 
-@pytest.mark.nightly
 def test_the_tutorial_can_be_followed_to_its_end_and_prints_what_it_shows(tmp_path: Path) -> None:
     text = TUTORIAL.read_text()
     made = {words.strip().rpartition("file=")[2]: block for _, words, block in FENCE.findall(text)}

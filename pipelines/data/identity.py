@@ -139,7 +139,7 @@ def label_text(values: pa.ChunkedArray | pa.Array, names: Sequence[str] | None =
 
 def missing_in(values: pl.Series) -> Bool[np.ndarray, " n"]:
     """Mask of the null and NaN values of a column."""
-    if not (values.null_count or values.dtype.is_float()):
+    if not (values.null_count() or values.dtype.is_float()):
         return np.zeros(len(values), np.bool_)
     empty = values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
     return empty.fill_null(True).to_numpy()

@@ -153,7 +153,7 @@ class EncodedBefore:
         count = len(SplitRows(rows.shards[:same])) if same else 0
         before, places = self.rows.get(split), np.zeros(0, np.int64)
         if before is not None and [content_of(path) for path in before.shards] == told["shards"]:
-            places = places_of(encoder, *(SplitRows(part.shards[same:]) for part in (before, rows)), count)
+            places = places_of(encoder, SplitRows(before.shards[same:]), SplitRows(rows.shards[same:]), count)
         self.found[split] = count + int((places >= 0).sum())
         return KnownRows(self.arrays[split][0], same, count, places) if self.found[split] else None
 

@@ -1,6 +1,8 @@
 """Digests of the files of a source, which other processes may read for the process of the run."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +20,23 @@ LEAST = 1 << 28
 """Bytes from which on other processes digest files: below, handing them out takes longer."""
 PATHS = 1 << 18
 """Paths of pictures that are handed out at once."""
+_elsewhere: ContextVar[Elsewhere | None] = ContextVar("_elsewhere", default=None)
+
+
+@contextmanager
+def digested_by(elsewhere: Elsewhere | None) -> Iterator[None]:
+    """Digest the files of the sources that the block reads by other processes, if there are any."""
+    token = _elsewhere.set(elsewhere)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
+def digest(paths: Sequence[Path]) -> None:
+    """Digest files where `digested_by` says; otherwise this process digests them when it needs to."""
+    if elsewhere := _elsewhere.get():
+        elsewhere(paths)
 
 
 def digest_elsewhere(spread: Spread, paths: Sequence[Path]) -> None:
@@ -40,14 +59,13 @@ def digest_elsewhere(spread: Spread, paths: Sequence[Path]) -> None:
         learn(units[number], entries)
 
 
-def files_of(source: SourceKind, base: Path) -> list[Path]:
-    """The files that a source names; none of one that names no files."""
-    if type(source).files is SourceKind.files:
-        return []
-    return [path for several in source.files(base).values() for path in several]
+def digest_files(source: SourceKind, base: Path) -> None:
+    """Digest the files that a source names, see `digest`."""
+    if _elsewhere.get() and type(source).files is not SourceKind.files:
+        digest([path for several in source.files(base).values() for path in several])
 
 
-def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path, elsewhere: Elsewhere | None = None) -> str:
+def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path) -> str:
     """Digest of the pictures in files of their own beside the files of a source, empty where there are none.
 
     It covers contents, for the names are in the source's files; a missing picture counts as missing.
@@ -57,7 +75,7 @@ def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path, elsew
     for file in files:
         if name is None or name not in file.columns:
             continue
-        for paths in digested(file.picture_paths(name, base), elsewhere):
+        for paths in digested(file.picture_paths(name, base)):
             for path in paths.drop_nulls().unique(maintain_order=True):
                 some = True
                 try:
@@ -67,17 +85,17 @@ def pictures_of(files: Sequence[SourceFile], columns: Columns, base: Path, elsew
     return total.hexdigest() if some else ""
 
 
-def digested(parts: Iterator[pl.Series], elsewhere: Elsewhere | None) -> Iterator[pl.Series]:
+def digested(parts: Iterator[pl.Series]) -> Iterator[pl.Series]:
     """Paths in their parts, once other processes have digested the files; memory holds `PATHS` and a part of them."""
-    if elsewhere is None:
+    if _elsewhere.get() is None:
         yield from parts
         return
     held: list[pl.Series] = []
     for part in parts:
         held.append(part)
         if sum(map(len, held)) >= PATHS:
-            elsewhere([Path(path) for one in held for path in one.drop_nulls()])
+            digest([Path(path) for one in held for path in one.drop_nulls()])
             yield from held
             held = []
-    elsewhere([Path(path) for one in held for path in one.drop_nulls()])
+    digest([Path(path) for one in held for path in one.drop_nulls()])
     yield from held

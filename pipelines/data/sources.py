@@ -35,7 +35,7 @@ from secateur.pipelines.data.earlier import Earlier, begun
 from secateur.pipelines.data.identity import decoder
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import FILE, ROW, Scan, SplitRows, on_disk, scanned
-from secateur.pipelines.data.source_digests import Elsewhere, digest_elsewhere, files_of, pictures_of
+from secateur.pipelines.data.source_digests import digest_elsewhere, digest_files, digested_by, pictures_of
 from secateur.pipelines.data.source_kinds.contract import Noted
 from secateur.pipelines.data.source_kinds.files import SourceError as SourceError
 from secateur.pipelines.data.source_kinds.hub import Hub
@@ -125,8 +125,8 @@ def load(
     cache = Path(cache or os.environ.get("SECATEUR_CACHE") or Path.home() / ".cache" / "secateur")
     base, policy = Path(os.path.abspath(base)), policy or DataPolicy()
     source.refuse_undivided()
-    with own_manners():
-        parts, revision = read(source, columns, base, cache / "sources", spread and partial(digest_elsewhere, spread))
+    with own_manners(), digested_by(partial(digest_elsewhere, spread) if spread else None):
+        parts, revision = read(source, columns, base, cache / "sources")
         earlier = earlier_of(source, columns, base, cache)
         parts, kinds = kinds_in(parts, columns, source, earlier, spread)
         files = [file for several in parts.values() for file in several]
@@ -178,10 +178,10 @@ def limit_rows(
             targets[split] = targets[split][drawn]
 
 
-def revision_of(source: Source, columns: Columns, base: Path, cache: Path, elsewhere: Elsewhere | None = None) -> str:
+def revision_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
     """The revision of `Loaded`, without reading rows; raises SourceError for missing files."""
     with own_manners():
-        return read(source, columns, Path(os.path.abspath(base)), cache / "sources", elsewhere)[1]
+        return read(source, columns, Path(os.path.abspath(base)), cache / "sources")[1]
 
 
 def stamp_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
@@ -189,15 +189,12 @@ def stamp_of(source: Source, columns: Columns, base: Path, cache: Path) -> str:
     return source.stamp(base) or revision_of(source, columns, base, cache)
 
 
-def read(
-    source: Source, columns: Columns, base: Path, cache: Path, elsewhere: Elsewhere | None = None
-) -> tuple[dict[str, Sequence[SourceFile]], str]:
+def read(source: Source, columns: Columns, base: Path, cache: Path) -> tuple[dict[str, Sequence[SourceFile]], str]:
     """Files of each split, and the revision of the source, which covers pictures at the paths of a column."""
-    if elsewhere:
-        elsewhere(files_of(source, base))
+    digest_files(source, base)
     splits, revision = source.read(columns, base, cache)
     parts = {split: parts_of(source.name_of(split, base), held) for split, held in splits.items()}
-    pictures = pictures_of([file for files in parts.values() for file in files], columns, base, elsewhere)
+    pictures = pictures_of([file for files in parts.values() for file in files], columns, base)
     return parts, xxhash.xxh3_128_hexdigest(f"{revision} {pictures}".encode()) if pictures else revision
 
 

@@ -8,7 +8,17 @@ from secateur.pipelines.pages.names import other_of, title_of
 from secateur.pipelines.pages.recommendation import margin_table
 from secateur.pipelines.pages.report import Report
 from secateur.pipelines.pages.rows import AS_MANY, Row
-from secateur.pipelines.pages.words import LOST, Table, brief, difference_of, direction, mean_of, number, sentence
+from secateur.pipelines.pages.words import (
+    LOST,
+    Table,
+    brief,
+    difference_of,
+    direction,
+    mean_of,
+    number,
+    sentence,
+    with_sign,
+)
 from secateur.pipelines.runs.by_class import ByClass
 from secateur.pipelines.studies.grid import KD, OWN, selection_key
 from secateur.trainers.tasks.contract import Metric
@@ -108,7 +118,7 @@ def paired_table(report: Report) -> Table:
     for row in (*report.rows, *report.whole):
         for other, compared in row.against.items():
             p_value = "none" if compared.p_value is None else f"{compared.p_value:.2g}"
-            effect = "none" if compared.effect_size is None else f"{compared.effect_size:+.1f}"
+            effect = "none" if compared.effect_size is None else with_sign(f"{compared.effect_size:.1f}")
             numbers = [difference_of(compared, metric), p_value, effect, sentence(compared, metric, other)]
             lines.append([row.marked, size_of(report, row), other, *numbers])
     return lines

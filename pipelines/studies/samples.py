@@ -1,7 +1,6 @@
 """A study of samples: one data set, one group of assets; wrong settings are rejected when it loads."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -124,13 +123,11 @@ class Study(ManifestKeys):
             task = self.own_task()
             return own_samples.revision_of(task, *(own_samples.inspect_own(task, split) for split in ("train", "test")))
         from secateur.pipelines.data.sources import revision_of
-        from secateur.pipelines.runs.ray_digests import digest_on_ray
 
         for config in self.configs:
             check_settings(config)
         refuse_other_tokenizers(self.resolved_encoding, self.configs)
-        elsewhere = partial(digest_on_ray, self.compute.ray_address) if self.compute.scoring == "ray" else None
-        return revision_of(self.read_source, self.read_columns, base, cache, elsewhere)
+        return revision_of(self.read_source, self.read_columns, base, cache)
 
     @property
     def read_scores(self) -> dict[str, AnyScorer]:

@@ -259,7 +259,7 @@ def an_audit_is_read(page: Any, ui: Ui) -> None:
     page.goto(str(link.get_attribute("href")))
     page.wait_for_selector("html[data-tables=ready]", state="attached")
     titles = page.locator("main h2").all_inner_texts()
-    assert (titles[:2], titles[-1]) == (["Answer", "What was found"], "How it was told")
+    assert (titles[:2], titles[-1]) == (["Answer", "Findings"], "Methods")
     leaks = "Test rows and benchmarks that training has (test)"
     assert {leaks, "Labels to look at (train)", "Your marks"} < set(titles)
     assert "1 test row of 19 also in train" in page.locator("#findings").inner_text()

@@ -18,7 +18,7 @@ from small_data import write_payments, write_shapes, write_tickets
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
-from secateur.pipelines.pages.words import mean_of, signed
+from secateur.pipelines.pages.words import mean_of, signed, with_minus
 from secateur.pipelines.studies.trust import trust
 from secateur.trainers.judging.comparison import Summary
 from secateur.trainers.tasks.contract import Metric
@@ -187,7 +187,7 @@ def sentences_are_those_of_the_numbers(page: Any, report: dict[str, Any]) -> Non
         assert one["given"] in told
         assert one["predicted"] in told
         assert one["place"] in told
-        assert all(f"{value:.4g}" in told for value in one["scores"].values())
+        assert all(with_minus(f"{value:.4g}") in told for value in one["scores"].values())
 
 
 def heads_stand_apart(page: Any) -> None:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from sample_tables import content_hashes, samples_table
 
 from secateur.pipelines.data.columns import Columns
-from secateur.pipelines.data.identity import hex_of, input_hashes
+from secateur.pipelines.data.identity import hex_of, input_hashes, missing_in
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.data.source_kinds.parts import DatasetSplit
 from secateur.pipelines.data.types import series_of
@@ -38,6 +38,22 @@ def fashion() -> datasets.Dataset:
     if not path.exists():
         pytest.skip(f"no {path}: set SECATEUR_DATA to the folder of real data")
     return datasets.Dataset(pl.read_parquet(path, n_rows=300).to_arrow()).cast_column("image", datasets.Image())
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        (pl.Series([1, 2]), [False, False]),
+        (pl.Series([1, None]), [False, True]),
+        (pl.Series([1.0, float("nan"), None]), [False, True, True]),
+        (pl.Series(["nan", None]), [False, True]),
+        (pl.Series([None, None]), [True, True]),
+        (pl.Series([], dtype=pl.String), []),
+    ],
+)
+def test_gaps_are_nulls_and_numbers_that_are_none(values: pl.Series, missing: list[bool]) -> None:
+    found = missing_in(values)
+    assert (found.dtype, found.tolist()) == (np.bool_, missing)
 
 
 def encoded(picture: Image.Image, **how: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from spread_studies import STUDIES, left_in, prepared_in, small_shards, study_of
 
 from secateur.pipelines.data.preparation import write_inputs
 from secateur.pipelines.data.scan import SplitRows
+from secateur.pipelines.data.source_digests import digested_by
 from secateur.pipelines.data.sources import Columns, Source, SourceError, load
 from secateur.pipelines.data.spread import SpreadRows
 from secateur.pipelines.data.spread_scan import Start, in_runs, shard_starts
 from secateur.pipelines.files.contents import entries_of
+from secateur.pipelines.runs.ray_digests import elsewhere_of
 from secateur.pipelines.studies.samples import Study
 from secateur.pipelines.studies.sections import Compute
 from secateur.trainers.modalities.rows import RowFault
@@ -154,7 +157,7 @@ def test_a_study_on_ray_has_large_files_digested_there_before_it_runs_and_needs_
     local = study_of(tmp_path, "table")
     study = local.model_copy(update={"compute": Compute(scoring="ray", ray_address="there")})
     asked: list[tuple[Any, ...]] = []
-    others = Elsewhere()
+    others, calls = Elsewhere(), count()
 
     def answering(*arguments: Any) -> Any:
         asked.append(arguments)
@@ -168,7 +171,8 @@ def test_a_study_on_ray_has_large_files_digested_there_before_it_runs_and_needs_
         monkeypatch.setattr("secateur.pipelines.files.contents._known", {})
         monkeypatch.setattr("secateur.pipelines.data.source_digests.LEAST", least)
         monkeypatch.setattr("secateur.pipelines.runs.ray_digests.spread_over", over)
-        return of.revision(tmp_path, tmp_path / "cache")
+        with digested_by(elsewhere_of(of)):
+            return of.contents(tmp_path, tmp_path / f"cache-{next(calls)}")["source"]
 
     plain = revision(local, answering, 1)
     assert revision(study, answering, 1 << 30) == plain
@@ -196,7 +200,7 @@ def test_sums_of_tables_have_the_bits_of_one_process_and_an_origin_from_the_firs
     encoding = TableEncoding(categorical=["count"])
     here = TableEncoder.fit(rows, list(values), encoding)
     assert TableEncoder.fit(SpreadRows(rows.shards, Elsewhere()), list(values), encoding) == here
-    x, code, count, word = here.columns
+    x, code, kinds, word = here.columns
     assert isinstance(x, Number)
     assert isinstance(code, Number)
     there = frame["x"].drop_nulls().to_numpy()
@@ -204,8 +208,8 @@ def test_sums_of_tables_have_the_bits_of_one_process_and_an_origin_from_the_firs
     assert (x.marked, x.origin) == (True, 0)
     assert (code.marked, code.origin) == (True, large + int(whole[60]))
     np.testing.assert_allclose([code.mean, code.deviation], [(whole[60:] - whole[60]).mean(), whole[60:].std()])
-    assert isinstance(count, Category)
-    assert set(count.values) == {str(value) for value in whole}
+    assert isinstance(kinds, Category)
+    assert set(kinds.values) == {str(value) for value in whole}
     assert word == Category("word", tuple(sorted({f"w{row % 11}" for row in range(200) if row % 5})))
     facts = here.facts(rows)
     assert here.facts(SpreadRows(rows.shards, Elsewhere())) == facts
