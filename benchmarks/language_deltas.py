@@ -197,7 +197,7 @@ def run(results: Results, keeps: list[float], seeds: int) -> None:
 
 def table(known: dict[str, Any], keeps: list[float], seeds: int) -> str:
     """Accuracy in % by arm and kept share, compared with DARE on the same seeds."""
-    lines = ["| what stays | share kept | accuracy, % | mean q | against DARE, points |", "|---|---|---|---|---|"]
+    lines = ["| kept entries | share kept | accuracy, % | mean q | against DARE, points |", "|---|---|---|---|---|"]
     for name, found in known.items():
         if name.startswith("whole: "):
             lines.append(f"| {name.removeprefix('whole: ')} | | {100 * found['accuracy']:.1f} | | |")

@@ -217,9 +217,9 @@ def test_cleanlab_is_asked_for_and_must_be_there(tickets: Tickets, monkeypatch: 
     )
     real = builtins.__import__
 
-    def refusing(name: str, *rest: Any) -> Any:
+    def refusing(name: str, *rest: Any, **words: Any) -> Any:
         assert name.partition(".")[0] != "cleanlab"
-        return real(name, *rest)
+        return real(name, *rest, **words)
 
     monkeypatch.setattr(builtins, "__import__", refusing)
     with pytest.raises(ImportError, match="install the extra `cleanlab`"):
