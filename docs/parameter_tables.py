@@ -86,8 +86,6 @@ WORDS = {
 """What parameters are that a docstring does not name."""
 
 BOUNDS = {"Ge": ("ge", "≥ {:,}"), "Gt": ("gt", "> {:,}"), "Le": ("le", "≤ {:,}"), "Lt": ("lt", "< {:,}")}
-MODELS = {"BaseModel", "Settings", "FrozenModel"}
-"""Bases of a pydantic class, by name."""
 ARRAYS = {"Float", "Float16", "Float32", "Float64", "Int64", "Integer", "Bool", "Num", "Shaped"}
 """Types of jaxtyping."""
 DESCRIPTION = re.compile(r"description=(['\"])(.*?)\1")
@@ -108,13 +106,23 @@ class ParameterTables(griffe.Extension):
         """A class: its fields if it is pydantic's, else the parameters of its own `__init__`."""
         if cls.name.startswith("_") or not cls.docstring:
             return
-        pydantic = {str(base).rpartition(".")[2] for base in cls.bases} & MODELS
-        if pydantic and cls.path.startswith(TYPED):
-            fields = getattr(importlib.import_module(cls.module.path), cls.name).model_fields
+        if fields := fields_of(cls):
             sign(cls, fields)
             add_table(cls, [field_row(name, field) for name, field in fields.items()])
         elif (own := cls.members.get("__init__")) and isinstance(own, griffe.Function):
             add_table(cls, rows_of(own, cls.docstring.value))
+
+
+def fields_of(cls: griffe.Class) -> dict[str, FieldInfo]:
+    """The fields of a pydantic class that the reference shows, its bases' too; of any other class, none.
+
+    Modules of classes without a base of pydantic's or of the project's are not imported.
+    """
+    bases = [base if isinstance(base, str) else base.canonical_path for base in cls.bases]
+    if not cls.path.startswith(TYPED) or not any(base.startswith(("pydantic.", "secateur.")) for base in bases):
+        return {}
+    made = getattr(importlib.import_module(cls.module.path), cls.name, None)
+    return made.model_fields if isinstance(made, type) and issubclass(made, BaseModel) else {}
 
 
 def add_table(shown: griffe.Object, rows: list[list[str]], returns: str = "") -> None:
@@ -190,12 +198,14 @@ def bounds_of(metadata: Iterable[Any]) -> list[str]:
 def annotation_of(field: FieldInfo) -> str:
     """A field's type as one would write it."""
     own = field.annotation
-    return own.__name__ if isinstance(own, type) and not getattr(own, "__args__", ()) else str(own)
+    return own.__name__ if isinstance(own, type) and not getattr(own, "__args__", ()) else str(own).removeprefix("~")
 
 
 def default_of(field: FieldInfo) -> str:
     """A field's default as one would write it."""
-    value = field.get_default(call_default_factory=True) if not field.default_factory else field.default_factory()  # type: ignore[call-arg]
+    if field.default_factory and not isinstance(field.default_factory, type):
+        return "..."  # another value on another machine
+    value = field.default_factory() if field.default_factory else field.get_default()
     return f"{type(value).__name__}()" if isinstance(value, BaseModel) else repr(value)
 
 

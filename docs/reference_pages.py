@@ -179,7 +179,7 @@ def type_of(declared: Schema) -> str:
         return f"list of {type_of(declared['items'])}" if "items" in declared else "list"
     if declared.get("type") == "object":
         return "names with keys, below" if "$ref" in str(declared.get("additionalProperties")) else "settings by name"
-    bounds = [text.format(declared[bound]) for bound, text in BOUNDS.items() if bound in declared]
+    bounds = [with_minus(text.format(declared[bound])) for bound, text in BOUNDS.items() if bound in declared]
     return " ".join([NAMES.get(declared.get("type", ""), "any value"), *bounds])
 
 

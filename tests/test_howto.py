@@ -24,6 +24,14 @@ ENDS_WITH_1 = ("audit tickets.csv --test test.csv --max-leaks 0",)
 LEFT_OUT = ("open ", "audit tickets.csv --label queue", "audit tickets.csv --test test.csv --embeddings")
 """Commands that open a browser, or are of a reader's file."""
 
+ONE_SCHEME = {
+    "graph.png": "the Dagster UI in its light scheme",
+    "launchpad.png": "the Dagster UI in its light scheme, as the browser tests save it",
+    "score_ends.png": "the Dagster UI in its light scheme, as the browser tests save it",
+    "masked_heads.svg": "the report of a study, in ink for light and dark pages",
+}
+"""Pictures without a twin for dark pages, and the reason."""
+
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:
     """Language, words and text of each block of a page."""
@@ -189,9 +197,25 @@ def test_the_picture_of_all_selections_is_of_the_figures_on_its_page(
         assert path.read_bytes() == (ROOT / "docs" / "images" / path.name).read_bytes(), "draw it again"
 
 
-def test_pictures_of_light_pages_have_a_twin_for_dark_ones() -> None:
+def test_pictures_have_words_and_a_twin_for_dark_pages() -> None:
+    """`NAME_light` and `NAME_dark` with the same words; a <picture> of HTML has a source for dark pages."""
+    single = set()
     for page in DOCUMENTS:
-        shown = re.findall(r"!\[([^]]+)\]\((\S+)_(light|dark)\.(?:svg|png)#only-(light|dark)\)", page.read_text())
-        assert all(drawn == wanted for _, _, drawn, wanted in shown), page.name
-        twins = [[one[:2] for one in shown if one[2] == scheme] for scheme in ("light", "dark")]
-        assert twins[0] == twins[1], page.name
+        shown = re.findall(r"!\[([^]]*)\]\(([^)\s]+)\)", page.read_text())
+        assert all(words.strip() for words, _ in shown), page.name
+        single |= {link.rpartition("/")[2] for _, link in shown if "#only-" not in link}
+        twins = [
+            (words, re.sub(rf"_{scheme}(\.\w+)#only-{scheme}$", r"\1", link), scheme)
+            for words, link in shown
+            for scheme in ("light", "dark")
+            if link.endswith(f"#only-{scheme}")
+        ]
+        assert not [link for _, link, _ in twins if "#" in link], f"{page.name}: a scheme's picture has its name"
+        light, dark = ([one[:2] for one in twins if one[2] == scheme] for scheme in ("light", "dark"))
+        assert light == dark, page.name
+        for picture in re.findall(r"<picture>.*?</picture>|<img [^>]*>", page.read_text(), re.DOTALL):
+            names = re.findall(r'srcset="([^"]+)"|src="([^"]+)"', picture)
+            assert 'media="(prefers-color-scheme: dark)" srcset="' in picture, f"{page.name}: {picture}"
+            assert all((page.parent / (one or other)).exists() for one, other in names), f"{page.name}: {picture}"
+            assert re.search(r'alt="[^"]', picture) or "logo" in picture, f"{page.name}: {picture}"
+    assert single == ONE_SCHEME.keys()

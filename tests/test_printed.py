@@ -5,6 +5,7 @@ In a block a line `…` stands for any lines, and … within a line for any text
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ MADE = {
     ("tutorial.md", "explain .secateur/assets/pictures"),
     ("tutorial.md", "diff .secateur/assets/pictures"),
     ("README.md", "run digits"),
+    ("cli.md", "init train.csv"),
     ("cli.md", "run digits --dry-run"),
     ("cli.md", "explain .secateur/assets/digits"),
     ("cli.md", "diff .secateur/assets/digits"),
@@ -26,12 +28,17 @@ MADE = {
 }
 """Pages and the beginnings of commands whose output is compared below."""
 OF_OTHER_DATA = {
-    ("cli.md", "verify --home"): "of a damaged home: test_stored_files.py damages one",
-    ("cli.md", "clean"): "asks before it removes: test_stored_files.py",
+    ("cli.md", "verify --home"): "of a damaged home: test_stored_files.py damages one and compares",
+    ("cli.md", "clean"): "of a study with less in it: test_stored_files.py removes that and compares",
     ("audit.md", "audit tickets.csv"): "of a reader's file: test_audit*.py",
     ("prune-hub.md", "init user/name"): "of a hub: test_howto.py compares it at night",
 }
 """The same of commands that nobody runs here, and the reason."""
+OF_NO_COMMAND = {
+    ("cli.md", "blobs/scores/el2n is older than"): "the error of a step in the UI: test_stored_rows.py compares it",
+    ("audit-copies.md", "similarity of 0.346"): "an attribute in Python: compared below",
+}
+"""Beginnings of ```text blocks, which name no command, and the reason."""
 
 
 def output_of(page: Path, beginning: str) -> tuple[str, str]:
@@ -65,6 +72,14 @@ def test_every_output_names_its_command_and_is_compared() -> None:
         for page, beginning in known
         if not any(name == page and command.startswith(beginning) for name, command in found)
     ], "no page shows these"
+    texts = {(page.name, text) for page in DOCUMENTS for language, _, text in FENCE.findall(page.read_text())
+             if language == "text"}  # fmt: skip
+    assert not [
+        (name, text)
+        for name, text in texts
+        if not any(name == page and text.startswith(beginning) for page, beginning in OF_NO_COMMAND)
+    ], "name the command that prints it in a ```console block, or say why not"
+    assert len(texts) == len(OF_NO_COMMAND), "no page shows one of these"
     bare = {page.name for page in DOCUMENTS if re.search(r"\n\n```\n(?!\S*/|secateur )", page.read_text())}
     assert not bare, "say in the block which command printed it: ```console"
 
@@ -84,6 +99,22 @@ def test_selecting_from_a_file_prints_what_the_page_shows(tmp_path: Path) -> Non
     rows.write_parquet(tmp_path / "prompts.parquet")
     compare(ROOT / "docs" / "select.md", "select prompts.parquet", tmp_path)
     assert len(pl.read_parquet(tmp_path / "kept.parquet")) == 300
+
+
+def test_a_draft_of_a_leaking_data_set_prints_the_finding_that_the_page_shows(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"x": [row * 7 % 100 / 10 for row in range(120)], "label": [row % 3 for row in range(120)]})
+    rows.write_csv(tmp_path / "train.csv")
+    rows.head(40).write_csv(tmp_path / "test.csv")
+    compare(CLI, "init train.csv", tmp_path)
+
+
+def test_the_threshold_of_the_example_has_the_reason_that_the_page_shows() -> None:
+    blocks = FENCE.findall((ROOT / "docs" / "audit-copies.md").read_text())
+    example = next(code for language, _, code in blocks if language == "python")
+    shown = next(text for language, _, text in blocks if language == "text")
+    names: dict[str, Any] = {}
+    exec(compile(example, "audit-copies.md", "exec"), names)
+    assert shown.split() == names["found"].reason.split()
 
 
 def test_data_that_nobody_pointed_to_are_named(tmp_path: Path) -> None:

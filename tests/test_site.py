@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import importlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import yaml
 from chromium import chromium, shoot
 from documents import DOCUMENTS, ROOT
 from filelock import FileLock
+from pydantic import BaseModel
 
 ADDRESS = "https://site.example/secateur/"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -149,16 +151,29 @@ def test_without_an_address_there_is_no_empty_sitemap(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["llms.txt"]
 
 
+def models_on(text: str) -> Iterator[tuple[type[BaseModel], str]]:
+    """Pydantic classes that a page of the reference documents, with their parts of the page."""
+    for path, part in re.findall(r"^## (secateur\.[\w.]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL):
+        module, _, name = path.rpartition(".")
+        one = getattr(importlib.import_module(module), name, None) if name[0].isupper() else None
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            yield one, part
+
+
 def test_the_reference_has_fields_and_parameters(site: Path) -> None:
     """Pydantic classes have a signature and their fields, functions and samplers a table with words for each."""
     headings = (site / "reference" / "samplers.html").read_text()
     assert ">secateur.<wbr>selectors.<wbr>samplers.<wbr>contract</span>" in headings, "a long name breaks at its points"
     training = (site / "reference" / "training.md").read_text()
     assert "\\|" not in training, "a bar in code shows its backslash"
-    for name in ("TrainingConfig", "Augmentation", "Distillation"):
-        assert re.search(rf"```python\n{name}\(\*, \w+: ", training), name
-        part = training.partition(f".{name}\n")[2].partition("\n## ")[0]
-        assert len(re.findall(r"^\| `\w+` \| `", part, re.MULTILINE)) > 4, name
+    found = {name: part for page in (site / "reference").glob("*.md") for name, part in models_on(page.read_text())}
+    assert {"TrainingConfig", "Augmentation", "Distillation", "Declaration", "EpochsPart"} <= {
+        model.__name__ for model in found
+    }
+    for model, part in found.items():
+        assert re.search(rf"```python\n{model.__name__}\(\*, \w+: ", part), model
+        told = re.findall(r"^\| `(\w+)` \| `.*\| [^|]*\w[^|]* \|$", part, re.MULTILINE)
+        assert told == list(model.model_fields), f"{model}: give each field a description"
     for page in ("scorers", "selectors", "samplers"):
         text = (site / "reference" / f"{page}.md").read_text()
         every = text.partition("## Every ")[2] if page != "samplers" else text

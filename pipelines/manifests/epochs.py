@@ -32,15 +32,18 @@ MOST = 2**60
 
 
 class EpochsPart(RowsPart):
-    """Entry of a manifest of a training's epochs: that of the rows of all epochs, the number of samples of each epoch,
-    the batch size, and whether losses were weighted. An epoch's last batch has the rest; a single remaining sample
-    joins the batch before it.
+    """Entry of a manifest of a training's epochs: that of the rows of all epochs, and the division into epochs.
+
+    An epoch's last batch has the rest; a single remaining sample joins the batch before it.
     """
 
-    kind: Literal["epochs"] = "epochs"  # type: ignore[assignment]
-    sizes: Annotated[tuple[Annotated[StrictInt, Field(ge=1)], ...], Field(min_length=1)]
-    batch_size: Annotated[StrictInt, Field(ge=1)]
-    weighted: StrictBool
+    kind: Literal["epochs"] = Field(default="epochs", description="the kind of manifest")  # type: ignore[assignment]
+    sizes: Annotated[
+        tuple[Annotated[StrictInt, Field(ge=1)], ...],
+        Field(min_length=1, description="number of samples of each epoch"),
+    ]
+    batch_size: Annotated[StrictInt, Field(ge=1, description="samples of a batch")]
+    weighted: StrictBool = Field(description="whether losses were weighted")
 
 
 @dataclass(frozen=True, eq=False)

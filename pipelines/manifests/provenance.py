@@ -27,14 +27,14 @@ class FrozenModel(BaseModel):
 class ScoreCard(FrozenModel):
     """A score: its name and version, the meaning of high values, the view that it was computed on, and its paper."""
 
-    name: Name
-    version: Text
-    high_means: Text
-    view: Text
-    paper: str
-    summary: str = ""
-    scorer: str = ""
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    name: Name = Field(description="name of the score in its study")
+    version: Text = Field(description="version of the scorer, or of the user's file")
+    high_means: Text = Field(description="meaning of high values, such as `harder`")
+    view: Text = Field(description="data that the score was computed on")
+    paper: str = Field(description="paper or other source of the definition")
+    summary: str = Field(default="", description="the definition in a sentence")
+    scorer: str = Field(default="", description="name of the scorer; empty for a score of the user's")
+    settings: dict[str, JsonValue] = Field(default_factory=dict, description="settings of the computation")
 
     @classmethod
     def of(cls, card: Card, *, name: str = "", settings: Mapping[str, JsonValue] | None = None) -> "ScoreCard":
@@ -82,30 +82,32 @@ class TargetCard(FrozenModel):
 
 
 class Provenance(FrozenModel):
-    """The origin of a selection.
+    """The origin of a selection."""
 
-    `keep` is the requested budget, `budget` its value in samples, `spent` its value in other units. `columns` are the
-    columns by which rows of the data set are hashed (the keywords of `samples.Columns`), so that a manifest can find
-    its rows again. `scores` are the definitions of the scores that the selection read, `target` the examples of a job
-    that it follows.
-    """
-
-    dataset: Text
-    revision: str
-    selection: Text
-    selector: Text
-    selector_version: Text
-    settings: dict[str, JsonValue]
-    keep: StrictInt | StrictFloat | dict[str, StrictInt | StrictFloat]
-    budget: Annotated[StrictInt, Field(ge=1)]
-    seed: StrictInt
-    spent: Spent | None = None
-    scores: tuple[ScoreCard, ...] = ()
-    target: TargetCard | None = None
-    columns: dict[str, JsonValue] = Field(default_factory=dict)
-    versions: dict[str, str] = Field(default_factory=lambda: dict(library_versions()))
-    license: str | None = None
-    url: str | None = None
+    dataset: Text = Field(description="name of the study, or of the data")
+    revision: str = Field(description="identity of the source's content")
+    selection: Text = Field(description="name of the selection in its study")
+    selector: Text = Field(description="name of the selector")
+    selector_version: Text = Field(description="version of the selector, and of what it calls")
+    settings: dict[str, JsonValue] = Field(description="settings of the selector")
+    keep: StrictInt | StrictFloat | dict[str, StrictInt | StrictFloat] = Field(
+        description="requested budget: a share, a number, or one of these by its unit"
+    )
+    budget: Annotated[StrictInt, Field(ge=1, description="the budget in units of the manifest")]
+    seed: StrictInt = Field(description="seed of every draw")
+    spent: Spent | None = Field(default=None, description="the budget in another unit than rows")
+    scores: tuple[ScoreCard, ...] = Field(default=(), description="definitions of the scores that the selection read")
+    target: TargetCard | None = Field(default=None, description="examples of a job that the selection follows")
+    columns: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="columns by which rows are hashed (the keywords of `samples.Columns`): they find the rows again",
+    )
+    versions: dict[str, str] = Field(
+        default_factory=lambda: dict(library_versions()),
+        description="versions of Python and of libraries; by default those in use",
+    )
+    license: str | None = Field(default=None, description="licence of the data")
+    url: str | None = Field(default=None, description="address of the data")
 
 
 class FileSeal(FrozenModel):
@@ -119,23 +121,21 @@ Part = TypeVar("Part", bound=FrozenModel)
 
 
 class Declaration(FrozenModel, Generic[Part]):
-    """The document of a manifest, under the key `secateur` of manifest.json.
+    """The document of a manifest, under the key `secateur` of manifest.json."""
 
-    `made_for` identifies the object to which the units belong (rows, weights, tokens, choices), so that any other is
-    refused: words, then ` xxh3:` and a hash. `payload` is the entry of one kind of manifest; `files` seals every file
-    beside manifest.json.
-    """
-
-    format: Literal[1]
-    kept: StrictBool
-    unit: Unit
-    count: Count
-    of: Count
-    made_for: Text
-    payload: Part
-    files: dict[FileName, FileSeal]
-    provenance: Provenance
-    root: str
+    format: Literal[1] = Field(description="version of the format")
+    kept: StrictBool = Field(description="whether the manifest lists kept units; true in this format")
+    unit: Unit = Field(description="unit of the selection")
+    count: Count = Field(description="number of kept units")
+    of: Count = Field(description="number of all units")
+    made_for: Text = Field(
+        description="identity of the object to which the units belong (rows, weights, tokens, choices): words, then "
+        "` xxh3:` and a hash; any other object is refused"
+    )
+    payload: Part = Field(description="entry of the kind of manifest, such as `EpochsPart`")
+    files: dict[FileName, FileSeal] = Field(description="size and SHA-256 of every file beside manifest.json")
+    provenance: Provenance = Field(description="origin of the selection")
+    root: str = Field(description="SHA-256 of the whole document without this key")
 
     @property
     def fingerprint(self) -> str:

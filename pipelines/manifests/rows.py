@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import StrictInt
+from pydantic import Field, StrictInt
 
 from secateur.pipelines.data.fingerprints import fingerprint
 from secateur.pipelines.data.lazy import pa, pl
@@ -42,14 +42,12 @@ class ClassCount(FrozenModel):
 
 
 class RowsPart(FrozenModel):
-    """Entry of a manifest for kept rows: the columns of their table, the numbers of each class before and after, and
-    the origin of the rows.
-    """
+    """Entry of a manifest for kept rows."""
 
-    kind: Literal["rows"] = "rows"
-    columns: tuple[Name, ...]
-    classes: tuple[ClassCount, ...]
-    origin: Origin = Origin()
+    kind: Literal["rows"] = Field(default="rows", description="the kind of manifest")
+    columns: tuple[Name, ...] = Field(description="columns of the table of kept rows")
+    classes: tuple[ClassCount, ...] = Field(description="numbers of each class before and after the selection")
+    origin: Origin = Field(default=Origin(), description="files of the rows, and how they are read")
 
 
 @dataclass(frozen=True, eq=False)

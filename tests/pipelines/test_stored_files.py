@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from documents import ROOT, printed_on
 from typer.testing import CliRunner, Result
 
 from secateur.pipelines.assets.named import row_folders
@@ -185,6 +188,27 @@ def unnamed(path: str) -> bool:
         or Path(path).stem in ("aum", "checkpoint_loss")
         or ".score_store" in parts
     )
+
+
+def in_words(printed: str) -> list[str]:
+    """What was printed, line by line, without sizes of files: these depend on versions of libraries."""
+    sizes = re.sub(r"[\d,]+(?= bytes| *$)", "#", printed, flags=re.MULTILINE)
+    return [" ".join(line.split()) for line in sizes.strip().splitlines()]
+
+
+def test_commands_print_what_the_page_shows(made: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = dict(printed_on(ROOT / "docs" / "cli.md"))
+    file = home / "assets" / "blobs" / "proxy" / "seed-0" / "model.safetensors"
+    whole = file.read_bytes()
+    flip(file)
+    assert in_words(secateur("verify", "--home").stdout) == in_words(shown["verify --home"])
+    file.write_bytes(whole)
+
+    scores = dict.fromkeys(("el2n", "checkpoint_loss"))
+    study_of(made, CONTENT | {"scores": scores, "selections": LESS["selections"]})
+    monkeypatch.setattr(commands, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    answered = CliRunner().invoke(app, ["clean"], input="n\n")
+    assert in_words(answered.output.removesuffix("n\n")) == in_words(shown["clean"])
 
 
 def test_what_no_study_names_goes_when_asked_and_nothing_else(
