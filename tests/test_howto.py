@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from documents import DOCUMENTS, FENCE, FOLLOWED, ROOT, alike, calls_on, printed_on, python, shell
 from local_hub import local_hub, settings_of
+from planted import topics
 
 DOCS = ROOT / "docs"
 LONG = ("find-wrong-labels.md", "prune-a-file.md")
@@ -63,6 +65,49 @@ def test_a_page_can_be_followed(page: str, tmp_path: Path, monkeypatch: pytest.M
             exec(compile(block, page, "exec"), known)
             ran += 1
     assert ran > 2
+
+
+def block_with(page: str, text: str) -> str:
+    """The one block of a page that holds a text."""
+    (block,) = [block for _, _, block in blocks(page) if text in block]
+    return block
+
+
+def test_correcting_pictures_loses_none_and_leaves_those_of_other_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes use the same file names, and a test row has the path of a training row."""
+    monkeypatch.chdir(tmp_path)
+    for place in ("a/1.png", "a/2.png", "b/1.png"):
+        (tmp_path / "scans" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scans" / place).write_text(place)
+    rows = [("train", "scans", "a/1.png", "b"), ("test", "held_out", "a/2.png", "b")]
+    suspects = pd.DataFrame(rows, columns=["split", "file", "path", "suggested"])
+    correct = block_with("find-wrong-labels.md", ".rename(")
+    exec(correct, {"suspects": suspects})
+    found = {str(path.relative_to("scans")): path.read_text() for path in Path("scans").rglob("*.png")}
+    assert found == {"b/a_1.png": "a/1.png", "a/2.png": "a/2.png", "b/1.png": "b/1.png"}
+    (tmp_path / "scans" / "a" / "1.png").write_text("another")
+    with pytest.raises(FileExistsError, match=r"a_1.png is there"):
+        exec(correct, {"suspects": suspects})
+
+
+def test_correcting_a_table_changes_the_labels_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, _ = topics(tmp_path, copies=0, leaks=0, wrong=40)
+    before = pd.read_csv(train.rename("tickets.csv"), dtype=str, keep_default_na=False)
+    done = shell(tmp_path, "audit", "tickets.csv", "--label", "queue", "--exact", "--write", "audit")
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv("audit/findings.csv", keep_default_na=False)
+    exec(
+        block_with("find-wrong-labels.md", "tickets_corrected.csv"),
+        {"pd": pd, "suspects": found[found.finding == "wrong labels"]},
+    )
+    after = pd.read_csv("tickets_corrected.csv", dtype=str, keep_default_na=False)
+    changed = np.flatnonzero(before["queue"] != after["queue"])
+    assert len(changed) >= 30
+    assert np.mean((changed >= 100) & (changed < 140)) > 0.9  # the rows that got a wrong label
+    assert after.drop(columns="queue").equals(before.drop(columns="queue"))
 
 
 FROM_HUB = """
