@@ -127,8 +127,10 @@ def apply(
     training.
     """
     folder_at(path)
+    from secateur.pipelines.files.unwritable import refuse_unwritable
     from secateur.pipelines.manifests.manifest import Manifest
 
+    refuse_unwritable({"--out": output})
     asked = {"tuned": tuned, "model": model, "epoch": epoch}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     with bar(READING):

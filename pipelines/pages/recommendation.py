@@ -293,7 +293,9 @@ class Answer:
         if math.isinf(least):
             return ""
         seeds, surely = f"{'up to ' if self.looks else ''}{self.seeds} seeds", f"with a chance of {POWER:.0%}"
-        if least <= self.margin or not shown:
+        if self.metric.percent and least >= 1:  # of a share, a margin of 100 points or more is none
+            can = f"{seeds[0].upper()}{seeds[1:]} can show no margin here"
+        elif least <= self.margin or not shown:
             can = (
                 f"{seeds[0].upper()}{seeds[1:]} show a margin of {self.points(least)} here {surely}, if nothing is lost"
             )

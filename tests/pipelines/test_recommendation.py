@@ -102,6 +102,13 @@ def test_everything_is_kept_where_nothing_is_shown_and_seeds_are_named_that_woul
     assert found.sentence.endswith(" seeds would show 1 point.")
 
 
+def test_two_seeds_far_apart_show_no_margin_and_no_number_above_100_points(study: Study) -> None:
+    runs = {"full": outcomes(np.full(2, 0.8))}
+    runs |= {selection_key(arm, 0.9): outcomes(np.array([0.7, 0.9]), 108) for arm in study.arms}
+    found = recommended(study, runs)
+    assert re.search(r"2 seeds can show no margin here; [\w ,]*seeds would ", found.sentence), found.sentence
+
+
 def test_with_looks_more_seeds_than_the_last_look_are_named_where_it_does_not_show_the_margin(study: Study) -> None:
     study = study.model_copy(update={"looks": (5, 10, 20), "seeds": 20})
     differences = np.tile([0.012, -0.012], 10) - 0.004
