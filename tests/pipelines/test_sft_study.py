@@ -223,7 +223,7 @@ def test_a_metric_that_is_the_same_for_all_decides_nothing_and_costs_say_how_man
     assert not [finding for finding in finished[2]["findings"] if finding["kind"] == "same for all"]
     page = (home / "report" / "report.md").read_text()
     assert text in page
-    table = "|" + page.partition("What each training costs")[2].partition("\n|")[2].partition("\n\n")[0]
+    table = "|" + page.partition("Cost of each training")[2].partition("\n|")[2].partition("\n\n")[0]
     head, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert head[1] == "kept"
     assert len(lines) >= 4

@@ -170,7 +170,7 @@ def test_a_network_of_one_layer_has_nothing_to_prune() -> None:
 
 def test_a_missing_library_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
-    with pytest.raises(ImportError, match=r"secateur\[structured\]"):
+    with pytest.raises(ImportError, match=r"the extra `structured`"):
         channel_layers(network("cnn", {"width": 4}), inputs(1))
 
 

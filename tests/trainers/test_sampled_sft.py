@@ -255,9 +255,12 @@ def test_a_callback_hands_over_the_sampler_and_logs_what_epochs_leave_out(tmp_pa
                          learning_rate=0.0)  # fmt: skip
     trainer.train()
     told = [entry for entry in trainer.state.log_history if "sampler_rows" in entry]
-    assert [entry["sampler_rows"] for entry in told] == [N] * 4 + [1, 1]
-    assert [entry["sampler_backward_saved"] for entry in told] == [0] * 4 + [N - 1] * 2
-    assert [entry["sampler_forward_only"] for entry in told] == [0] * 4 + [N - 1] * 2
+    trained = [entry["sampler_rows"] for entry in told]
+    assert trained[:4] == [N] * 4
+    # Weights stay as they are, so losses differ by rounding alone, which depends on the processor and a batch's rows.
+    assert all(1 <= count <= N // 4 for count in trained[4:])
+    assert [entry["sampler_backward_saved"] for entry in told] == [N - count for count in trained]
+    assert [entry["sampler_forward_only"] for entry in told] == [N - count for count in trained]
     with pytest.raises(ValueError, match="does not follow the sampler of its SamplerCallback: make it of a class"):
         trainer_of(tmp_path, None, trl.SFTTrainer, callbacks=[SamplerCallback(Rs2(N, keep=0.5))]).train()
 
