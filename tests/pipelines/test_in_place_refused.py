@@ -43,7 +43,7 @@ def test_shards_that_cannot_be_read(case: str, tmp_path: Path, monkeypatch: pyte
 def test_lance_without_its_package_and_at_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lance", None)
     (tmp_path / "rows.lance" / "_versions").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"secateur\[lance\]"):
+    with pytest.raises(ValueError, match=r"the extra `lance`"):
         sc.in_place([1], tmp_path / "rows.lance")
     with pytest.raises(ValueError, match="copy it here first"):
         sc.in_place([1], "memory://bucket/rows.lance")

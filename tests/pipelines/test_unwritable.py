@@ -128,7 +128,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "shutil.copytree": copied,  # copies file by file
 }
 """Every call that writes the content of a file, with the same call on something larger than the tests allow."""
-MEMORY = {"figure.savefig", "np.memmap"}
+MEMORY = {"figure.savefig", "np.memmap", "pa.ipc.new_stream"}
 """Calls that write into memory, or only read."""
 ENDINGS = ("save", "savez", "save_file", "save_to_disk", "save_pretrained", "save_model", "savefig", "write_text")
 ENDINGS += ("write_bytes", "write_parquet", "write_csv", "write_ipc", "sink_parquet", "sink_csv", "sink_ipc", "dump")
@@ -153,7 +153,7 @@ ROUND: dict[str, tuple[str, ...]] = {
         "assets/teacher.py copy_teacher", "assets/teacher.py write_logits", "audits/memory.py",
         "manifests/epochs.py", "deltas/stream.py", "manifests/document.py", "storage/packed_masks.py",
         "manifests/row_files.py", "pages/page.py", "pages/audit_folder.py fill", "runs/drift.py",
-        "runs/training.py save_trained", "assets/sample_target.py write_arrays",
+        "runs/training.py save_trained", "assets/sample_target.py write_arrays", "data/known_rows.py save",
         "trainers/experiments/", "trainers/modalities/", "trainers/models/", "trainers/distillation/cached_logits.py",
         "trainers/sparse_rows.py", "trainers/passes/layer_inputs.py", "audits/argilla.py", "audits/fiftyone.py",
         "audits/label_studio.py",
