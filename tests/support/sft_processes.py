@@ -37,7 +37,7 @@ def main() -> None:
     )  # fmt: skip
     rows = datasets.Dataset.from_list(tiny_language.pairs(ROWS))
     trainer: Any = Pruned(tiny_language.model(words), arguments, train_dataset=rows, processing_class=words)
-    trainer.sampler = Ies(ROWS, window=1, threshold=1e-9)
+    trainer.sampler = Ies(ROWS, window=1, threshold=1e-4)
     trainer.train()
     trainer.sampler.set_epoch(EPOCHS - 1)
     found = {"shown": trainer.shown, "losses": trainer.sampler.observed.losses, "saved": trainer.sampler.saved_backward,

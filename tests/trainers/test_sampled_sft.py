@@ -100,7 +100,7 @@ SAMPLERS: dict[str, Any] = {
     "seta": lambda: Seta(N, EPOCHS, groups=2, window=0.5),
     "subset_schedule": lambda: SubsetSchedule(np.arange(N, dtype=np.float32), EPOCHS, keeps=(0.4, 1.0)),
     "order_dp": lambda: OrderDp(N),
-    "ies": lambda: Ies(N, window=1, threshold=1e-9),
+    "ies": lambda: Ies(N, window=1, threshold=1e-4),
     "repb": lambda: Repb(N, window=8),
 }
 
@@ -126,7 +126,8 @@ def test_every_kept_id_is_credited_with_its_own_loss(name: str, tmp_path: Path) 
     expected = SAMPLERS[name]()
     for epoch, ids in enumerate(trainer.epochs()):
         expected.set_epoch(epoch)
-        assert ids == expected.epoch_ids().tolist()
+        if name != "ies" or epoch < 4:  # later the largest of changes that are all rounding says which row stays
+            assert ids == expected.epoch_ids().tolist()
         every = torch.tensor([*ids, *expected.forward_only.tolist()])
         expected.observe(every, torch.tensor(losses)[every])
     for row, values in told.items():
@@ -255,12 +256,9 @@ def test_a_callback_hands_over_the_sampler_and_logs_what_epochs_leave_out(tmp_pa
                          learning_rate=0.0)  # fmt: skip
     trainer.train()
     told = [entry for entry in trainer.state.log_history if "sampler_rows" in entry]
-    trained = [entry["sampler_rows"] for entry in told]
-    assert trained[:4] == [N] * 4
-    # Weights stay as they are, so losses differ by rounding alone, which depends on the processor and a batch's rows.
-    assert all(1 <= count <= N // 4 for count in trained[4:])
-    assert [entry["sampler_backward_saved"] for entry in told] == [N - count for count in trained]
-    assert [entry["sampler_forward_only"] for entry in told] == [N - count for count in trained]
+    assert [entry["sampler_rows"] for entry in told] == [N] * 4 + [1, 1]
+    assert [entry["sampler_backward_saved"] for entry in told] == [0] * 4 + [N - 1] * 2
+    assert [entry["sampler_forward_only"] for entry in told] == [0] * 4 + [N - 1] * 2
     with pytest.raises(ValueError, match="does not follow the sampler of its SamplerCallback: make it of a class"):
         trainer_of(tmp_path, None, trl.SFTTrainer, callbacks=[SamplerCallback(Rs2(N, keep=0.5))]).train()
 
