@@ -28,7 +28,7 @@ from cifar10 import DATA
 from distillation import ACCURACY, grey_images
 from label_noise import write
 
-from secateur.pipelines.pages.words import mean_of, with_sign
+from secateur.pipelines.pages.words import difference_of, mean_of
 from secateur.scorers.observers.aum import Aum
 from secateur.scorers.observers.dual import Dual
 from secateur.scorers.observers.el2n import El2n
@@ -170,8 +170,7 @@ def shown(found: dict[Key, float], arm: tuple[str, float], noise: float, keep: f
     if name == "random":
         return mean_of(summarise(own), ACCURACY)
     one = compare({name: own}, plain)[name]
-    half = f" ± {100 * one.half_width:.1f}" if one.half_width is not None else ""
-    return f"{with_sign(f'{100 * one.difference:.1f}')}{half}"
+    return difference_of(one, ACCURACY)
 
 
 def mean(found: dict[Key, float], name: str, noise: float, keep: float, alpha: float, seeds: int) -> float:

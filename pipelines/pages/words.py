@@ -64,24 +64,25 @@ def decimals_of(half_width: float | None, metric: Metric) -> int | None:
     return decimals if decimals <= MOST_DECIMALS else None
 
 
+def with_interval(value: float, half_width: float | None, metric: Metric, *, sign: bool = False) -> str:
+    """A number ± the half-width of its interval, both to the same decimals; the number alone without an interval."""
+    decimals = decimals_of(half_width, metric)
+
+    def shown(one: float) -> str:
+        return number(one, metric) if decimals is None else f"{one:,.{decimals}f}"
+
+    middle = with_sign(shown(value)) if sign else shown(value)
+    return middle if half_width is None else f"{middle} ± {shown(half_width)}"
+
+
 def mean_of(summary: Summary, metric: Metric) -> str:
-    """Mean ± half-width of the interval, both to the same decimals; the mean alone for one seed."""
-    if summary.half_width is None:
-        return number(summary.mean, metric)
-    decimals = decimals_of(summary.half_width, metric)
-    if decimals is None:
-        return f"{number(summary.mean, metric)} ± {number(summary.half_width, metric)}"
-    return f"{summary.mean:,.{decimals}f} ± {summary.half_width:,.{decimals}f}"
+    """Mean ± half-width of the interval; the mean alone for one seed."""
+    return with_interval(summary.mean, summary.half_width, metric)
 
 
 def difference_of(compared: Comparison, metric: Metric) -> str:
-    """Difference ± half-width of its interval, both to the same decimals."""
-    if compared.half_width is None:
-        return signed(compared.difference, metric)
-    decimals = decimals_of(compared.half_width, metric)
-    if decimals is None:
-        return f"{signed(compared.difference, metric)} ± {number(compared.half_width, metric)}"
-    return f"{with_sign(f'{compared.difference:,.{decimals}f}')} ± {compared.half_width:,.{decimals}f}"
+    """Difference ± half-width of its interval."""
+    return with_interval(compared.difference, compared.half_width, metric, sign=True)
 
 
 def brief(compared: Comparison, metric: Metric, *, with_p: bool = True) -> str:
