@@ -94,8 +94,12 @@ def digested(parts: Iterator[pl.Series]) -> Iterator[pl.Series]:
     for part in parts:
         held.append(part)
         if sum(map(len, held)) >= PATHS:
-            digest([Path(path) for one in held for path in one.drop_nulls()])
-            yield from held
+            yield from after_digests(held)
             held = []
-    digest([Path(path) for one in held for path in one.drop_nulls()])
-    yield from held
+    yield from after_digests(held)
+
+
+def after_digests(parts: list[pl.Series]) -> list[pl.Series]:
+    """The same paths, once other processes have digested their files."""
+    digest([Path(path) for part in parts for path in part.drop_nulls()])
+    return parts
