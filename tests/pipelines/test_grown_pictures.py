@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import datasets
 import numpy as np
 import polars as pl
@@ -20,11 +19,11 @@ import pytest
 import tiny_encoder
 from local_hub import COMMIT, local_hub, settings_of
 from pydantic import TypeAdapter
+from small_studies import inputs_made
 from spread_studies import picture, small_shards
 
 from secateur.pipelines.data import scan
 from secateur.pipelines.data.sources import Columns, Source, load
-from secateur.pipelines.definitions import build
 from secateur.pipelines.studies.files import StudyFile
 from secateur.trainers.modalities import decoding, images, seen_pictures
 from secateur.trainers.modalities.texts import TokenEncoder
@@ -259,15 +258,6 @@ def test_a_later_commit_of_a_hub_data_set_is_read_from_where_it_has_grown(tmp_pa
     assert found[1][2] == found[2][2]
 
 
-def made(file: StudyFile, root: Path) -> bytes:
-    """The inputs of a study, materialised."""
-    names = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
-    job = build([file], root).resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.ephemeral() as instance:
-        job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["blobs", name]) for name in names])
-    return b"".join((root / "blobs" / f"{name}.npy").read_bytes() for name in ("inputs", "test_inputs"))
-
-
 @pytest.mark.parametrize("others", [False, True], ids=["here", "by others"])
 @pytest.mark.parametrize("kind", ["pictures", "texts"])
 def test_rows_that_were_encoded_before_are_not_encoded_again_wherever_new_ones_stand(
@@ -311,21 +301,21 @@ def test_rows_that_were_encoded_before_are_not_encoded_again_wherever_new_ones_s
             training={"model": "transformer", "epochs": 1},
             proxy={"model": "transformer", "epochs": 1},
         )
-    made(file, tmp_path / "grown")
+    inputs_made(file, tmp_path / "grown")
     assert encoded == 200
     write("c", 20)
     counted.take()
-    now = made(file, tmp_path / "grown")
+    now = inputs_made(file, tmp_path / "grown")
     assert encoded == 220
     if kind == "pictures":
         assert counted.take()[0] <= 20 + 20, "each new picture once for its digest, and once for its pixels"
-    assert now == made(file, tmp_path / "fresh")
+    assert now == inputs_made(file, tmp_path / "fresh")
     assert encoded == 220 + 220
     if kind == "texts":
         # Composed and decomposed letters have one content hash, and other tokens.
         path = tmp_path / "texts" / "b.csv"
         path.write_text(path.read_text().replace("e\u0301", "\u00e9"))
         encoded = 0
-        now = made(file, tmp_path / "grown")
+        now = inputs_made(file, tmp_path / "grown")
         assert encoded == 100
-        assert now == made(file, tmp_path / "fresh of letters")
+        assert now == inputs_made(file, tmp_path / "fresh of letters")

@@ -5,19 +5,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 import tiny_encoder
 from pydantic import TypeAdapter
+from small_studies import inputs_made
 from spread_studies import picture, small_shards
 
 from secateur.pipelines.data import scan
 from secateur.pipelines.data.earlier import shards_kept
 from secateur.pipelines.data.source_kinds import csv, jsonl
 from secateur.pipelines.data.sources import Columns, Source, load
-from secateur.pipelines.definitions import build
 from secateur.pipelines.runs.known_blocks import KnownBlocks
 from secateur.pipelines.studies.files import StudyFile
 from secateur.trainers.contract import Data
@@ -195,15 +194,6 @@ def test_shards_end_where_rows_are_the_same() -> None:
     assert shards_kept([], 5, False) == 0
 
 
-def made(file: StudyFile, root: Path) -> bytes:
-    """The training inputs of a study, materialised."""
-    names = ("source", "samples", "test_samples", "inputs", "test_inputs", "encoder")
-    job = build([file], root).resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.ephemeral() as instance:
-        job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["blobs", name]) for name in names])
-    return b"".join((root / "blobs" / f"{name}.npy").read_bytes() for name in ("inputs", "test_inputs"))
-
-
 def test_rows_that_were_encoded_by_the_same_encoder_are_not_encoded_again(
     write_study: Callable[..., StudyFile], tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,20 +216,20 @@ def test_rows_that_were_encoded_by_the_same_encoder_are_not_encoded_again(
         source={"kind": "parquet", "train": "[a-z].parquet", "test_fraction": 0.3},
         columns={"image": "image", "label": "label"},
     )
-    made(file, tmp_path / "grown")
+    inputs_made(file, tmp_path / "grown")
     assert encoded == 160
     write("i")
-    now = made(file, tmp_path / "grown")
+    now = inputs_made(file, tmp_path / "grown")
     assert 20 <= encoded - 160 <= 20 + 60
-    assert now == made(file, tmp_path / "fresh")
+    assert now == inputs_made(file, tmp_path / "fresh")
     before = encoded
     inputs = tmp_path / "grown" / "blobs" / "inputs.npy"
     inputs.write_bytes(inputs.read_bytes()[:-1] + b"x")
     write("j")
-    other = made(file, tmp_path / "grown")
+    other = inputs_made(file, tmp_path / "grown")
     assert encoded - before > 100, "an array that somebody changed is not read"
     shutil.rmtree(tmp_path / "fresh")
-    assert other == made(file, tmp_path / "fresh")
+    assert other == inputs_made(file, tmp_path / "fresh")
 
 
 def test_blocks_that_an_encoder_made_of_the_same_texts_are_not_made_again(
