@@ -19,7 +19,6 @@ import importlib
 import importlib.util
 import io
 import os
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +34,7 @@ from secateur.scorers.copies.points import table_copies, vector_copies
 from secateur.scorers.copies.sharing import signatures
 from secateur.scorers.copies.texts import text_copies
 from secateur.scorers.copies.word_sets import word_sets, words_of
+from secateur.scorers.memory import peak_memory
 
 DATA = Path(os.environ.get("SECATEUR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHARE = 0.01
@@ -49,7 +49,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, str]:
     clock, core = time.perf_counter(), time.process_time()
     result = work()
     seconds = f"{time.perf_counter() - clock:.1f} s ({time.process_time() - core:.1f} s of a core)"
-    return result, f"{seconds}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB at most so far"
+    return result, f"{seconds}, {peak_memory() / 1e9:.1f} GB at most so far"
 
 
 def report(name: str, found: Copies, planted: np.ndarray, sources: np.ndarray, cost: str) -> None:

@@ -8,7 +8,6 @@ imports, in units of the checkpoint's largest tensor. The ratio is peft's over o
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,10 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-
-def peak() -> int:
-    """Peak memory of this process, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from secateur.scorers.memory import peak_memory
 
 
 def stream(folder: Path, keep: float, select: str) -> None:
@@ -62,9 +58,9 @@ def run_way(way: str, folder: Path, keep: float) -> None:
     with tempfile.TemporaryDirectory() as small:
         make(Path(small), 1, 1 << 16, torch.float32)
         one_way(way, Path(small), keep)
-    before, started = peak(), time.process_time()
+    before, started = peak_memory(), time.process_time()
     one_way(way, folder, keep)
-    print(json.dumps({"bytes": peak() - before, "seconds": time.process_time() - started}))
+    print(json.dumps({"bytes": peak_memory() - before, "seconds": time.process_time() - started}))
 
 
 def one_way(way: str, folder: Path, keep: float) -> None:

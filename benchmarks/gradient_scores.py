@@ -28,6 +28,7 @@ from secateur.scorers.checkpoints.contract import CheckpointBatch
 from secateur.scorers.checkpoints.grand import grand
 from secateur.scorers.checkpoints.last_layer_grand import last_layer_grand
 from secateur.scorers.checkpoints.vog import vog
+from secateur.scorers.memory import peak_memory
 from secateur.trainers.models.registry import cnn, mlp
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -130,18 +131,12 @@ def report_memory(count: int) -> None:
     models, inputs, labels = vog_batch(max(count, 2))
     plain_input_passes(models[:1], inputs[:1], labels[:1])
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = peak_now()
+    before = peak_memory()
     if count == 1:
         plain_input_passes(models[:1], inputs, labels)
     else:
         vog(CheckpointBatch(models, inputs, labels))
-    print(peak_now() - before)
-
-
-def peak_now() -> int:
-    """Peak memory of this process in bytes, by Linux's count."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    print(peak_memory() - before)
 
 
 def peak_of(count: int) -> int:

@@ -27,6 +27,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 
+from secateur.scorers.memory import peak_memory
+
 SIZES = (100_000, 1_000_000, 4_000_000)
 NAMES = [f"x{number}" for number in range(20)]
 TIMES = ("processor", "wall")
@@ -78,13 +80,13 @@ def by_polars(folder: Path, rows: int) -> None:
 
 def measured(work: Callable[[], None]) -> dict[str, float]:
     """Wall-clock and processor seconds, and bytes of the peak above the previous one."""
-    before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    peak, before, started = peak_memory(), resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     work()
     after = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "wall": time.perf_counter() - started,
         "processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "peak": (after.ru_maxrss - before.ru_maxrss) * 1024,
+        "peak": peak_memory() - peak,
     }
 
 

@@ -1,6 +1,9 @@
-"""Available memory, and the error for work that needs more, raised before it begins."""
+"""Available memory, memory taken, and the error for work that needs more, raised before it begins."""
 
 import os
+import re
+import resource
+import sys
 from pathlib import Path
 
 
@@ -29,6 +32,17 @@ def group_limits(root: Path) -> list[int]:
             if text != "max":
                 left.append(int(text) - int((root / usage).read_text()))
     return left
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process held at most.
+
+    Linux hands the peak in `getrusage` on to a child, which would then count its parent; `VmHWM` is the process's own.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def gigabytes(size: int) -> str:

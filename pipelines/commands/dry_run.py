@@ -78,11 +78,11 @@ def looked_at(
     from secateur.pipelines.runs.forecast import (
         data_at_hand,
         memory_of,
-        peak_memory,
         probed_rate,
         refuse_amounts,
         why_unknown,
     )
+    from secateur.scorers.memory import peak_memory
 
     libraries, base = peak_memory(), file.path.parent
     if (data := data_at_hand(study, base, store)) is None:

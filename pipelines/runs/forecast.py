@@ -1,8 +1,6 @@
 """Forecast of a study's trainings, from earlier trials or from a short training."""
 
 import math
-import resource
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,8 +221,3 @@ def bytes_of(data: Data, config: TrainingConfig) -> int:
     learned = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
     held: int = sum(one.numel() * one.element_size() for one in model.state_dict().values())
     return held + (1 + kept) * learned
-
-
-def peak_memory() -> int:
-    """Peak memory of this process, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

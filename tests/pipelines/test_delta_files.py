@@ -439,21 +439,21 @@ def test_choices_that_cannot_be_are_refused(settings, message):
 
 
 MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 from secateur.pipelines.deltas.files import Checkpoint
 from secateur.pipelines.deltas.sources import TunedDelta
 from secateur.pipelines.deltas.stream import DeltaChoice
 from secateur.pipelines.manifests.deltas import prune_deltas
+from secateur.scorers.memory import peak_memory
 folder, select, over = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def run(name, out):
     source = TunedDelta.of(Checkpoint.read(folder / f"{name}-base"), Checkpoint.read(folder / f"{name}-tuned"))
     prune_deltas(source, folder / out, DeltaChoice(0.1, select=select, over=over))
 run("small", f"{select}-{over}-small")
-before = peak()
+before = peak_memory()
 run("large", f"{select}-{over}-large")
-print(peak() - before)
+print(peak_memory() - before)
 """
 
 

@@ -1,5 +1,7 @@
 """Estimates of time and memory, and what the operating system says is free."""
 
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from secateur.scorers.geometry.neighbours import choose_engine, nearest_neighbours
 from secateur.scorers.geometry.search_cost import estimate, refuse_beyond, sgemm_rate
-from secateur.scorers.memory import available_memory, gigabytes, group_limits
+from secateur.scorers.memory import available_memory, gigabytes, group_limits, peak_memory
 
 
 def test_time_is_that_of_the_products():
@@ -72,6 +74,16 @@ def test_refusal_says_the_sizes():
 def test_free_memory_is_read_from_the_system():
     psutil = pytest.importorskip("psutil")
     assert 0 < available_memory() <= psutil.virtual_memory().total
+
+
+def test_the_peak_of_a_process_is_not_that_of_its_parent():
+    """`getrusage` of a child starts at the peak of the process that started it."""
+    held = bytearray(600_000_000)
+    held[::4096] = b"1" * len(held[::4096])
+    assert peak_memory() > len(held)
+    asked = "from secateur.scorers.memory import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert 1e6 < int(done.stdout) < 200e6
 
 
 @pytest.mark.parametrize("version", [1, 2])
