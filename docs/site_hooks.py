@@ -25,6 +25,10 @@ OBJECT = re.compile(r'(?<=class="doc doc-object-name )([\w-]+">)([\w.]+)(?=</spa
 CODE = re.compile(r"(?<!<span></span>)<code>([^<\n]+)</code>")
 LONG, MEDIUM = 60, 24
 """Characters of a column's longer cells from which it is wide, or middling."""
+LEAST = {"long": 240, "medium": 150, "short": 0}
+"""Pixels of a column that site.css asks for; a letter takes about 7.3 and the room beside a cell 21."""
+DESK = 800
+"""Pixels of a table from which it may not fit a page 1400 pixels wide."""
 WHOLE = 30
 """Characters of a name up to which it stays in one piece."""
 OF_PROJECT = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
@@ -76,14 +80,23 @@ def on_post_page(output: str, **_: Any) -> str:
 
 
 def boxed(table: str) -> str:
-    """A table in a box of its own that scrolls, with a class for each column by its longer texts."""
-    rows = [[len(unescape(TAG.sub("", cell))) for cell in CELL.findall(row)] for row in ROW.findall(table)]
-    lengths = [sorted(column)[int(0.9 * len(column))] for column in zip(*rows, strict=False)]  # one long cell may wrap
-    kinds = iter(["long" if each > LONG else "medium" if each > MEDIUM else "short" for each in lengths])
+    """A table in a box of its own that scrolls, with a class for each column by its longer texts.
+
+    A table of many columns is `wide`: its first column stays. One that does not fit a desk is `beyond`, too.
+    """
+    rows = [[unescape(TAG.sub("", cell)) for cell in CELL.findall(row)] for row in ROW.findall(table)]
+    columns = list(zip(*rows, strict=False))
+    lengths = [sorted(map(len, column))[int(0.9 * len(column))] for column in columns]  # one long cell may wrap
+    widths = ["long" if each > LONG else "medium" if each > MEDIUM else "short" for each in lengths]
+    needed = sum(
+        max(LEAST[width], 7.3 * max((len(word) for cell in column for word in cell.split()), default=0) + 21)
+        for width, column in zip(widths, columns, strict=True)
+    )
+    kinds = iter(widths)
     marked = re.sub(r"<th\b", lambda _: f'<th class="{next(kinds, "short")}"', table)
     marked = re.sub(r"<th[^>]*></th>", "<td></td>", marked)  # a head without a word is none
     heads = ", ".join(unescape(TAG.sub("", cell)) for cell in CELL.findall((ROW.findall(table) or [""])[0]) if cell)
-    wide = " wide" if len(lengths) > 4 else ""
+    wide = (" wide beyond" if needed > DESK else " wide") if len(columns) > 4 else ""
     label = heads.replace("&", "&amp;").replace('"', "&quot;")
     return f'<div class="table-box{wide}" tabindex="0" role="group" aria-label="Table: {label}">{marked}</div>'
 
