@@ -39,7 +39,7 @@ def refuse(
         if os.path.lexists(write) and not overwrite:
             raise FileExistsError(f"{write} exists already: name another path, or replace it with --overwrite")
         refuse_other(write, overwrite=overwrite)
-    refuse_unwritable({"--page": page, "--findings": findings, "--write": write})
+    refuse_unwritable(page, findings, write)
 
 
 def written(

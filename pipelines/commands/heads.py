@@ -138,7 +138,7 @@ def check_options(
         raise ValueError(f"--count {count}: there are once and steps")
     if target is not None and target.suffix != ".json":
         raise ValueError(f"--out {target}: the scores are JSON, name a file that ends in .json")
-    refuse_unwritable({"--out": target})
+    refuse_unwritable(target)
     if manifest is not None and len(mask or ()) != 1:
         raise ValueError("--manifest goes with one --mask, which says how many heads go")
     if not haystack.is_file():

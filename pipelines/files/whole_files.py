@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from secateur.pipelines.files.partial_names import ASIDE, claimed, hidden_sibling, swap
-from secateur.pipelines.files.unwritable import disk_errors
+from secateur.pipelines.files.unwritable import disk_errors, refuse_unwritable
 
 MANY = 200
 """Least number of files for which one flush of everything is faster than one of each."""
@@ -70,6 +70,12 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise FileExistsError for an existing path, even a dangling link, that may not be replaced."""
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{path} exists already: name another path, or overwrite it if there is an option to")
+
+
+def refuse_target(path: Path, *, overwrite: bool) -> None:
+    """`refuse_existing`, and ValueError where nothing can be written at the path: one check before any long work."""
+    refuse_existing(path, overwrite=overwrite)
+    refuse_unwritable(path)
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -51,10 +51,10 @@ def contents(place: Path) -> dict[str, bytes]:
         ("--write", "benchmarks/audit", "lies in .*benchmarks, an input"),
         ("--write", "benchmarks", "is an input"),
         ("--write", ".", "an input of this audit, lies in"),
-        ("--write", "kept.csv/audit", r"--write kept\.csv/audit: .*kept\.csv is no folder"),
-        ("--findings", "kept.csv/new/found.csv", r"--findings kept\.csv/new/found\.csv: .*kept\.csv is no folder"),
-        ("--page", "/proc/page.html", "--page /proc/page.html: nothing can be written in /proc"),
-        ("--write", "/proc/audit", "--write /proc/audit: nothing can be written in /proc"),
+        ("--write", "kept.csv/audit", r"^kept\.csv/audit: .*kept\.csv is no folder"),
+        ("--findings", "kept.csv/new/found.csv", r"^kept\.csv/new/found\.csv: .*kept\.csv is no folder"),
+        ("--page", "/proc/page.html", "/proc/page.html: nothing can be written in /proc"),
+        ("--write", "/proc/audit", "/proc/audit: nothing can be written in /proc"),
     ],
 )
 def test_nothing_is_written_over_what_secateur_did_not_write(

@@ -173,6 +173,15 @@ def test_a_folder_that_stands_there_is_kept(models, type_in):
     assert base.exists()
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_a_search(models, type_in, monkeypatch):
+    base, tuned, _ = models
+    monkeypatch.setattr("secateur.pipelines.manifests.deltas.Scored", lambda *_: pytest.fail("tensors were read"))
+    for overwrite in ([], ["--overwrite"]):
+        code, _, errors = type_in("deltas", base, tuned, "--keep", "0.5", "-o", base / "out", *overwrite)
+        assert code == 2
+        assert f"{base} is no folder; name another path" in " ".join(errors.split())
+
+
 def test_help_loads_no_torch():
     code = (
         "import sys; from secateur.pipelines.commands import main as cli\n"

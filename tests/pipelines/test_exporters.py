@@ -155,6 +155,10 @@ def test_existing_targets_are_refused(manifest: Manifest, tmp_path: Path) -> Non
     assert (tmp_path / "there.npy").read_bytes() == b"theirs"
     export(manifest, "indices", tmp_path / "there.npy", overwrite=True)
     assert np.load(tmp_path / "there.npy").tolist() == KEPT
+    below = tmp_path / "there.npy" / "rows.npy"
+    with pytest.raises(ManifestError, match=r": .*rows\.npy: .*there\.npy is no folder; name another path$") as told:
+        export(manifest, "indices", below)
+    assert "--out" not in str(told.value)
 
 
 def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_path: Path) -> None:
