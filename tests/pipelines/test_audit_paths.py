@@ -100,7 +100,8 @@ def test_a_saved_audit_replaces_its_own_files_alone(place: Path) -> None:
     for name in ("page.html", "found.csv", "found.parquet", "folder"):
         found.save(name)
         found.save(name, overwrite=True)
-        with pytest.raises(FileExistsError, match="exists already"):
+        told = r"exists already: name another path, or replace it with --overwrite \(in Python overwrite=True\)$"
+        with pytest.raises(FileExistsError, match=told):
             found.save(name)
     before = contents(place)
     for name, told in [("mine.html", PAGES[0][1]), *TABLES]:

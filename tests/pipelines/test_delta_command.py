@@ -169,7 +169,9 @@ def test_a_folder_that_stands_there_is_kept(models, type_in):
     base, tuned, folder = models
     code, _, errors = type_in("deltas", base, tuned, "--keep", "0.5", "-o", folder)
     assert code == 2
-    assert "exists already" in errors
+    assert "exists already: name another path, or replace it with --overwrite (in Python overwrite=True)" in " ".join(
+        errors.split()
+    )
     assert base.exists()
 
 

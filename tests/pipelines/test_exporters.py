@@ -150,7 +150,8 @@ def test_moved_rows_are_exported_where_they_are(manifest: Manifest) -> None:
 
 def test_existing_targets_are_refused(manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "there.npy").write_bytes(b"theirs")
-    with pytest.raises(ManifestError, match="exists already"):
+    told = r"exists already: name another path, or replace it with --overwrite \(in Python overwrite=True\)$"
+    with pytest.raises(ManifestError, match=told):
         export(manifest, "indices", tmp_path / "there.npy")
     assert (tmp_path / "there.npy").read_bytes() == b"theirs"
     export(manifest, "indices", tmp_path / "there.npy", overwrite=True)
