@@ -174,8 +174,8 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
     path = target or own_folder() / f"{chosen}.yaml"
     refuse_target(path, overwrite=overwrite)
     base, draft = Path(os.path.abspath(path.parent)), init_study.draft_columns(place, wish)
-    if chosen in (f"{wish.name or ''}_2", f"{init_study.name_of(place)}_2"):
-        draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")
+    if chosen != (plain := init_study.free_name(wanted, ())):
+        draft.note("name", chosen, f"there is a study {plain} already")
     source, loaded = read_rows(draft, base, marked_home() / "assets" / ".cache")
     content = init_study.render(chosen, draft, source, settle(draft, loaded), loaded)
     study = validated(yaml.safe_load(content), path)
