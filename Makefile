@@ -21,15 +21,21 @@ setup: $(READY) ## install into .venv
 # faiss-cpu and faiss-gpu hold the same module: where there is a GPU, the one replaces the other.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)/pip install --quiet 'pip>=26'
-	$(RUN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@echo "make creates $(VENV): seconds"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "pip installs its newest release there: seconds"
+	@$(RUN)/pip install --quiet 'pip>=26'
+	@echo "pip downloads and installs secateur and its packages: one to five minutes, without further output"
+	@$(RUN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 ifneq ($(HAS_GPU),)
-	$(RUN)/pip uninstall --quiet --yes faiss-cpu
-	$(RUN)/pip install --quiet --constraint constraints.txt 'faiss-gpu>=1.15'
+	@echo "pip replaces faiss-cpu by faiss-gpu: up to a minute"
+	@$(RUN)/pip uninstall --quiet --yes faiss-cpu
+	@$(RUN)/pip install --quiet --constraint constraints.txt 'faiss-gpu>=1.15'
 endif
+	@echo "Python compiles what every command imports: up to a minute"
 	@$(RUN)/python -W ignore -c 'import secateur.pipelines.definitions, accelerate, datasets, sklearn, transformers'
 	@touch $@
+	@echo "secateur is installed: source $(VENV)/bin/activate"
 
 demo: $(READY) ## prune the handwritten digits and compare with random
 	$(RUN)/secateur run digits

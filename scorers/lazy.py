@@ -1,6 +1,6 @@
 """torch by its usual names, imported at its first use: `from secateur.scorers.lazy import nn, torch`.
 
-Also objects outside of the project that a study names by `module:name`.
+Also objects outside of the project that a study names by `module:name`, and the sentence about a missing package.
 
 Reading declarations (names, cards, settings) needs no torch, and its import takes a second. A module that imports
 these names must leave annotations as text (`from __future__ import annotations`) and use torch inside functions alone.
@@ -49,6 +49,12 @@ def is_there(name: str) -> bool:
     look_in_working_folder()
     module = name.partition(":")[0].partition(".")[0]
     return module in sys.modules or bool(module and find_spec(module))
+
+
+def not_installed(package: str, extra: str) -> str:
+    """The sentence about a missing optional package, with the command that installs its extra."""
+    command = f"pip install -c constraints.txt -e '.[{extra}]'"
+    return f"{package} is not installed: install the extra `{extra}` (in the clone of secateur: {command})"
 
 
 def named(name: str, what: str) -> Any:

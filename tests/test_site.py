@@ -21,6 +21,8 @@ from documents import DOCUMENTS, ROOT
 from filelock import FileLock
 from pydantic import BaseModel
 
+from secateur.scorers.lazy import not_installed
+
 ADDRESS = "https://site.example/secateur/"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 OF_THE_THEME = {"landmark-unique", "target-size"}
@@ -294,6 +296,19 @@ def test_pages_install_extras_from_the_clone_as_the_block_does() -> None:
     assert not [page.name for page in (*DOCUMENTS, *changes) if unpublished.search(page.read_text())]
     named = {name for page in DOCUMENTS for part in EXTRAS.findall(page.read_text()) for name in part.split(",")}
     assert {"trl", "ray"} <= named <= set(re.findall(r"^(\w+) = \[", declared_extras(), re.MULTILINE))
+
+
+def test_errors_name_extras_that_there_are_and_install_them_as_pages_do() -> None:
+    declared = set(re.findall(r"^(\w+) = \[", declared_extras(), re.MULTILINE))
+    folders = ("scorers", "selectors", "trainers", "pipelines")
+    code = [path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    calls = [re.findall(r"not_installed\([^,]+, ['\"](\w+)['\"]\)", text) for text in code]
+    named = {extra for found in calls for extra in found}
+    assert {"cleanlab", "lance", "language", "mlflow", "ray", "structured"} <= named <= declared
+    assert sum("install the extra" in text for text in code) == 1, "not_installed words it for all"
+    told = not_installed("Ray", "ray")
+    assert EXTRAS.findall(told) == ["ray"]
+    assert told.startswith("Ray is not installed: install the extra `ray` ")
 
 
 def declared_extras() -> str:

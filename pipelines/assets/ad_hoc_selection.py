@@ -133,7 +133,7 @@ class Asked:
             )
         name = config.name or made_up(selection, keep, config.seed)
         folder = store.place(folder_key(study)) / name
-        refuse_existing(folder, overwrite=config.overwrite or not config.name)
+        refuse_existing(folder, overwrite=config.overwrite or not config.name, option="overwrite: true")
         return cls(selection, settings, keep, config.seed, name, folder)
 
 

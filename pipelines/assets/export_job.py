@@ -127,7 +127,7 @@ class Asked:
             f"{file.study.name}/{trial.selection}/{trial.seed}{at_epoch}/{to}{exporters()[to].suffix_for(manifest)}"
         )
         target = inside(store.root.parent / "exports", config.target or made_up)
-        refuse_existing(target, overwrite=config.overwrite)
+        refuse_existing(target, overwrite=config.overwrite, option="overwrite: true")
         return cls(trial, folder, to, config.settings, target, config.overwrite, config.epoch)
 
 

@@ -1,6 +1,5 @@
 """Files and output that the audits of data and of studies share in the shell."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +35,8 @@ def refuse(
         refuse_table(findings, every, overwrite=overwrite)
     if write is not None:
         refuse_inputs(write, inputs)  # marks may lie in the folder to be replaced
-        if os.path.lexists(write) and not overwrite:
-            raise FileExistsError(f"{write} exists already: name another path, or replace it with --overwrite")
         refuse_other(write, overwrite=overwrite)
-    refuse_unwritable({"--page": page, "--findings": findings, "--write": write})
+    refuse_unwritable(page, findings, write)
 
 
 def written(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from secateur.pipelines.commands.audit_files import caution_strange, finished, refuse, show
 from secateur.pipelines.commands.select import refuse as refuse_option
-from secateur.pipelines.commands.shell import READING, bar, find_samples_study, say, tell
+from secateur.pipelines.commands.shell import READING, bar, find_samples_study, resumable, say, tell
 from secateur.pipelines.commands.studies import make
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ BESIDE_STUDY = (
 """Options of data that also apply to a study with benchmarks."""
 
 
+@resumable()
 def audit_of_study(
     name: str, limits: "dict[str, Limit]", options: dict[str, Any], *, again: bool, wait: bool, as_json: bool
 ) -> list[str]:

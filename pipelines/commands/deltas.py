@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, bar, say, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, bar, resumable, say, table_of, tell
 
 if TYPE_CHECKING:
     from secateur.pipelines.deltas.sources import DeltaSource
@@ -74,7 +74,7 @@ def deltas(
 
     choice = choice_of(keep, by, over, each, rescale, eta, seed)
     source = source_of(base, tuned, factors, {"only": only or [], "leave": leave or []})
-    with bar("checkpoints, then tensors" if score else "tensors") as progress:
+    with bar("checkpoints, then tensors" if score else "tensors") as progress, resumable(score is not None):
         recorded, search = load_inputs(inputs) if inputs else None, QSearch.by(score, draws) if score else None
         pruned = prune_deltas(
             source, target, choice, inputs=recorded, search=search, overwrite=overwrite, progress=progress

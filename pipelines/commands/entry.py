@@ -5,10 +5,12 @@ import sys
 
 def main() -> None:
     """`secateur`: load `secateur.pipelines.commands.main`, which takes a moment, and run it."""
+    loaded = False
     try:
         from secateur.pipelines.commands.main import main as run
 
+        loaded = True
         run()
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; results stay: the same command again makes the rest\n")
+        sys.stderr.write(f"error: interrupted{'' if loaded else ' before the command began'}\n")
         raise SystemExit(130) from None  # shell.py's INTERRUPTED; shell.py may not be loaded yet

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.pipelines.commands.shell import AsJson, bar, caution, out, say, table_of, tell
+from secateur.pipelines.commands.shell import AsJson, bar, caution, out, resumable, say, table_of, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,9 +104,10 @@ def heads(
     if mask:
         check_masks(causal.model, mask, how)
     noted = notes_of(target, experiment, causal)
-    scores, answer = scored(experiment, causal, model, noted)
-    if mask:
-        answer["masked"] = masked_recalls(experiment, causal, scores, list(dict.fromkeys(mask)), draws, noted)
+    with resumable(target is not None):
+        scores, answer = scored(experiment, causal, model, noted)
+        if mask:
+            answer["masked"] = masked_recalls(experiment, causal, scores, list(dict.fromkeys(mask)), draws, noted)
     if target is not None:
         write(target, answer)
         noted.file.unlink(missing_ok=True)
@@ -137,7 +138,7 @@ def check_options(
         raise ValueError(f"--count {count}: there are once and steps")
     if target is not None and target.suffix != ".json":
         raise ValueError(f"--out {target}: the scores are JSON, name a file that ends in .json")
-    refuse_unwritable({"--out": target})
+    refuse_unwritable(target)
     if manifest is not None and len(mask or ()) != 1:
         raise ValueError("--manifest goes with one --mask, which says how many heads go")
     if not haystack.is_file():

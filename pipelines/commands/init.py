@@ -157,8 +157,7 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
 
     import yaml
 
-    from secateur.pipelines.files.unwritable import refuse_unwritable
-    from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
+    from secateur.pipelines.files.whole_files import refuse_target, write_bytes
     from secateur.pipelines.storage.home import marked_home
     from secateur.pipelines.studies import draft as init_study
     from secateur.pipelines.studies.draft_rows import look_at_encoding, read_rows
@@ -173,11 +172,10 @@ def written(place: "Place", target: Path | None, wish: "Wish", *, overwrite: boo
     taken = [*shipped_files(), *others]
     chosen = init_study.free_name(wanted, taken)
     path = target or own_folder() / f"{chosen}.yaml"
-    refuse_existing(path, overwrite=overwrite)
-    refuse_unwritable({"--out": path})
+    refuse_target(path, overwrite=overwrite)
     base, draft = Path(os.path.abspath(path.parent)), init_study.draft_columns(place, wish)
-    if chosen in (f"{wish.name or ''}_2", f"{init_study.name_of(place)}_2"):
-        draft.note("name", chosen, f"there is a study {chosen.removesuffix('_2')} already")
+    if chosen != (plain := init_study.free_name(wanted, ())):
+        draft.note("name", chosen, f"there is a study {plain} already")
     source, loaded = read_rows(draft, base, marked_home() / "assets" / ".cache")
     content = init_study.render(chosen, draft, source, settle(draft, loaded), loaded)
     study = validated(yaml.safe_load(content), path)
@@ -210,13 +208,13 @@ def next_words(study: str, path: Path) -> str:
 
 def copied(name: str, target: Path | None, *, overwrite: bool) -> dict[str, Any]:
     """Copy a study that ships; returns its name, its file, and the next command."""
-    from secateur.pipelines.files.whole_files import refuse_existing, write_bytes
+    from secateur.pipelines.files.whole_files import refuse_target, write_bytes
     from secateur.pipelines.studies.folders import own_folder, shipped_files
     from secateur.pipelines.studies.rejections import require
 
     require(name, shipped_files(), "--example")
     path = target or own_folder() / f"{name}.yaml"
-    refuse_existing(path, overwrite=overwrite)
+    refuse_target(path, overwrite=overwrite)
     write_bytes(path, shipped_files()[name].read_bytes(), overwrite=overwrite)
     return {"study": name, "file": str(path), "next": next_words(name, path)}
 

@@ -32,11 +32,11 @@ from secateur.pipelines.commands.pages import open_report
 from secateur.pipelines.commands.prompts import prompts
 from secateur.pipelines.commands.score import score
 from secateur.pipelines.commands.select import select
-from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, STOPPED, UNREAD, complain, err
+from secateur.pipelines.commands.shell import FAILED, INTERRUPTED, MISTAKE, STAYS, STOPPED, UNREAD, complain, err
 from secateur.pipelines.commands.studies import run, studies, ui
 from secateur.pipelines.commands.trust import trust
 from secateur.pipelines.files.shown_text import visible
-from secateur.pipelines.files.unwritable import told
+from secateur.pipelines.files.unwritable import chain_of, told
 
 START, STUDIES, MANIFESTS = "Start here", "Studies", "Manifests"
 EXIT_CODES = (
@@ -170,7 +170,8 @@ def main() -> None:
             if end.code != INTERRUPTED:
                 raise
             code, how = (STOPPED, "stopped") if signal.SIGTERM in signals() else (INTERRUPTED, "interrupted")
-            complain(f"{how}; results stay: the same command again makes the rest")
+            stays = any(STAYS in getattr(error, "__notes__", ()) for error in chain_of(end))
+            complain(f"{how}; {STAYS if stays else 'the same command again starts from the beginning'}")
             raise SystemExit(code) from end
         except (OSError, ValueError) as error:  # our errors are ValueErrors
             complain(told(error, place) or error)

@@ -130,7 +130,7 @@ def apply(
     from secateur.pipelines.files.unwritable import refuse_unwritable
     from secateur.pipelines.manifests.manifest import Manifest
 
-    refuse_unwritable({"--out": output})
+    refuse_unwritable(output)
     asked = {"tuned": tuned, "model": model, "epoch": epoch}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     with bar(READING):

@@ -8,7 +8,7 @@ import typer
 from secateur.pipelines.commands import score_data as data
 from secateur.pipelines.commands.select import is_data, refuse, refuse_said
 from secateur.pipelines.commands.select_data import DATA, Overwrite
-from secateur.pipelines.commands.shell import AsJson, find_samples_study, say, say_findings, tell
+from secateur.pipelines.commands.shell import AsJson, find_samples_study, resumable, say, say_findings, tell
 from secateur.pipelines.commands.studies import in_words, make
 from secateur.pipelines.commands.trials import Again, Wait
 from secateur.pipelines.storage.home import marked_home
@@ -61,6 +61,7 @@ def score(
     score_study(name, again=again, wait=wait, as_json=as_json)
 
 
+@resumable()
 def score_study(name: str, *, again: bool, wait: bool, as_json: bool) -> None:
     """Score every sample by every score of a study of samples, except those that are fresh."""
     from secateur.pipelines.runs.findings import findings_of

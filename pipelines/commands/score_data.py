@@ -87,8 +87,7 @@ class Output:
         """The file and its format; raises ValueError for a format without tables, for an existing file, and for a file
         that is, or would become, a part of the data."""
         from secateur.pipelines.data.profile import find_data
-        from secateur.pipelines.files.unwritable import refuse_unwritable
-        from secateur.pipelines.files.whole_files import refuse_existing
+        from secateur.pipelines.files.whole_files import refuse_target
         from secateur.pipelines.front_door.written import KINDS, format_of, kind_of, refuse_ending
 
         path = Path(self.data).expanduser()
@@ -103,8 +102,7 @@ class Output:
         written = self.file or Path(f"{path.name.split('.')[0]}_scores{ending}")
         if written.resolve() == path.resolve() or written.resolve().is_relative_to(path.resolve()):
             raise ValueError(f"{written} is the data itself, which nothing here changes: name another file")
-        refuse_existing(written, overwrite=self.overwrite)
-        refuse_unwritable({"--out": written})
+        refuse_target(written, overwrite=self.overwrite)
         return written, said
 
 

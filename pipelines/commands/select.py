@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from secateur.pipelines.commands import select_data as data
-from secateur.pipelines.commands.shell import AsJson, find_samples_study, out, say, say_findings, table_of, tell
+from secateur.pipelines.commands.shell import (
+    AsJson,
+    find_samples_study,
+    out,
+    resumable,
+    say,
+    say_findings,
+    table_of,
+    tell,
+)
 from secateur.pipelines.commands.studies import in_words, make, manifest_at
 from secateur.pipelines.commands.trials import Again, Seeds, Selections, Wait, trials_of
 from secateur.pipelines.files.addresses import is_url
@@ -101,6 +110,7 @@ def refuse(name: str, of: str, options: dict[str, Any]) -> None:
         raise ValueError(f"{unread[0]} is an option of {of}, and {name} is none: leave it out")
 
 
+@resumable()
 def select_of_study(
     name: str,
     selection: list[str] | None,

@@ -46,6 +46,8 @@ STOPPED: Final = 143
 """Ended by SIGTERM, which schedulers of jobs send."""
 UNREAD: Final = 141
 """The reader of the output, such as head, closed it; a shell reports this code for a program that SIGPIPE ended."""
+STAYS: Final = "results stay: the same command again makes the rest"
+"""What an interrupted command says that keeps its finished results."""
 
 READING: Final = "reading the data"
 """The stage name while a command reads files that may be large."""
@@ -96,6 +98,20 @@ def complain(error: object) -> None:
 def caution(text: object) -> None:
     """Print a warning on standard error."""
     err.print(Text.assemble(("warning: ", "bold yellow"), visible(str(text))), soft_wrap=True)
+
+
+@contextmanager
+def resumable(stays: bool = True) -> Iterator[None]:
+    """A block, or as a decorator a function, whose finished results stay if a signal ends it, unless `stays` is false.
+
+    Adds STAYS to the notes of the KeyboardInterrupt, which `main` reads.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if stays:
+            error.add_note(STAYS)
+        raise
 
 
 @contextmanager

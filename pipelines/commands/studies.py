@@ -16,6 +16,7 @@ from secateur.pipelines.commands.shell import (
     caution,
     find_study,
     out,
+    resumable,
     say,
     say_findings,
     table_of,
@@ -155,8 +156,6 @@ def run(
     Fresh results, from the current settings and data, are not made again.
     """
     from secateur.pipelines.pages.stages import first_stage
-    from secateur.pipelines.runs.deciding import deciding_in
-    from secateur.pipelines.runs.outcomes import outcomes_at
     from secateur.pipelines.storage.store import Store
 
     (file, study), store = find_study(name), Store(marked_home() / "assets")
@@ -172,7 +171,25 @@ def run(
             foreseen = forecast(file, store, now, later, again=again)
         tell(foreseen, as_json, lambda: show_forecast(foreseen))
         return
-    made = make(file, store, "everything", None if whole else trials, again=again, wait=wait)
+    run_now(file, study, store, None if whole else trials, again=again, wait=wait, as_json=as_json)
+
+
+@resumable()
+def run_now(
+    file: "StudyFile",
+    study: "AnyStudy",
+    store: "Store",
+    part: "list[Trial] | None",
+    *,
+    again: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Make a study, or these trials of it, and print its outcomes."""
+    from secateur.pipelines.runs.deciding import deciding_in
+    from secateur.pipelines.runs.outcomes import outcomes_at
+
+    made, whole = make(file, store, "everything", part, again=again, wait=wait), part is None
     trials = made.trials
     outcomes = outcomes_at(store, study, trials)
     answer = answer_of(file.name, store, study, outcomes, trials, whole=whole)

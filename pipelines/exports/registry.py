@@ -22,8 +22,7 @@ from secateur.pipelines.files.addresses import is_url, refuse_secret, shown
 from secateur.pipelines.files.objects import RECEIPT as RECEIPT
 from secateur.pipelines.files.objects import Upload
 from secateur.pipelines.files.partial_names import remove_leftovers
-from secateur.pipelines.files.unwritable import refuse_unwritable
-from secateur.pipelines.files.whole_files import new_file, new_folder, refuse_existing, write_bytes
+from secateur.pipelines.files.whole_files import OVERWRITE, new_file, new_folder, refuse_target, write_bytes
 from secateur.pipelines.manifests.document import ManifestError, explained, shortened
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.rows import HashRows
@@ -152,8 +151,7 @@ def refuse_unsafe(
     path: Path, manifest: Manifest, chosen: Exporter, given: "datasets.Dataset | SourceRows | None", *, overwrite: bool
 ) -> None:
     """Raise ManifestError where writing to a path would replace the manifest, the data or other files than ours."""
-    refuse_existing(path, overwrite=overwrite)
-    refuse_unwritable({"--out": path})
+    refuse_target(path, overwrite=overwrite, option=OVERWRITE)
     place, folder = path.resolve(), manifest.path.resolve()
     if place.is_relative_to(folder):
         raise ManifestError(f"{path} is inside the manifest {manifest.path}, which holds its sealed files alone")

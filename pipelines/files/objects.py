@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from secateur.pipelines.files.addresses import URL, AddressError, Options, Stored, shown, store_of
-from secateur.pipelines.files.whole_files import new_file, write_bytes
+from secateur.pipelines.files.whole_files import OVERWRITE, new_file, write_bytes
 
 RECEIPT = "secateur.json"
 """File of an exported folder that is written last, so that a folder with it is complete."""
@@ -116,7 +116,7 @@ def refuse_there(url: str, *, overwrite: bool, options: Options | None = None) -
         said = scrubbed(error, url)
     else:
         if there and not overwrite:
-            raise FileExistsError(f"{shown(url)} exists already: name another URL, or overwrite it")
+            raise FileExistsError(f"{shown(url)} exists already: name another URL, or replace it with {OVERWRITE}")
         if folder and not known:
             raise FileExistsError(f"{shown(url)} is a folder that is no whole export of ours: name another URL")
         return

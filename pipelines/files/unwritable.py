@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -114,26 +114,26 @@ def sentence(number: int, path: Path) -> str:
 def refusal_at(folder: Path) -> int | None:
     """Number of the error of a trial write to a folder; None if it succeeds."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(BLOCK))
+        write_trial(folder, BLOCK)
     except OSError as error:
         return error.errno if error.errno in REASONS else None
     return None
 
 
-def refuse_unwritable(paths: Mapping[str, Path | None]) -> None:
-    """Raise ValueError that names the option of a path whose parent is not a folder, or not writable."""
-    for option, path in paths.items():
-        if path is None:
-            continue
+def refuse_unwritable(*paths: Path | None) -> None:
+    """Raise ValueError for a path whose parent, or the nearest that exists, is not a folder, or not writable."""
+    for path in filter(None, paths):
         above = next(one for one in path.expanduser().absolute().parents if os.path.lexists(one))
         if not above.is_dir():
-            raise ValueError(f"{option} {path}: {above} is no folder; name another path")
+            raise ValueError(f"{path}: {above} is no folder; name another path")
         try:
-            with tempfile.TemporaryFile(dir=above):
-                pass
+            write_trial(above, 0)
         except OSError as error:
             why = error.strerror or error
-            raise ValueError(
-                f"{option} {path}: nothing can be written in {above} ({why}); name another path"
-            ) from error
+            raise ValueError(f"{path}: nothing can be written in {above} ({why}); name another path") from error
+
+
+def write_trial(folder: Path, size: int) -> None:
+    """Create a file without a name in a folder and write so many bytes; raises OSError where that fails."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(size))

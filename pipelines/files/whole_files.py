@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from secateur.pipelines.files.partial_names import ASIDE, claimed, hidden_sibling, swap
-from secateur.pipelines.files.unwritable import disk_errors
+from secateur.pipelines.files.unwritable import disk_errors, refuse_unwritable
 
+OVERWRITE = "--overwrite (in Python overwrite=True)"
+"""How users of functions for the shell and for Python replace a target."""
 MANY = 200
 """Least number of files for which one flush of everything is faster than one of each."""
 
@@ -66,10 +68,20 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool = False) -> None:
         partial.write_bytes(content)
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError for an existing path, even a dangling link, that may not be replaced."""
+def refuse_existing(path: Path, *, overwrite: bool, option: str = "") -> None:
+    """Raise FileExistsError for an existing path, even a dangling link, that may not be replaced.
+
+    `option` is how the caller's user replaces it, such as `--overwrite`; empty where nobody can.
+    """
     if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"{path} exists already: name another path, or overwrite it if there is an option to")
+        replace = f", or replace it with {option}" if option else ""
+        raise FileExistsError(f"{path} exists already: name another path{replace}")
+
+
+def refuse_target(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
+    """`refuse_existing`, and ValueError where nothing can be written at the path: one check before any long work."""
+    refuse_existing(path, overwrite=overwrite, option=option)
+    refuse_unwritable(path)
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -10,8 +10,7 @@ from secateur.pipelines.data.source_kinds.csv import CsvFile
 from secateur.pipelines.data.source_kinds.jsonl import JsonlFile
 from secateur.pipelines.data.source_kinds.parquet import ParquetFile
 from secateur.pipelines.data.source_kinds.parts import SourceFile
-from secateur.pipelines.files.unwritable import refuse_unwritable
-from secateur.pipelines.files.whole_files import new_file, refuse_existing
+from secateur.pipelines.files.whole_files import new_file, refuse_target
 from secateur.pipelines.front_door.held import Held, rows_of
 from secateur.pipelines.manifests.row_files import (
     FORMATS,
@@ -55,8 +54,7 @@ def refuse_ending(path: Path, kind: str) -> None:
 
 def refuse_output(data: Held, path: Path, *others: str | None, overwrite: bool) -> None:
     """Raise ValueError for a file that exists, that cannot be written, or that is read: of the data or `others`."""
-    refuse_existing(path, overwrite=overwrite)
-    refuse_unwritable({"--out": path})
+    refuse_target(path, overwrite=overwrite)
     if any(path.resolve() == Path(file.name).resolve() for file in data.files):
         raise ValueError(f"{path} is the data itself, which nothing here changes: name another file")
     if any(path.resolve() == Path(other).resolve() for other in others if other):

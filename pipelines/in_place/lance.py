@@ -13,6 +13,7 @@ from secateur.pipelines.data.lazy import pa
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.files.addresses import Address, Options, folder_of
 from secateur.pipelines.in_place.contract import Data, TableReader
+from secateur.scorers.lazy import not_installed
 
 ROW_ID = "_rowid"
 ROWS = 1 << 16
@@ -127,5 +128,5 @@ def _library(where: str) -> Any:
     try:
         import lance
     except ImportError as error:
-        raise SourceError(f"{where} is a data set of Lance: install the extra `lance` (README.md, Install)") from error
+        raise SourceError(f"{where} is a data set of Lance, and {not_installed('pylance', 'lance')}") from error
     return lance

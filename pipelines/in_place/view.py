@@ -15,7 +15,7 @@ from secateur.pipelines.data.lazy import pa, pl
 from secateur.pipelines.data.source_kinds.files import SourceError
 from secateur.pipelines.files.addresses import is_url, refuse_secret
 from secateur.pipelines.files.objects import Upload
-from secateur.pipelines.files.whole_files import new_file
+from secateur.pipelines.files.whole_files import new_file, refuse_existing
 from secateur.pipelines.in_place.contract import Item, Reader, TableReader
 from secateur.pipelines.in_place.kept import Kept, Told, seals_of, written
 
@@ -250,6 +250,7 @@ class InPlace:
                 self.write(partial, None)
             return path
         target = Path(path)
+        refuse_existing(target, overwrite=overwrite, option="overwrite=True")
         with new_file(target, overwrite=overwrite) as partial:
             self.write(partial, target)
         return target

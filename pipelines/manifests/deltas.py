@@ -16,7 +16,7 @@ from secateur.pipelines.deltas.stream import (
     divisors_of,
     write_pruned,
 )
-from secateur.pipelines.files.whole_files import new_folder, refuse_existing
+from secateur.pipelines.files.whole_files import OVERWRITE, new_folder, refuse_target
 from secateur.pipelines.manifests.document import explained, refuse_other_contents
 from secateur.pipelines.manifests.manifest import Manifest
 from secateur.pipelines.manifests.masks import Group, Masks
@@ -72,8 +72,7 @@ def prune_deltas(
     if overwrite:
         with explained(f"cannot write manifest {folder}"):
             refuse_other_contents(folder)
-    else:
-        refuse_existing(folder, overwrite=False)
+    refuse_target(folder, overwrite=overwrite, option=OVERWRITE)
     scored, found, asked = Scored(source, choice, inputs), None, choice
     if search:
         found = search_q(source, folder, choice, inputs, search, progress)

@@ -16,7 +16,7 @@ from secateur.pipelines.audits.fiftyone import write_fiftyone
 from secateur.pipelines.audits.label_studio import write_label_studio
 from secateur.pipelines.audits.marking import Precision
 from secateur.pipelines.audits.sheets import Sheets, sheets_of
-from secateur.pipelines.files.whole_files import new_file, new_folder
+from secateur.pipelines.files.whole_files import OVERWRITE, new_file, new_folder, refuse_existing
 from secateur.pipelines.pages.audit_page import AuditPage
 from secateur.pipelines.pages.formulas import unformulated
 
@@ -83,9 +83,10 @@ def fill(
 
 
 def refuse_other(folder: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError instead of replacing a link, or a folder that is no audit."""
+    """Raise FileExistsError instead of replacing a link, a path without `overwrite`, or a folder that is no audit."""
     if folder.is_symlink():
         raise FileExistsError(f"{folder} is a link, which secateur does not replace: name the folder itself")
+    refuse_existing(folder, overwrite=overwrite, option=OVERWRITE)
     if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWER).is_file():
         raise FileExistsError(f"{folder} is no audit that secateur wrote, and is not replaced: name another folder")
 

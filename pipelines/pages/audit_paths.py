@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from secateur.pipelines.audits.listed import SCHEMA
+from secateur.pipelines.files.whole_files import OVERWRITE, refuse_existing
 
 PAGES, TABLES = (".html",), (".csv", ".parquet")
 """Suffixes of pages, and of tables of findings."""
@@ -49,8 +50,7 @@ def refuse_file(path: Path, inputs: Iterable[Path], endings: tuple[str, ...], ho
         raise FileExistsError(f"{path} is a link, which secateur does not replace: name the file itself")
     if os.path.lexists(path) and not path.is_file():
         raise FileExistsError(f"{path} is a {'folder' if path.is_dir() else 'device'}, and no file: name another path")
-    if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"{path} exists already: name another path, or overwrite it (--overwrite)")
+    refuse_existing(path, overwrite=overwrite, option=OVERWRITE)
 
 
 def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secateur.scorers.lazy import not_installed
+
 SHARED = "keep SECATEUR_HOME and the data on storage that every node mounts at the same path"
 THREADS = ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables with the number of threads, which libraries read at their import."""
@@ -183,8 +185,8 @@ def ray_or_remedy() -> Any:
         importlib.import_module("ray.data")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"`compute: {{scoring: ray}}` needs Ray Data, and {error.name!r} is not installed: "
-            "install the extra `ray` (README.md, Install), or write `scoring: local`"
+            f"`compute: {{scoring: ray}}` needs Ray Data, and {not_installed(repr(error.name), 'ray')}, or write "
+            "`scoring: local`"
         ) from error
     return ray
 

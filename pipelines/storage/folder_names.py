@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from secateur.pipelines.files.latin_letters import latin
+
 LONGEST = 100
 """Bytes; file systems allow 255, tar headers 100."""
 DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?:[. ].*)?", re.IGNORECASE)
@@ -51,6 +53,5 @@ def fold(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    words = re.sub(r"[^A-Za-z0-9]+", "-", letters)[:40].strip("-")
+    words = re.sub(r"[^A-Za-z0-9]+", "-", latin(name))[:40].strip("-")
     return f"_{words}" if words and not SPLITS.search(f"_{words.lower()}") else ""

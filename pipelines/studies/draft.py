@@ -10,6 +10,7 @@ from typing import Any
 from secateur.pipelines.data.check import DataReport, Finding
 from secateur.pipelines.data.profile import BUNDLED, MISSING, Column, Place, Profile, profile, stem_of
 from secateur.pipelines.data.sources import Loaded, SourceError
+from secateur.pipelines.files.latin_letters import latin
 from secateur.pipelines.studies.draft_metric import metric_lines, selection_lines
 from secateur.pipelines.studies.draft_sft import recognised, sft_lines, source_column
 from secateur.pipelines.studies.draft_target import SFT, Goal, goal_of
@@ -20,6 +21,8 @@ TEXTS = ("text", "sentence", "content", "body", "message", "review", "question",
 IDENTIFIERS = re.compile(r"(?i)^(|id|idx|index|key|uuid|guid|row|rowid|row_id|unnamed: ?\d+|.*[_ ]id|.*Id)$")
 CODES = re.compile(r"(?i)(^|[_ ])(code|zip|zipcode|postcode|type|category|class|group|kind)$")
 MOST_CATEGORIES = 1000
+LONGEST = 90
+"""Characters of a guessed name; a study's may have 100, and a number may follow."""
 DIABETES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
 KNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
     "imagefolder": ({"image": "image", "label": "label"}, "classification", "one folder of pictures per class"),
@@ -271,9 +274,13 @@ def note_test(draft: Draft, source: dict[str, Any]) -> None:
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
-    """A study's name made of the words in `wanted`, followed by a number if the name is taken."""
-    plain = re.sub(r"[^a-z0-9]+", "_", wanted.lower()).strip("_")
-    plain = plain if re.match("[a-z]", plain) else f"study_{plain}".strip("_")
+    """A study's name made of the words in `wanted`, followed by a number if the name is taken.
+
+    Names are of ASCII: accents go, letters such as ß are spelt, and `study` stands for a name in another script.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "_", latin(wanted).lower()).strip("_")
+    plain = plain if re.match("[a-z]", plain) else f"study_{plain}"
+    plain = plain[:LONGEST].strip("_")
     return next(name for name in [plain, *(f"{plain}_{number}" for number in range(2, 1000))] if name not in taken)
 
 

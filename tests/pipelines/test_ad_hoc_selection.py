@@ -177,7 +177,8 @@ def test_mistakes_are_told_in_one_sentence_and_nothing_is_written(
 
 def test_a_given_name_is_replaced_only_where_that_is_asked_for(desk: Desk) -> None:
     desk.page(name="mine", keep=5)
-    assert "exists already" in desk.refusal(name="mine", keep=6)
+    told = "exists already: name another path, or replace it with overwrite: true"
+    assert told in desk.refusal(name="mine", keep=6)
     assert Manifest.load(desk.store.place(KEY) / "mine").declaration.count == 5
     assert desk.page(name="mine", keep=6, overwrite=True)["kept"] == 6
 

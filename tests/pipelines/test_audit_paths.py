@@ -51,10 +51,10 @@ def contents(place: Path) -> dict[str, bytes]:
         ("--write", "benchmarks/audit", "lies in .*benchmarks, an input"),
         ("--write", "benchmarks", "is an input"),
         ("--write", ".", "an input of this audit, lies in"),
-        ("--write", "kept.csv/audit", r"--write kept\.csv/audit: .*kept\.csv is no folder"),
-        ("--findings", "kept.csv/new/found.csv", r"--findings kept\.csv/new/found\.csv: .*kept\.csv is no folder"),
-        ("--page", "/proc/page.html", "--page /proc/page.html: nothing can be written in /proc"),
-        ("--write", "/proc/audit", "--write /proc/audit: nothing can be written in /proc"),
+        ("--write", "kept.csv/audit", r"^kept\.csv/audit: .*kept\.csv is no folder"),
+        ("--findings", "kept.csv/new/found.csv", r"^kept\.csv/new/found\.csv: .*kept\.csv is no folder"),
+        ("--page", "/proc/page.html", "/proc/page.html: nothing can be written in /proc"),
+        ("--write", "/proc/audit", "/proc/audit: nothing can be written in /proc"),
     ],
 )
 def test_nothing_is_written_over_what_secateur_did_not_write(
@@ -100,7 +100,8 @@ def test_a_saved_audit_replaces_its_own_files_alone(place: Path) -> None:
     for name in ("page.html", "found.csv", "found.parquet", "folder"):
         found.save(name)
         found.save(name, overwrite=True)
-        with pytest.raises(FileExistsError, match="exists already"):
+        told = r"exists already: name another path, or replace it with --overwrite \(in Python overwrite=True\)$"
+        with pytest.raises(FileExistsError, match=told):
             found.save(name)
     before = contents(place)
     for name, told in [("mine.html", PAGES[0][1]), *TABLES]:

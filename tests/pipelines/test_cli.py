@@ -184,7 +184,44 @@ def test_ctrl_c_while_commands_load_is_one_sentence(tmp_path: Path) -> None:
         [sys.executable, "-c", command], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": places}
     )
     assert done.returncode == 130
-    assert re.fullmatch("error: interrupted; results stay: .*\n", done.stderr)
+    assert done.stderr == "error: interrupted before the command began\n"
+
+
+def interrupt(*_: object, **__: object) -> None:
+    """Stands for work that Ctrl-C ends."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("words", "work", "stay"),
+    [
+        (["run", "{study}"], "commands.studies.make", True),
+        (["run", "{study}", "--dry-run"], "commands.studies.forecast", False),
+        (["score", "{study}"], "commands.score.make", True),
+        (["score", "{data}", "--label", "label"], "commands.score_data.columns_of", False),
+        (["select", "{study}"], "commands.select.make", True),
+        (["select", "{data}", "--by", "x", "--keep", "2"], "commands.select_data.share_of", False),
+        (["audit", "{study}"], "commands.audit_study.make", True),
+        (["audit", "{study}", "--against", "{data}"], "audits.of_study.study_rows", True),
+        (["audit", "{data}"], "commands.audit.look", False),
+    ],
+)
+def test_an_interrupted_command_says_whether_its_results_stay(
+    words: list[str],
+    work: str,
+    stay: bool,
+    write_study: WriteStudy,
+    type_in: TypeIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "rows.csv").write_text("x,label\n1,a\n2,b\n3,a\n")
+    monkeypatch.setattr(f"secateur.pipelines.{work}", interrupt)
+    given = {"study": write_study().path, "data": tmp_path / "rows.csv"}
+    code, out, errors = type_in(*(word.format(**given) for word in words))
+    assert (code, out) == (130, "")
+    kept = "results stay: the same command again makes the rest"
+    assert errors == f"error: interrupted; {kept if stay else 'the same command again starts from the beginning'}\n"
 
 
 @pytest.mark.parametrize("command", ["run", "score", "select"])

@@ -108,6 +108,40 @@ def test_a_q_is_found_by_a_function_of_the_users(models, type_in, monkeypatch):
     assert (folder / "again" / "tuned.safetensors").read_bytes() == (folder / "out" / "tuned.safetensors").read_bytes()
 
 
+STOPPED = """
+tried = []
+
+def nearness(folder):
+    tried.append(folder)
+    if len(tried) == 3:
+        raise KeyboardInterrupt
+    return len(tried)
+"""
+
+
+def test_an_interrupted_search_for_q_keeps_what_it_tried(models, type_in, monkeypatch):
+    base, tuned, folder = models
+    (folder / "stopped_judge.py").write_text(STOPPED)
+    monkeypatch.chdir(folder)
+    given = ("--keep", "0.25", "--rescale", "search", "--score", "stopped_judge:nearness", "-o", "out")
+    code, told, errors = type_in("deltas", base, tuned, *given)
+    assert (code, told) == (130, "")
+    assert errors == "error: interrupted; results stay: the same command again makes the rest\n"
+    assert len(json.loads((folder / "out.tried.json").read_text())["values"]) == 2
+
+
+def test_an_interrupted_pruning_without_a_search_keeps_nothing(models, type_in, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    base, tuned, folder = models
+    monkeypatch.setattr("secateur.pipelines.manifests.deltas.write_pruned", interrupt)
+    code, told, errors = type_in("deltas", base, tuned, "--keep", "0.25", "-o", folder / "out")
+    assert (code, told) == (130, "")
+    assert errors == "error: interrupted; the same command again starts from the beginning\n"
+    assert [path.name for path in folder.glob("*out*")] == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -135,8 +169,19 @@ def test_a_folder_that_stands_there_is_kept(models, type_in):
     base, tuned, folder = models
     code, _, errors = type_in("deltas", base, tuned, "--keep", "0.5", "-o", folder)
     assert code == 2
-    assert "exists already" in errors
+    assert "exists already: name another path, or replace it with --overwrite (in Python overwrite=True)" in " ".join(
+        errors.split()
+    )
     assert base.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_a_search(models, type_in, monkeypatch):
+    base, tuned, _ = models
+    monkeypatch.setattr("secateur.pipelines.manifests.deltas.Scored", lambda *_: pytest.fail("tensors were read"))
+    for overwrite in ([], ["--overwrite"]):
+        code, _, errors = type_in("deltas", base, tuned, "--keep", "0.5", "-o", base / "out", *overwrite)
+        assert code == 2
+        assert f"{base} is no folder; name another path" in " ".join(errors.split())
 
 
 def test_help_loads_no_torch():

@@ -95,7 +95,8 @@ def test_the_job_exports_samples_with_settings(file: StudyFile, home: Path) -> N
     assert list(found["row"]) == ROWS
     assert found.column_names == ["x", "y", "label", "row"]
     again = {"format": "datasets", "target": "for/them"}
-    assert "exists already" in failure(launch(file, home, **again))
+    told = "exists already: name another path, or replace it with overwrite: true"
+    assert told in failure(launch(file, home, **again))
     assert launch(file, home, **again, overwrite=True).success
     assert "row" not in datasets.load_from_disk(str(home / "exports" / "for" / "them")).column_names
 

@@ -150,11 +150,16 @@ def test_moved_rows_are_exported_where_they_are(manifest: Manifest) -> None:
 
 def test_existing_targets_are_refused(manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "there.npy").write_bytes(b"theirs")
-    with pytest.raises(ManifestError, match="exists already"):
+    told = r"exists already: name another path, or replace it with --overwrite \(in Python overwrite=True\)$"
+    with pytest.raises(ManifestError, match=told):
         export(manifest, "indices", tmp_path / "there.npy")
     assert (tmp_path / "there.npy").read_bytes() == b"theirs"
     export(manifest, "indices", tmp_path / "there.npy", overwrite=True)
     assert np.load(tmp_path / "there.npy").tolist() == KEPT
+    below = tmp_path / "there.npy" / "rows.npy"
+    with pytest.raises(ManifestError, match=r": .*rows\.npy: .*there\.npy is no folder; name another path$") as told:
+        export(manifest, "indices", below)
+    assert "--out" not in str(told.value)
 
 
 def test_mistakes_get_one_sentence_and_leave_nothing(manifest: Manifest, tmp_path: Path) -> None:

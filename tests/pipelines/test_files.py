@@ -60,7 +60,7 @@ def test_failed_overwrite_keeps_the_old(tmp_path: Path) -> None:
 
 def test_existing_targets_are_refused_without_overwrite(tmp_path: Path) -> None:
     write_bytes(tmp_path / "file", b"old")
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(FileExistsError, match=r"exists already: name another path$"):
         write_bytes(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     write_bytes(tmp_path / "file", b"new", overwrite=True)

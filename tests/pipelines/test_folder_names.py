@@ -43,6 +43,7 @@ def test_numbers_come_first_where_a_name_cannot_be() -> None:
     assert names[2] == "02_2"
     assert sorted(names.values()) == [names[label] for label in range(11)]
     assert folder_names({0: None, 12: "café au lait"}) == {0: "00", 12: "12_cafe-au-lait"}
+    assert folder_names({0: None, 1: "Straße"}) == {0: "0", 1: "1_Strasse"}
 
 
 @pytest.mark.parametrize("name", ["test", "my_train", "Validation", "test 3", "dev-set"])

@@ -301,7 +301,7 @@ def test_what_cannot_be_kept_is_refused_with_a_reason(tmp_path: Path, made: Any)
         export(made[1], "in_place", tmp_path / "k.parquet")
     with pytest.raises(ValueError, match="is one of the files"):
         sc.in_place([1], data).save(data / "0.parquet", overwrite=True)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="name another path, or replace it with overwrite=True"):
         sc.in_place([1], data).save(data / "0.parquet")
 
 

@@ -16,6 +16,7 @@ from secateur.pipelines.data.profile import find_data
 from secateur.pipelines.data.sources import load
 from secateur.pipelines.studies.draft import Wish, draft_columns, free_name
 from secateur.pipelines.studies.files import load_study
+from secateur.pipelines.studies.rejections import plain_name
 from secateur.pipelines.studies.samples import Study
 
 Init = Callable[..., tuple[Study, dict[str, Any]]]
@@ -208,6 +209,24 @@ def test_names() -> None:
     assert free_name("My Data-Set 2024", []) == "my_data_set_2024"
     assert free_name("2024", []) == "study_2024"
     assert free_name("digits", ["digits", "digits_2"]) == "digits_3"
+    assert free_name("Straßenschilder Köln", []) == "strassenschilder_koln"
+    assert free_name("Ærøskøbing, Łódź & Čáslav", []) == "aeroskobing_lodz_caslav"
+    assert free_name("Ko\u0308ln", []) == "koln"  # as macOS spells it in names of files
+    assert free_name("данные", []) == "study"
+    assert free_name("データ 2024", ["study_2024"]) == "study_2024_2"
+    assert free_name("", ["study"]) == "study_2"
+    assert plain_name(free_name("long " * 40, [])) == free_name("long " * 40, [])
+
+
+def test_a_study_is_named_after_a_file_with_accents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_STUDIES", str(tmp_path))
+    path = tmp_path / "Straßenschilder Köln.csv"
+    path.write_text("size,label\n" + "".join(f"{row / 7:.3f},{'ab'[row % 2]}\n" for row in range(40)))
+    told = json.loads(CliRunner().invoke(app, ["init", str(path), "--json"], catch_exceptions=False).stdout)
+    assert (told["study"], told["file"]) == ("strassenschilder_koln", str(tmp_path / "strassenschilder_koln.yaml"))
+    told = json.loads(CliRunner().invoke(app, ["init", str(path), "--json"], catch_exceptions=False).stdout)
+    [why] = [guess["why"] for guess in told["guesses"] if guess["what"] == "name"]
+    assert (told["study"], why) == ("strassenschilder_koln_2", "there is a study strassenschilder_koln already")
 
 
 def houses(count: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from shell_here import secateur_here
 from typer.testing import CliRunner
 
 from secateur.pipelines.commands.main import app
@@ -147,7 +148,9 @@ def test_masked_heads_that_were_measured_are_not_measured_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(recalls, stopping)
-        assert CliRunner().invoke(app, [*map(str, command)]).exit_code != 0
+        stopped = secateur_here(*map(str, command))
+        assert (stopped.returncode, stopped.stdout) == (130, "")
+        assert "interrupted; results stay: the same command again makes the rest" in stopped.stderr
     noted = json.loads((tmp_path / "heads.tried.json").read_text())["values"]
     assert len(noted) == 1 + 2  # the scores, and two maskings
     assert not target.exists()
@@ -163,6 +166,12 @@ def test_masked_heads_that_were_measured_are_not_measured_again(
         patch.setattr(recalls, lambda *given: asked.append(1) or recalls_of(*given))
         assert answer(*command[:-2]) == told
     assert left == len(asked) - 2 > 0
+    asked.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(recalls, stopping)
+        stopped = secateur_here(*map(str, command[:-2]))
+        assert stopped.returncode == 130
+        assert "interrupted; the same command again starts from the beginning" in stopped.stderr
 
 
 def test_a_model_that_ends_at_once_is_told_to_chat(copying_model: Path, haystack: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_files_and_folders_are_exported_to_a_store(tmp_path: Path, store: Any, m
         "text 4",
         "text 19",
     ]
-    with pytest.raises(ManifestError, match="exists already"):
+    with pytest.raises(ManifestError, match="exists already: name another URL, or replace it with --overwrite"):
         export(manifest, "jsonl", url, dataset=data)
     export(manifest, "text", url, overwrite=True)
     assert store.cat("/out/kept.jsonl") == b"1\n4\n19\n"

@@ -15,6 +15,7 @@ from secateur.pipelines.commands.main import app
         ("select", "{data}", "--by", "value", "--keep", "0.5", "--out", "{target}"),
         ("score", "{data}", "--score", "loss", "--label", "label", "--out", "{target}"),
         ("heads", "model", "--haystack", "{data}", "--out", "{target}"),
+        ("init", "--example", "digits", "--out", "{target}"),
     ],
 )
 def test_a_target_that_cannot_be_written_is_rejected_before_the_data_are_read(
@@ -27,5 +28,5 @@ def test_a_target_that_cannot_be_written_is_rejected_before_the_data_are_read(
     target = in_the_way / "deeper" / ending
     done = CliRunner().invoke(app, [part.format(data=data, target=target) for part in command])
     assert isinstance(done.exception, ValueError), done.output
-    assert str(done.exception) == f"--out {target}: {in_the_way} is no folder; name another path"
+    assert str(done.exception) == f"{target}: {in_the_way} is no folder; name another path"
     assert in_the_way.read_text() == ""

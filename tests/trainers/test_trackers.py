@@ -1,5 +1,7 @@
 """Curves of a run arrive in the trackers."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,12 @@ def test_a_run_that_was_killed_shows_each_epoch_once(tmp_path):
     events.Reload()
     shown = [(each.step, each.value) for each in events.Scalars("loss")]
     assert shown == [(step, pytest.approx(values["loss"], rel=1e-6)) for step, values in whole.told]
+
+
+def test_mlflow_that_is_missing_is_told_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ImportError, match="MLflow is not installed: install the extra `mlflow`"):
+        MlFlow("file:nowhere", experiment="digits", run="top@0.1")
 
 
 def test_mlflow_marks_a_run_that_failed(tmp_path, monkeypatch):

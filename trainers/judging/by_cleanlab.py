@@ -9,15 +9,14 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Int64, Num
 
+from secateur.scorers.lazy import not_installed
 from secateur.trainers.judging.wrong_labels import WrongLabels, wrong_label_sets, wrong_labels
-
-INSTALL = "cleanlab is not installed: install the extra `cleanlab` (README.md, Install)"
 
 
 def check_installed() -> None:
     """Raise ImportError that names the extra if cleanlab is absent."""
     if importlib.util.find_spec("cleanlab") is None:
-        raise ImportError(INSTALL)
+        raise ImportError(not_installed("cleanlab", "cleanlab"))
 
 
 def classes_by_cleanlab(

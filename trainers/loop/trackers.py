@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from secateur.scorers.lazy import torch
+from secateur.scorers.lazy import not_installed, torch
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -150,7 +150,7 @@ class MlFlow(Curves):
         try:
             import mlflow
         except ImportError as error:
-            raise ImportError("MLflow is not installed: install the extra `mlflow` (README.md, Install)") from error
+            raise ImportError(not_installed("MLflow", "mlflow")) from error
         from accelerate.tracking import MLflowTracker
 
         mlflow.set_tracking_uri(uri)

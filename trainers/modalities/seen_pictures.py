@@ -4,7 +4,6 @@ The reader of the pictures may write mode, size and pixels into columns beside t
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import xxhash
 from jaxtyping import UInt8
 from PIL import Image
 
+from secateur.selectors.draws.blocks import cores
 from secateur.trainers.modalities.decoding import decoded, image_bytes, quiet
 from secateur.trainers.modalities.rows import Stored
 
@@ -70,7 +70,7 @@ def in_order(work: Callable[..., Found], cells: Sequence[Any], besides: Iterable
     one thread took 4.0 s in the median, two threads 2.7 s and two processes 2.5 s (the quickest of each 1.6, 1.6 and
     1.8 s), with 1.2 processor seconds by threads; and processes would need copies of the pictures.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores()
     some = [size_of(cell) for cell in cells[:: max(1, len(cells) // 8)]]
     given = [cells] if besides is None else [besides, cells]
     with quiet():  # Once, because threads share the filters of warnings.

@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from secateur.scorers.lazy import is_there, nn, safetensors
+from secateur.scorers.lazy import is_there, nn, not_installed, safetensors
 from secateur.scorers.settings import Settings
 
-INSTALL = "the package peft is not installed: install the extra `language` (README.md, Install)"
 ADAPTER = "default"
 """peft's name of the one adapter, which is part of the names of weights, but not of those in its files."""
 
@@ -44,7 +43,7 @@ class Lora(Settings):
             key = ".".join(["model_settings.lora", *map(str, first["loc"][:1])])
             raise ValueError(f"{key}: {first['msg']}; it has {', '.join(cls.model_fields)}") from error
         if not is_there("peft"):
-            raise ValueError(f"model_settings.lora: {INSTALL}")
+            raise ValueError(f"model_settings.lora: {not_installed('the package peft', 'language')}")
         return found
 
     def config(self) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from secateur.scorers.lazy import nn, torch
+from secateur.scorers.lazy import nn, not_installed, torch
 from secateur.trainers.models.identity import is_made_for, shapes_of, weights_of
 from secateur.trainers.pruning.kept import Kept
 
@@ -36,9 +36,7 @@ def torch_pruning() -> Any:
     try:
         import torch_pruning as library
     except ImportError as error:
-        raise ImportError(
-            "Torch-Pruning is not installed: install the extra `structured` (README.md, Install)"
-        ) from error
+        raise ImportError(not_installed("Torch-Pruning", "structured")) from error
     return library
 
 
