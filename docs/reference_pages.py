@@ -233,6 +233,8 @@ def option_default(parameter: Parameter) -> str:
     if parameter.required:
         return "required"
     given = parameter.default
+    if given == "\n":  # A row of a table is one line.
+        return r"`$'\n'`"
     return "" if given is None or isinstance(given, bool) or given in ((), []) else f"`{given}`"
 
 

@@ -80,6 +80,13 @@ def test_generated_tables_are_fresh(name: str) -> None:
     assert page == filled(page), f"{name} is stale: {UPDATE}"
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_each_row_of_a_generated_table_is_one_line(name: str) -> None:
+    page = (ROOT / name).read_text()
+    for found in re.finditer(r"<!-- ([^\n]+) -->\n(.*?)\n<!-- end of \1 -->", page, re.DOTALL):
+        assert not [line for line in found[2].splitlines() if line.startswith("|") != line.endswith("|")]
+
+
 def test_every_table_is_on_a_page_and_lists_everything_by_name() -> None:
     pages = "".join((ROOT / name).read_text() for name in PAGES)
     for name, make in TABLES.items():

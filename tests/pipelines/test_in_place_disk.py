@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from stopped_streams import of_two_ranks
 from torch.utils.data import DataLoader
 
 import secateur as sc
@@ -46,6 +47,14 @@ def test_from_a_manifest_to_datasets_a_loader_and_polars(
     assert view.table().equals(found.with_format("arrow")[:].combine_chunks())
     assert view.places["shard"].to_list()[2:4] == ["data-00000-of-00003.arrow"] * 2
     assert sorted(item["text"] for item in view.stream(shuffle=True)) == sorted(found["text"])
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+def test_two_ranks_read_each_row_once_and_go_on_after_a_stop(tmp_path: Path, saved: datasets.Dataset) -> None:
+    rows = list(range(1, 90, 2))
+    parts = of_two_ranks(sc.in_place(rows, tmp_path / "data"), "text")
+    assert sorted(parts[0] + parts[1]) == sorted(saved[row]["text"] for row in rows)
+    assert abs(len(parts[0]) - len(parts[1])) <= 1
 
 
 def test_rows_that_follow_each_other_are_a_slice(tmp_path: Path, saved: datasets.Dataset) -> None:

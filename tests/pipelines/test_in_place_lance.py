@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from sample_tables import study_manifest
 from small_studies import REST
+from stopped_streams import of_two_ranks
 from torch.utils.data import DataLoader
 
 import secateur as sc
@@ -46,6 +47,14 @@ def test_from_a_manifest_to_a_loader_and_tables(tmp_path: Path, table: pa.Table)
         assert kept.lazy().select("id").collect()["id"].to_list() == expected
         assert kept.table(["x"])["x"].to_pylist() == [float(name.split()[1]) for name in expected]
         assert sorted(item["id"] for item in kept.stream(shuffle=True)) == sorted(expected)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+def test_two_ranks_read_each_row_once_and_go_on_after_a_stop(tmp_path: Path, table: pa.Table) -> None:
+    rows = list(range(0, COUNT, 7))
+    parts = of_two_ranks(sc.in_place(rows, tmp_path / "rows.lance"), "id")
+    assert sorted(parts[0] + parts[1]) == sorted(f"id {row}" for row in rows)
+    assert abs(len(parts[0]) - len(parts[1])) <= 1
 
 
 def test_row_ids_are_a_key(tmp_path: Path, table: pa.Table) -> None:
