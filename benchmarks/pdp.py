@@ -73,7 +73,8 @@ class Runs:
                 self.networks[seed] = self.folder / str(seed)
                 self.networks[seed].mkdir()
                 DifferentiablePruning(**given).prepare(seed, self.networks[seed], lambda *_: None)
-            run = DifferentiablePruning(**{**given, **settings}).run(arm, keep, seed, self.networks[seed], lambda *_: None)
+            pruning = DifferentiablePruning(**{**given, **settings})
+            run = pruning.run(arm, keep, seed, self.networks[seed], lambda *_: None)
             self.found[key] = {name: 100 * value for name, value in run.outcome.metrics.items()}
             with self.file.open("a") as file:
                 file.write(json.dumps([key, self.found[key]]) + "\n")
