@@ -129,6 +129,8 @@ def apply(
     folder_at(path)
     from secateur.pipelines.files.unwritable import refuse_unwritable
     from secateur.pipelines.manifests.manifest import Manifest
+    from secateur.pipelines.manifests.row_files import counts_in
+    from secateur.pipelines.manifests.rows import Rows
 
     refuse_unwritable(output)
     asked = {"tuned": tuned, "model": model, "epoch": epoch}
@@ -136,9 +138,15 @@ def apply(
     with bar(READING):
         manifest = Manifest.load(path)
         manifest.apply(target, output=output, **given)
-    declared = (manifest if epoch is None else manifest.at(epoch)).declaration
-    answer = {"output": str(output), "unit": declared.unit, "kept": declared.count, "of": declared.of}
-    tell(answer, as_json, lambda: say(f"{declared.count:,} of {declared.of:,} {declared.unit}s stay in {output}"))
+    applied = manifest if epoch is None else manifest.at(epoch)
+    declared = applied.declaration
+    kept, of = declared.count, declared.of
+    text = f"{kept:,} of {of:,} {declared.unit}s stay in {output}"
+    if isinstance(applied.payload, Rows) and (found := counts_in(applied.payload, Path(target))):
+        (kept, of), several = found, len(applied.payload.origin.files)
+        text = f"{kept:,} of {of:,} rows of {target} stay in {output}; the manifest keeps "
+        text += f"{declared.count:,} samples of {several} files"
+    tell({"output": str(output), "unit": declared.unit, "kept": kept, "of": of}, as_json, lambda: say(text))
 
 
 def diff(

@@ -319,16 +319,27 @@ class Places:
     def text(self, split: str, rows: np.ndarray, count: int | None = None) -> str:
         """Rows of a split for a message: by file, the first ten of the first file, counted from 0.
 
-        `rows` ascend; they may be the first of `count`.
+        `rows` ascend; they may be the first of `count`. Where these do not show how many of them are in the first file,
+        the count is that of all files.
         """
         count, shown = count or len(rows), rows[:1000]
         table = self.splits[split].at([FILE, ROW], shown)
         first = table[FILE][0]
         own = table.filter(pl.col(FILE) == first)[ROW].to_numpy()
-        more = f" and {count - len(own)} in other files" if len(own) < len(shown) else ""
-        whole = f" ({count} in all)" if count > 10 else ""
         paths = ", ".join([*self.paths(split, shown[:3]), *(["…"] if count > 3 else [])]) if self.pictures else ""
-        return f"{rows_text(own[:10])}{whole} of {self.files[first]}{more}{paths and f': {paths}'}"
+        listed, end = rows_text(own[:10]), f"of {self.files[first]}"
+        if len(own) < len(shown):
+            whole = f" ({len(own)} in all)" if len(own) > 10 else ""
+            return f"{listed}{whole} {end} and {count - len(own)} in other files{paths and f': {paths}'}"
+        if len(shown) < count and self._last_file(split) != first:
+            return f"{listed} {end} and further ones, {count} in all files{paths and f': {paths}'}"
+        whole = f" ({count} in all)" if count > 10 else ""
+        return f"{listed}{whole} {end}{paths and f': {paths}'}"
+
+    def _last_file(self, split: str) -> int:
+        """Number of the file of a split's last row."""
+        rows = self.splits[split]
+        return int(rows.at([FILE], np.array([len(rows) - 1]))[FILE][0])
 
     def pairs(self, split: str, rows: np.ndarray) -> list[tuple[str, int]]:
         """File, and row in it, of each of some rows, in ascending order."""

@@ -44,6 +44,10 @@ class Unwritable(OSError):
     """A failed write; the text is one sentence."""
 
 
+class UnwritableTarget(Unwritable, ValueError):
+    """A path to write, in a folder in which nothing can be written."""
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn disk errors of the block into Unwritable that names `path`; others pass.
@@ -121,7 +125,10 @@ def refusal_at(folder: Path) -> int | None:
 
 
 def refuse_unwritable(*paths: Path | None) -> None:
-    """Raise ValueError for a path whose parent, or the nearest that exists, is not a folder, or not writable."""
+    """Raise ValueError for a path whose parent, or the nearest that exists, is not a folder, or not writable.
+
+    Where the disk refuses, it is an UnwritableTarget: a reason in the text of another error would be told of the home.
+    """
     for path in filter(None, paths):
         above = next(one for one in path.expanduser().absolute().parents if os.path.lexists(one))
         if not above.is_dir():
@@ -130,7 +137,7 @@ def refuse_unwritable(*paths: Path | None) -> None:
             write_trial(above, 0)
         except OSError as error:
             why = error.strerror or error
-            raise ValueError(f"{path}: nothing can be written in {above} ({why}); name another path") from error
+            raise UnwritableTarget(f"{path}: nothing can be written in {above} ({why}); name another path") from error
 
 
 def write_trial(folder: Path, size: int) -> None:

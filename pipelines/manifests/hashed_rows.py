@@ -37,7 +37,8 @@ from secateur.pipelines.manifests.readings import (
 
 FEWEST: Final = 32
 WORK: Final = 1 << 23
-"""`FEWEST` guesses at changes by readers are always tried, further ones while they hash at most `WORK` rows."""
+"""`FEWEST` guesses at changes by readers are always tried, further ones while they hash at most `WORK` rows and look up
+at most as many kept samples."""
 
 
 class Sought(Protocol):
@@ -62,7 +63,8 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
 
     Relative paths of pictures start from the first of the folders that has them. Labels may have several forms; the
     first under which all kept samples are found counts. Where readers changed values, the search tries the possible
-    originals: see `readings`. Raises ManifestError where kept samples are missing.
+    originals: see `readings`. Fewer rows than kept samples cannot hold them all, whatever their values were. Raises
+    ManifestError where kept samples are missing.
     """
     located: dict[int, np.ndarray] = {}
     useful: list[Readings] = []
@@ -72,9 +74,11 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
     try:
         folder = picture_folder(rows, columns, folders)
         for readings in chain([{}], guesses(rows, columns, kept.origin, useful)):
+            if first is not None and len(first.inputs) < kept.count:
+                break
             read = hashed(rows, columns, kept.origin, folder, readings)
             guess += 1
-            if guess > max(FEWEST, WORK // max(len(read.inputs), 1)):
+            if guess > most_guesses(len(read.inputs), kept.count):
                 break
             for form, hashes in enumerate(read.contents()):
                 known = located.setdefault(form, np.full(kept.count, -1, np.int64))
@@ -87,7 +91,11 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
             first = first or read
         assert first is not None
         nearest = max(located.values(), key=lambda known: int((known >= 0).sum()))
-        why = first.ambiguous() or unlike(rows, columns, kept.origin, near=most > 0)
+        why = (
+            too_few(kept.origin)
+            if len(first.inputs) < kept.count
+            else first.ambiguous() or unlike(rows, columns, kept.origin, near=most > 0)
+        )
         raise ManifestError(f"{kept.missing(nearest, len(first.inputs))}{why}{first.unreadable()}")
     except ManifestError:
         raise
@@ -96,6 +104,21 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
         raise ManifestError(
             f"it does not go with this data: rows are hashed by {shown}, which failed with {error}"
         ) from error
+
+
+def too_few(origin: Origin) -> str:
+    """The end of an error message for data of fewer rows than kept samples."""
+    several = len(origin.files) > 1
+    return (
+        f"; give the rows of all {len(origin.files)} files of the manifest together, or the path of one of them"
+        if several
+        else "; the data have fewer rows than that: give all of them"
+    )
+
+
+def most_guesses(rows: int, kept: int) -> int:
+    """Guesses that are tried in data of so many rows."""
+    return max(FEWEST, WORK // max(rows, kept, 1))
 
 
 def find(kept: Sought, located: np.ndarray, hashes: pl.Series) -> None:

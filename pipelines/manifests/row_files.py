@@ -60,6 +60,9 @@ class KeptRows(Protocol):
 
     def columns_read(self, hash_rows: Mapping[str, Any] | None = None) -> Columns: ...
 
+    @property
+    def count(self) -> int: ...
+
     def of_file(self, file: int) -> "KeptRows": ...
 
     def located_in(self, rows: SourceFile, columns: Columns, folders: Sequence[Path]) -> tuple[np.ndarray, int]: ...
@@ -220,6 +223,14 @@ def of_name(rows: KeptRows, target: Path) -> KeptRows:
     same = [place for place, name in enumerate(names) if path == name or path.endswith(f"/{name}")]
     same = same or [place for place, name in enumerate(names) if Path(name).name == target.name]
     return rows.of_file(same[0]) if len(names) > 1 and len(same) == 1 else rows
+
+
+def counts_in(rows: KeptRows, target: Path) -> tuple[int, int] | None:
+    """Kept rows of the file with a name, and all its rows, for a manifest of several; None where no file has it."""
+    mine = of_name(rows, target)
+    if mine is rows or target.is_dir():
+        return None
+    return mine.count, mine.origin.files[0].rows
 
 
 def copy_row_groups(source: Path, output: Path, keep: np.ndarray) -> None:

@@ -120,6 +120,31 @@ def test_rows_of_a_file_stay_in_its_format(tickets: tuple[pl.DataFrame, Path], e
     )
 
 
+def test_one_of_several_files_is_counted_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    for name, first, last in (("a", 0, 30), ("b", 30, 80)):
+        rows = range(first, last)
+        pl.DataFrame(
+            {"id": rows, "text": [f"text {row}" for row in rows], "mood": [row % 2 for row in rows]}
+        ).write_csv(tmp_path / "rows" / f"{name}.csv")
+    study = f"name: s\nsource: {{kind: csv, train: rows/*.csv, test_fraction: 0.25}}\ncolumns: {COLUMNS}\n{REST}"
+    _, manifest = study_manifest(study, tmp_path, lambda samples: samples["row"] % 3 == 0)
+    counts = {name: manifest.places["file"].str.ends_with(f"{name}.csv").sum() for name in "ab"}
+    assert min(counts.values()) > 0
+    for name, of in (("a", 30), ("b", 50)):
+        given, output = tmp_path / "rows" / f"{name}.csv", tmp_path / f"{name}.csv"
+        answer = secateur("apply", tmp_path / "manifest", given, "-o", output)
+        assert (answer["kept"], answer["of"]) == (counts[name], of)
+        assert len(read(output)) == counts[name]
+        output.unlink()
+        done = CliRunner().invoke(app, ["apply", str(tmp_path / "manifest"), str(given), "-o", str(output)])
+        told = f"{counts[name]} of {of} rows of {given} stay in {output}; the manifest keeps "
+        assert "".join(done.stdout.split()) == f"{told}{sum(counts.values())} samples of 2 files".replace(" ", "")
+    part = pl.read_csv(tmp_path / "rows" / "a.csv").head(5)
+    with pytest.raises(ManifestError, match="rows of all 2 files of the manifest together, or the path of one of them"):
+        manifest.apply(part)
+
+
 def test_files_that_are_no_rows_are_refused(tickets: tuple[pl.DataFrame, Path]) -> None:
     _, folder = tickets
     (folder / "rows.xml").write_text("<row/>")

@@ -17,6 +17,7 @@ from small_studies import REST
 from torch.utils.data import TensorDataset
 
 from secateur.pipelines.data.source_kinds.files import SourceError
+from secateur.pipelines.manifests import hashed_rows
 from secateur.pipelines.manifests.document import ManifestError
 from secateur.pipelines.manifests.manifest import Manifest
 
@@ -201,6 +202,26 @@ def test_labels_that_are_names_of_classes_are_no_numbers_of_them(names: str, tmp
     for data in (other, other.astype({"label": str})):
         with pytest.raises(ManifestError, match="column 'label' are read as the names of classes, not their numbers"):
             manifest.apply(data)
+
+
+def test_fewer_rows_than_kept_samples_are_read_once_and_no_reader_is_blamed(
+    shop: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading costs seconds where the manifest is large, and hundreds were tried in a part of its data."""
+    path, manifest = shop
+    read, hashed = list[object](), hashed_rows.hashed
+    monkeypatch.setattr(hashed_rows, "hashed", lambda *given: read.append(given) or hashed(*given))
+    with pytest.raises(ManifestError, match="have fewer rows than that: give all of them"):
+        manifest.apply(pd.read_csv(path).head(manifest.declaration.count - 1))
+    assert len(read) == 1
+    manifest.apply(pd.read_csv(path))
+    assert len(read) > 2
+
+
+def test_guesses_are_fewer_for_large_data_and_for_large_manifests() -> None:
+    most = hashed_rows.WORK // 50_000
+    assert hashed_rows.most_guesses(50_000, 10) == hashed_rows.most_guesses(10, 50_000) == most
+    assert hashed_rows.most_guesses(10**9, 10) == hashed_rows.FEWEST
 
 
 def test_labels_of_one_value_are_not_guessed(tmp_path: Path) -> None:

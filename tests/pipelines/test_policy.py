@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from secateur.pipelines.data.check import check_data, report_of
 from secateur.pipelines.data.policy import DataPolicy
 from secateur.pipelines.data.scan import ROW
-from secateur.pipelines.data.sources import Columns, Loaded, Source, SourceError, load
+from secateur.pipelines.data.sources import Columns, Loaded, Places, Source, SourceError, load
 
 
 def picture(seed: int) -> dict[str, Any]:
@@ -117,6 +117,23 @@ def test_rows_of_several_files_are_told_by_their_file(tmp_path: Path) -> None:
     }
     (told,) = [finding["text"] for finding in report["findings"] if "data.duplicates" in finding["text"]]
     assert told == "2 train rows left out by data.duplicates (row 2 of a.csv and 1 in other files)"
+
+
+def test_rows_of_several_files_are_not_counted_in_the_first(tmp_path: Path) -> None:
+    """Findings list the first rows alone, which may all lie in one file while further ones lie in others."""
+    for name, rows in {"a.csv": 150, "b.csv": 110}.items():
+        (tmp_path / name).write_text("x,y\n" + "".join(f"{row},{row % 2}\n" for row in range(rows)))
+    (tmp_path / "test.csv").write_text("x,y\n-1,0\n-2,1\n")
+    source = TypeAdapter(Source).validate_python({"kind": "csv", "train": ["a.csv", "b.csv"], "test": "test.csv"})
+    loaded = load(source, Columns(features=["x"], label="y"), tmp_path, tmp_path / "cache", DataPolicy())
+    told = next(finding for finding in check_data(loaded).findings() if "groups of equal train rows" in finding.text)
+    assert told.text.endswith("(rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 of a.csv and further ones, 220 in all files)")
+    say = Places(loaded.rows, loaded.files).text
+    assert say("train", np.arange(148, 153)) == "rows 148, 149 of a.csv and 3 in other files"
+    listed = "rows 100, 101, 102, 103, 104, 105, 106, 107, 108, 109 (50 in all) of a.csv"
+    assert say("train", np.arange(100, 153)) == f"{listed} and 3 in other files"
+    assert say("train", np.arange(100, 153), 90) == f"{listed} and 40 in other files"
+    assert say("train", np.arange(150, 153), 50) == "rows 0, 1, 2 (50 in all) of b.csv"
 
 
 def test_files_of_pictures_are_told_by_their_paths(tmp_path: Path) -> None:

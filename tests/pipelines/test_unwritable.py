@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, models
 
 from secateur.pipelines.files import partial_names, whole_files
 from secateur.pipelines.files.partial_names import resumable_folder
-from secateur.pipelines.files.unwritable import REASONS, Unwritable, reason_of, told
+from secateur.pipelines.files.unwritable import REASONS, Unwritable, reason_of, refuse_unwritable, told
 from secateur.pipelines.files.whole_files import new_file, new_folder, write_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -397,6 +397,19 @@ def test_errors_that_say_it_themselves_are_left_alone(tmp_path: Path) -> None:
     assert told(chained(ValueError("no rows"), full, hidden=True), tmp_path) is None
     assert told(chained(ValueError("train.csv: may not be read"), PermissionError(errno.EACCES, "")), tmp_path) is None
     assert reason_of(OSError("no number")) == (None, "")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_target_on_a_disk_that_refuses_is_named_and_not_the_home(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "tmp0"))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(ValueError, match=r"kept\.csv: nothing can be written in") as caught:
+        refuse_unwritable(tmp_path / "kept.csv")
+    assert told(caught.value, tmp_path / "home") is None
 
 
 def test_an_error_that_comes_from_itself_has_an_end(tmp_path: Path) -> None:

@@ -86,17 +86,43 @@ def test_the_peak_of_a_process_is_not_that_of_its_parent():
     assert 1e6 < int(done.stdout) < 200e6
 
 
+GROUPS = {
+    1: ("3:cpu:/\n4:pids,memory:/jobs/7\n", "memory", ("limit_in_bytes", "usage_in_bytes"), "total_"),
+    2: ("3:cpu:/\n0::/jobs/7\n", "", ("max", "current"), ""),
+}
+
+
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_control_group_lowers_what_is_free(tmp_path, version):
-    names = ("memory.max", "memory.current")
-    if version == 1:
-        (tmp_path / "memory").mkdir()
-        names = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
-    (tmp_path / names[0]).write_text("1000\n")
-    (tmp_path / names[1]).write_text("400\n")
-    assert min(group_limits(tmp_path)) == 600
+def test_every_control_group_around_the_process_lowers_what_is_free(tmp_path, version):
+    own, below, names, total = GROUPS[version]
+    limits = {"": (10_000, 9_000), "jobs": (5_000, 4_900), "jobs/7": (1_000, 400), "jobs/8": (10, 10)}
+    for group, numbers in limits.items():
+        folder = tmp_path / below / group
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, number in zip(names, numbers, strict=True):
+            (folder / f"memory.{name}").write_text(f"{number}\n")
+    assert sorted(group_limits(tmp_path, own))[:-1] == [100, 600, 1000]
+    assert sorted(group_limits(tmp_path, own.replace("jobs/7", "none/such")))[:-1] == [1000]
+    # Pages of files that were read fill a group, and the system takes them back.
+    stat = f"{total}inactive_file 150\n{total}active_file 50\nshmem 7\n"
+    (tmp_path / below / "jobs" / "memory.stat").write_text(stat)
+    assert sorted(group_limits(tmp_path, own))[:-1] == [300, 600, 1000]
+
+
+def test_a_group_without_a_limit_lowers_nothing(tmp_path):
     (tmp_path / "memory.max").write_text("max\n")
-    assert min(group_limits(tmp_path)) == (600 if version == 1 else 1 << 62)
+    (tmp_path / "memory.current").write_text("400\n")
+    assert min(group_limits(tmp_path, "0::/\n")) == 1 << 62
+
+
+def test_a_limit_of_the_address_space_lowers_what_is_free():
+    asked = (
+        "import resource; from pathlib import Path; from secateur.scorers.memory import available_memory; "
+        "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize(); "
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + 50_000_000,) * 2); print(available_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert 40_000_000 < int(done.stdout) <= 50_000_000
 
 
 def test_rate_is_measured():
