@@ -144,9 +144,9 @@ def place_of(
 
 def seen_reading(place: "Place", target: Path | None, wish: "Wish", *, overwrite: bool) -> dict[str, Any]:
     """`written`, with a progress bar while it reads."""
-    from secateur.pipelines.data.sources import own_manners
+    from secateur.pipelines.data.sources import options_named, own_manners
 
-    with bar(READING), own_manners():
+    with bar(READING), own_manners(), options_named():
         return written(place, target, wish, overwrite=overwrite)
 
 

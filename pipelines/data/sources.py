@@ -372,3 +372,12 @@ def own_manners() -> Iterator[None]:
         datasets.logging.set_verbosity(level)
         if not bars:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """An error about the encoding of a file names the option `--charset` where a study has `source.charset`."""
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(str(error).replace("source.charset", "--charset")) from error

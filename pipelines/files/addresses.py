@@ -63,7 +63,13 @@ def shown(address: Address) -> str:
 
 
 def refuse_secret(address: Address) -> None:
-    """Raise AddressError for a URL with a user, a password or a query, as messages and files would contain it."""
+    """Raise AddressError for a URL with a user, a password or a query, as messages and files would contain it.
+
+    A URL that names nothing, such as `s3://`, is an AddressError, too.
+    """
+    parts = urlsplit(str(address))
+    if is_url(address) and not parts.netloc + parts.path.strip("/"):
+        raise AddressError(f"{address} names no file: write bucket and key, as in s3://bucket/folder/file.parquet")
     if shown(address) != str(address):
         raise AddressError(
             f"{shown(address)} is given with a user, a password or a query: leave credentials to what the store's "

@@ -23,7 +23,7 @@ from secateur.pipelines.data.own_values import column_over
 from secateur.pipelines.data.profile import BUNDLED, Column, Place, find_data, profile, separator_of
 from secateur.pipelines.data.source_kinds.files import SourceError, at_hand
 from secateur.pipelines.data.source_kinds.registry import Source
-from secateur.pipelines.data.sources import own_manners, read
+from secateur.pipelines.data.sources import options_named, own_manners, read
 from secateur.pipelines.front_door.as_tables import chats_in_hand, flattened, listed_pictures
 from secateur.pipelines.front_door.audit_vectors import AskedVectors, lacking, vectors_for
 from secateur.pipelines.front_door.held import alone
@@ -84,10 +84,8 @@ def audit_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:
             codecs.lookup(given.charset)
     except LookupError as error:
         raise SourceError(f"--charset {given.charset}: there is no such encoding; write latin-1 or cp1252") from error
-    try:
+    with options_named():
         return read_rows(given, folder, alive)
-    except SourceError as error:  # errors in the words of a study
-        raise SourceError(str(error).replace("source.charset", "--charset")) from error
 
 
 def read_rows(given: Given, folder: Path, alive: Any = None) -> AuditRows:

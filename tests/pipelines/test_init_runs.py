@@ -202,7 +202,7 @@ def test_a_charset_is_said_and_written(tmp_path: Path) -> None:
     path, target = tmp_path / "old.csv", tmp_path / "mine.yaml"
     table(city=chosen("Köln", "Bern"), label=chosen("für", "wider")).to_csv(path, index=False, encoding="latin-1")
     done = CliRunner().invoke(app, ["init", str(path), "-o", str(target)])
-    assert "is not utf-8" in str(done.exception)
+    assert "is not utf-8; write the encoding of the file as --charset, for example latin-1" in str(done.exception)
     done = CliRunner().invoke(app, ["init", str(path), "-o", str(target), "--charset", "latin-1"])
     assert done.exit_code == 0, done.exception
     assert yaml.safe_load(target.read_text())["source"]["charset"] == "latin-1"

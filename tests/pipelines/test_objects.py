@@ -192,6 +192,13 @@ def test_a_url_with_a_credential_is_refused_without_it(tmp_path: Path, url: str)
     assert SECRET not in "".join([*said, done.stdout, done.stderr])
 
 
+@pytest.mark.parametrize("url", ["s3://", "memory://", "s3:///"])
+def test_a_url_that_names_nothing_is_refused_as_one(url: str) -> None:
+    for call in (lambda: sc.select(url, keep=1), lambda: sc.in_place(url)):
+        with pytest.raises(ValueError, match=rf"{url} names no file: write bucket and key"):
+            call()
+
+
 def test_a_url_in_a_variable_is_shown_without_its_credential(
     tmp_path: Path, objects: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

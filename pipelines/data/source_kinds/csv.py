@@ -93,7 +93,7 @@ class CsvFile(SourceFile):
                 if chosen[name] != types.TEXT:
                     chosen[name] = types.joined_texts(chosen[name], types.type_of_texts(self._texts(table, name)))
         if not rows:
-            raise SourceError(f"{self.path}: no rows below the header")
+            raise SourceError(f"{self.path}: no rows below the header; leave this file out")
         return chosen
 
     def batches(self, wanted: Types, start: int = 0) -> Iterator[pa.Table]:

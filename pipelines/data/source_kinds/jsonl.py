@@ -75,7 +75,7 @@ class JsonlFile(SourceFile):
                     )
                 chosen[field.name] = together
         if not rows:
-            raise SourceError(f"{self.path}: no rows")
+            raise SourceError(f"{self.path}: no rows; leave this file out")
         return chosen
 
     def types(self, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, pa.DataType]:

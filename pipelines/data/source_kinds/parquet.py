@@ -100,7 +100,7 @@ class ParquetFile(SourceFile):
     def columns(self) -> Sequence[str]:
         names = self.footer[0].names
         if not self.footer[1]:
-            raise SourceError(f"{self.path}: no rows")
+            raise SourceError(f"{self.path}: no rows; leave this file out")
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise SourceError(f"{self.path}: two columns are called {twice!r}: rename one")
         return list(names)
