@@ -106,7 +106,7 @@ def test_what_a_student_descends_is_the_divergence_of_a_loop_over_single_tokens(
     for row in range(0, ROWS, 3):
         sides = logits_of(teacher, data.inputs[row]), logits_of(student, data.inputs[row])
         assert found[row] == pytest.approx(by_hand(*sides, halved=cached), rel=1e-4, abs=1e-5)
-    assert taught_losses(told, teacher, data).abs().max() < (1e-4 if cached else 1e-6), "it has nothing to teach itself"
+    assert taught_losses(told, teacher, data).abs().max() < (1e-4 if cached else 1e-5), "it has nothing to teach itself"
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
