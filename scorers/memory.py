@@ -19,7 +19,8 @@ def available_memory() -> int:
     if not meminfo.exists():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    groups = group_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
+    own = Path("/proc/self/cgroup")  # a kernel without control groups has none
+    groups = group_limits(Path("/sys/fs/cgroup"), own.read_text() if own.exists() else "")
     return min(int(fields["MemAvailable"].split()[0]) * 1024, address_space_left(), *groups)
 
 
