@@ -67,8 +67,7 @@ def refuse_secret(address: Address) -> None:
 
     A URL that names nothing, such as `s3://`, is an AddressError, too.
     """
-    parts = urlsplit(str(address))
-    if is_url(address) and not parts.netloc + parts.path.strip("/"):
+    if is_url(address) and not str(address).partition("://")[2].strip("/"):
         raise AddressError(f"{address} names no file: write bucket and key, as in s3://bucket/folder/file.parquet")
     if shown(address) != str(address):
         raise AddressError(
