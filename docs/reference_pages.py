@@ -50,8 +50,12 @@ Schema = Mapping[str, Any]
 Declared = TypeVar("Declared")
 NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "nothing"}
 BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
+WIDEST = 2**63 - 1
+"""Bound of every whole number that a file of arrays holds, which tells a reader nothing."""
 HEAD = ("key", "type", "default", "meaning")
 
+WHOSE = {"OwnScore": "of your own", "OwnVectors": "of your own", "OutputScore": "from your model's outputs"}
+"""Models that stand at the same key as ones that secateur computes."""
 OF_TASK = {"sequence": "of task sft"}
 """Encodings that follow from the task and not from the columns."""
 
@@ -105,7 +109,8 @@ def parts_in(schema: Schema, name: str, but: Iterable[str] = ()) -> list[str]:
     places: dict[str, list[str]] = {}
     visit(schema, "", schema.get("$defs", {}), places)
     told = [section(schema, [name], top=not name)]
-    return told + [section(schema["$defs"][each], where) for each, where in places.items() if each not in but]
+    below = {each: list(dict.fromkeys(where)) for each, where in places.items() if each not in but}
+    return told + [section(schema["$defs"][each], where, WHOSE.get(each, "")) for each, where in below.items()]
 
 
 def visit(schema: Schema, path: str, models: Schema, places: dict[str, list[str]]) -> None:
@@ -131,11 +136,12 @@ def models_in(declared: Any, path: str) -> Iterable[tuple[str, str]]:
         yield from models_in(declared.get("additionalProperties"), f"{path}.NAME")
 
 
-def section(schema: Schema, places: list[str], *, top: bool = False) -> str:
-    """One model: where it stands, its docstring, its keys."""
+def section(schema: Schema, places: list[str], whose: str = "", *, top: bool = False) -> str:
+    """One model: where it stands, its docstring, its keys; `whose` distinguishes models at the same place."""
     kind = schema.get("properties", {}).get("kind", {}).get("const")
     heading = ", ".join(f"`{place}`" if " " not in place else place for place in places)
     heading += f" of kind `{kind}`" if kind and not top else ""
+    heading += f" {whose}" if whose else ""
     required = set(schema.get("required", ()))
     rows = [
         (f"`{key}`", type_of(declared), default_of(key, declared, required), description_of(key, declared))
@@ -146,8 +152,9 @@ def section(schema: Schema, places: list[str], *, top: bool = False) -> str:
 
 
 def description_of(key: str, declared: Schema) -> str:
-    """What the declaration says; of a key that tells models apart, just that."""
-    return one_line(declared.get("description") or ("selects this kind" if "const" in declared else ""))
+    """What the declaration says, with YAML in braces as code; of a key that tells models apart, just that."""
+    said = one_line(declared.get("description") or ("selects this kind" if "const" in declared else ""))
+    return re.sub(r"(?<!`)\{[^}]*\}", r"`\g<0>`", said)
 
 
 def default_of(key: str, declared: Schema, required: Iterable[str]) -> str:
@@ -179,7 +186,11 @@ def type_of(declared: Schema) -> str:
         return f"list of {type_of(declared['items'])}" if "items" in declared else "list"
     if declared.get("type") == "object":
         return "names with keys, below" if "$ref" in str(declared.get("additionalProperties")) else "settings by name"
-    bounds = [with_minus(text.format(declared[bound])) for bound, text in BOUNDS.items() if bound in declared]
+    bounds = [
+        with_minus(text.format(declared[bound]))
+        for bound, text in BOUNDS.items()
+        if bound in declared and declared[bound] != WIDEST
+    ]
     return " ".join([NAMES.get(declared.get("type", ""), "any value"), *bounds])
 
 

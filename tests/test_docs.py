@@ -87,6 +87,18 @@ def test_each_row_of_a_generated_table_is_one_line(name: str) -> None:
         assert not [line for line in found[2].splitlines() if line.startswith("|") != line.endswith("|")]
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_each_heading_of_a_generated_page_is_its_own(name: str) -> None:
+    """Headings of a page differ, none names a key twice, and no cell ends in braces, which attr_list would take."""
+    text = (ROOT / name).read_text()
+    headings = re.findall(r"^##+ (.+)$", text, re.MULTILINE)
+    assert len(set(headings)) == len(headings)
+    for heading in headings:
+        keys = re.findall(r"`[^`]+`", heading)
+        assert len(set(keys)) == len(keys), heading
+    assert not re.findall(r"^\|.*\} \|$", text, re.MULTILINE)
+
+
 def test_every_table_is_on_a_page_and_lists_everything_by_name() -> None:
     pages = "".join((ROOT / name).read_text() for name in PAGES)
     for name, make in TABLES.items():

@@ -159,7 +159,7 @@ class SplitSource(SourceKind):
         lt=1,
         description="share of the training samples held out for testing, drawn by a hash of the input or its group",
     )
-    split: TimeSplit | None = Field(None, description="test rows by the value of a column: {column: …, after: …}")
+    split: TimeSplit | None = Field(None, description="test rows by the values of a column")
 
     @property
     def held_out(self) -> float | None:
