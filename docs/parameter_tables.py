@@ -57,11 +57,11 @@ WORDS = {
     "target_log_ratios": "mean over a text's n-grams of the log ratio of target to data",
     "ngram_counts": "number of n-grams of each text",
     "shard": "which share of each epoch this process gets; all of it if left out",
-    "settings": "what the sampler was made with; part of its state",
+    "settings": "settings by name; a sampler keeps its own in its state",
     "reads": "arrays that the sampler reads, by name; their content is part of its state",
     "losses": "one loss per sample, from the forward pass before the update",
     "epoch": "number of the epoch, from 0",
-    "name": "name of the sampler",
+    "name": "name, as a study has it",
     "shuffle": "whether each epoch has an order of its own, or that of the data",
     "replacement": "whether each epoch is a draw of its own, or the next piece of one order",
     "rounding": "how the window's width is rounded: half to even as in the published code, or up as in the paper",
@@ -164,7 +164,7 @@ def words_of(name: str, docstring: str, annotation: str, shared: Mapping[str, st
     sentences = [one for paragraph in text.split("\n\n") for one in SENTENCE.split(" ".join(paragraph.split()))]
     begins = (one for one in sentences if one.startswith(f"`{name}`"))
     names = (one for one in sentences if re.search(f"`{name}[`=]", one) and not one.startswith("Raises"))
-    return next(begins, None) or shared.get(name) or next(names, "")
+    return re.sub(r"[;:]$", ".", next(begins, None) or shared.get(name) or next(names, ""))
 
 
 def sign(cls: griffe.Class, fields: dict[str, FieldInfo]) -> None:
