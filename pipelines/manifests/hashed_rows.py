@@ -68,14 +68,12 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
     """
     located: dict[int, np.ndarray] = {}
     useful: list[Readings] = []
-    most, guess, first = 0, 0, None
+    most, guess, first, too_few = 0, 0, None, False
     if columns.text is not None and kept.origin.types.get(columns.text) == CONVERSATION:
         rows = Conversations.of(rows, columns.text)
     try:
         folder = picture_folder(rows, columns, folders)
         for readings in chain([{}], guesses(rows, columns, kept.origin, useful)):
-            if first is not None and len(first.inputs) < kept.count:
-                break
             read = hashed(rows, columns, kept.origin, folder, readings)
             guess += 1
             if guess > most_guesses(len(read.inputs), kept.count):
@@ -89,13 +87,12 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
                     most = found
                     useful.append(readings)
             first = first or read
+            if too_few := len(first.inputs) < kept.count:
+                break
         assert first is not None
         nearest = max(located.values(), key=lambda known: int((known >= 0).sum()))
-        why = (
-            too_few(kept.origin)
-            if len(first.inputs) < kept.count
-            else first.ambiguous() or unlike(rows, columns, kept.origin, near=most > 0)
-        )
+        why = lacking(kept.origin) if too_few else first.ambiguous()
+        why = why or unlike(rows, columns, kept.origin, near=most > 0)
         raise ManifestError(f"{kept.missing(nearest, len(first.inputs))}{why}{first.unreadable()}")
     except ManifestError:
         raise
@@ -106,7 +103,7 @@ def found_rows(kept: Sought, rows: SourceFile, columns: Columns, folders: Sequen
         ) from error
 
 
-def too_few(origin: Origin) -> str:
+def lacking(origin: Origin) -> str:
     """The end of an error message for data of fewer rows than kept samples."""
     several = len(origin.files) > 1
     return (

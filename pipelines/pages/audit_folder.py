@@ -87,7 +87,7 @@ def refuse_other(folder: Path, *, overwrite: bool) -> None:
     if folder.is_symlink():
         raise FileExistsError(f"{folder} is a link, which secateur does not replace: name the folder itself")
     refuse_existing(folder, overwrite=overwrite, option=OVERWRITE)
-    if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWER).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWER).is_file():
         raise FileExistsError(f"{folder} is no audit that secateur wrote, and is not replaced: name another folder")
 
 
