@@ -27,6 +27,7 @@ import torch
 from cifar10 import DATA
 from distillation import ACCURACY, grey_images
 from label_noise import write
+from run_file import resumed
 
 from secateur.pipelines.pages.words import difference_of, mean_of
 from secateur.scorers.observers.aum import Aum
@@ -129,25 +130,11 @@ def wanted(seeds: int) -> Iterator[Key]:
             yield from ((f"teacher {width}", noise, keep, alpha, seed) for keep, alpha in product(KEEPS, ALPHAS))
 
 
-def read(runs: Path, circumstances: dict[str, int]) -> dict[Key, float]:
-    """Trainings in a file, without a line that a kill cut short; exits if their length differs."""
-    first, *lines = runs.read_text().splitlines(keepends=True) if runs.exists() else [json.dumps(circumstances)]
-    if json.loads(first) != circumstances:
-        raise SystemExit(f"{runs} holds trainings of {first.strip()}, not of {json.dumps(circumstances)}: name another")
-    found: dict[Key, float] = {}
-    for line in lines:
-        if line.endswith("\n"):
-            name, noise, keep, alpha, seed, accuracy = json.loads(line)
-            found[name, noise, keep, alpha, seed] = accuracy
-    return found
-
-
 def make(runs: Path, data: Data, test: Data, seeds: int, minutes: float) -> dict[Key, float]:
     """Run the trainings that the file lacks, and append a line for each."""
     circumstances = {"rows": len(data), "steps": STEPS}
-    found, until, cells = read(runs, circumstances), time.monotonic() + 60 * minutes, {}
-    kept = [circumstances, *([*key, value] for key, value in found.items())]
-    runs.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    found: dict[Key, float] = {tuple(key): accuracy for *key, accuracy in resumed(runs, circumstances)}
+    until, cells = time.monotonic() + 60 * minutes, {}
     with runs.open("a") as file:
         for key in wanted(seeds):
             if key in found or time.monotonic() > until:

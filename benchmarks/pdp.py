@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from label_noise import write
+from run_file import resumed
 
-from secateur.pipelines.files.whole_files import new_file
 from secateur.pipelines.pages.words import brief, mean_of
 from secateur.pipelines.studies.files import find_study
 from secateur.pipelines.studies.units import PruningStudy
@@ -54,15 +54,9 @@ class Runs:
     networks: dict[int, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read the file, without a line that a kill cut short; exits if it holds runs of other settings."""
-        about = json.dumps({"settings": dict(shipped().settings), "torch": torch.__version__.partition("+")[0]})
-        first, *lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else [about]
-        if first.strip() != about:
-            raise SystemExit(f"{self.file} holds runs of {first.strip()}, not of {about}: name another file")
-        whole = [line for line in lines if line.endswith("\n")]
-        self.found = dict(map(json.loads, whole))
-        with new_file(self.file, overwrite=True) as partial:
-            partial.write_text(f"{about}\n{''.join(whole)}")
+        """Read the file; exits if it holds runs of other settings."""
+        about = {"settings": dict(shipped().settings), "torch": torch.__version__.partition("+")[0]}
+        self.found = dict(resumed(self.file, about))
 
     def one(self, arm: str, keep: float, seed: int, settings: Mapping[str, object]) -> dict[str, float]:
         """Metrics of a run, accuracies in percent."""
